@@ -1,0 +1,81 @@
+"""Every check and the demo, each in an environment of its own: `python -m nox -s <session>`."""
+
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.5.1"
+nox.options.sessions = ["tests", "lint", "types", "docs"]
+nox.options.default_venv_backend = "virtualenv"  # uv does not see every build of torch that pip is configured to find
+nox.options.reuse_venv = "yes"
+
+ROOT = Path(__file__).parent
+CONSTRAINTS = str(ROOT / "constraints.txt")
+PEERS = ("einops-exts", "flamingo-pytorch", "open-flamingo")  # they pin a torch of 2023, hence `--no-deps`
+
+
+def install(session: nox.Session, *requirements: str, torch: bool = True) -> None:
+    """Install under the pins of continuous integration, torch first so that nothing else chooses its build."""
+    if torch:
+        session.install("--constraint", CONSTRAINTS, "torch")
+    session.install("--constraint", CONSTRAINTS, *requirements)
+
+
+def keep_inside(session: nox.Session) -> None:
+    """Let the commands of this session write under `.nox` only, use one thread each, and reach for no network."""
+    scratch = Path(session.create_tmp()).resolve()
+    for variable in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR", "HF_HOME", "TORCHINDUCTOR_CACHE_DIR"):
+        session.env[variable] = str(scratch / variable.lower())
+    session.env.update(OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", MPLBACKEND="Agg")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Unit tests, laws, parity with other implementations, docs examples; arguments go to pytest."""
+    install(session, "--editable", ".[hf,vision,demo,test]")
+    session.install("--constraint", CONSTRAINTS, "--no-deps", *PEERS)
+    keep_inside(session)
+    session.run("python", "-m", "pytest", "-n", "2", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, format, and the direction of imports."""
+    install(session, "ruff", "import-linter", torch=False)
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    # The contract reads the sources: nothing is imported, so nothing needs installing.
+    session.run("lint-imports", env={"PYTHONPATH": str(ROOT / "src")})
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the sources with mypy in strict mode, without any optional package."""
+    install(session, "--editable", ".", "mypy")
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into `site/`, with every warning an error; `-- serve` shows it while you write."""
+    # The reference pages are read from the sources, so that this session needs no torch.
+    install(session, "mkdocs", "mkdocs-material", "mkdocstrings[python]", torch=False)
+    serve = session.posargs[:1] == ["serve"]
+    session.run("mkdocs", *(session.posargs if serve else ("build", "--strict", "--clean", *session.posargs)))
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Train a small Flamingo and print its few-shot curve; arguments go to `flamingo-blocks demo`."""
+    install(session, "--editable", ".[demo]")
+    session.run("flamingo-blocks", "demo", *session.posargs)
+
+
+@nox.session
+def full(session: nox.Session) -> None:
+    """Run what takes minutes: the demo on three seeds against its bars, its ablations, whole peers, and each law on many more examples."""
+    install(session, "--editable", ".[hf,vision,demo,test]")
+    session.install("--constraint", CONSTRAINTS, "--no-deps", *PEERS)
+    keep_inside(session)
+    session.run("python", "-m", "pytest", "-n", "2", "-m", "full", *session.posargs)
+    session.run("python", "-m", "pytest", "-n", "2", "tests/properties", env={"HYPOTHESIS_PROFILE": "full"})

@@ -1,0 +1,59 @@
+"""Importing the library is cheap and does nothing."""
+
+import json
+import statistics
+import subprocess
+import sys
+
+OWN = {"flamingo_blocks", "torch", "einops", "jaxtyping"}
+OF_JAXTYPING = {"wadler_lindig", "typing_extensions"}
+
+
+def run_python(code: str) -> dict[str, object]:
+    """Run `code` in an interpreter of its own; its one line of output is JSON."""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return json.loads(result.stdout)
+
+
+def test_import_brings_nothing_but_the_core_dependencies():
+    """`import flamingo_blocks` loads no package beside torch, einops, jaxtyping and what they load by themselves."""
+    code = """
+import sys, json
+import torch, einops, jaxtyping
+before = set(sys.modules)
+import flamingo_blocks
+new = {name.partition(".")[0] for name in set(sys.modules) - before}
+print(json.dumps({"new": sorted(new - set(sys.stdlib_module_names)), "all": sorted(sys.modules)}))
+"""
+    loaded = run_python(code)
+    assert set(loaded["new"]) <= OWN | OF_JAXTYPING
+    tops = {name.partition(".")[0] for name in loaded["all"]}
+    assert not tops & {"transformers", "xformers", "safetensors", "sklearn", "matplotlib", "PIL", "tqdm", "beartype"}
+
+
+def test_import_costs_at_most_a_tenth_of_a_second_beyond_torch():
+    """The median of five fresh interpreters, in CPU time so that a busy machine does not count."""
+    code = """
+import json, time
+import torch
+start = time.process_time()
+import flamingo_blocks
+print(json.dumps({"seconds": time.process_time() - start}))
+"""
+    run_python(code)  # writes the byte code
+    seconds = statistics.median(run_python(code)["seconds"] for _ in range(5))
+    assert seconds <= 0.1, f"import flamingo_blocks took {seconds:.3f} s of CPU time beyond torch"
+
+
+def test_import_has_no_side_effects():
+    """Importing sets no environment variable, touches no random state, no default and no thread count, starts no CUDA."""
+    code = """
+import json, os, torch
+def state():
+    return [dict(os.environ), torch.get_num_threads(), str(torch.get_default_dtype()), torch.is_grad_enabled(),
+            torch.random.get_rng_state().tolist(), torch.cuda.is_initialized(), torch.are_deterministic_algorithms_enabled()]
+before = state()
+import flamingo_blocks
+print(json.dumps({"same": state() == before}))
+"""
+    assert run_python(code) == {"same": True}
