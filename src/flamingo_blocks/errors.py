@@ -1,0 +1,21 @@
+"""The errors that are ours; every other slip of a caller is a `ValueError` that names the argument."""
+
+
+class FlamingoBlocksError(Exception):
+    """Base of the errors that this library defines, so that one `except` can catch them all."""
+
+
+class MissingDependencyError(FlamingoBlocksError, ImportError):
+    """An optional package is needed and not installed; the message names the class, the package and the extra."""
+
+
+class BackendRefusedError(FlamingoBlocksError, ValueError):
+    """The asked attention backend cannot run this call; the message lists every backend with its reason."""
+
+
+class LayersNotFoundError(FlamingoBlocksError, ValueError):
+    """The decoder layers of a language model could not be found; the message lists the candidates."""
+
+
+class CheckpointError(FlamingoBlocksError, ValueError):
+    """A saved model does not fit what is being loaded; the message names file, key and both values."""

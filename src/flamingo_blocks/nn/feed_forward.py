@@ -1,0 +1,82 @@
+"""The dense half of a block: norm, widen, activate, narrow."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from flamingo_blocks.nn.norms import make_norm
+from flamingo_blocks.types import ActivationName, NormName
+
+
+def squared_relu(x: Tensor) -> Tensor:
+    """`relu(x) ** 2`, which the paper found better than GELU for the trained parts."""
+    return F.relu(x).square()
+
+
+_ACTIVATIONS = {"squared_relu": squared_relu, "gelu": F.gelu, "relu": F.relu, "silu": F.silu, "swiglu": F.silu}
+
+
+class FeedForward(nn.Module):
+    """Norm, then a two-layer perceptron on each token, without residual.
+
+    Args:
+        dim: Width of the tokens.
+        ff_mult: Hidden width in units of `dim`.
+        hidden_dim: Hidden width itself, in place of `ff_mult` (Mllama, IDEFICS).
+        activation: `"squared_relu"` (the paper), `"gelu"` (exact), `"relu"`, `"silu"`, or `"swiglu"`, which multiplies
+            the activated half by a second projection.
+        norm: Norm on the input; see `make_norm`.
+        norm_eps: Its epsilon.
+
+    Raises:
+        ValueError: If `activation` or `norm` is unknown.
+
+    Example:
+        >>> FeedForward(16)(torch.zeros(2, 5, 16)).shape
+        torch.Size([2, 5, 16])
+
+    Source:
+        Flamingo (arXiv 2204.14198), section 2.2 and appendix A.1.4; no biases, as in all open implementations.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        ff_mult: float = 4,
+        hidden_dim: int | None = None,
+        activation: ActivationName = "squared_relu",
+        norm: NormName = "layer_norm",
+        norm_eps: float | None = None,
+    ) -> None:
+        super().__init__()
+        if activation not in _ACTIVATIONS:
+            raise ValueError(f"activation is {activation!r}, wanted one of {', '.join(map(repr, _ACTIVATIONS))}")
+        hidden_dim = int(dim * ff_mult) if hidden_dim is None else hidden_dim
+        self.activation = activation
+        self.norm = make_norm(norm, dim, eps=norm_eps)
+        self.up_proj = nn.Linear(dim, hidden_dim, bias=False)
+        self.gate_proj = nn.Linear(dim, hidden_dim, bias=False) if activation == "swiglu" else None
+        self.down_proj = nn.Linear(hidden_dim, dim, bias=False)
+
+    def forward(self, x: Float[Tensor, "*lead dim"]) -> Float[Tensor, "*lead dim"]:
+        """Transform each token on its own.
+
+        Args:
+            x: Tokens.
+
+        Returns:
+            The update, to be added by the caller.
+        """
+        x = self.norm(x)
+        activate = _ACTIVATIONS[self.activation]
+        if self.gate_proj is None:
+            return self.down_proj(activate(self.up_proj(x)))
+        return self.down_proj(activate(self.gate_proj(x)) * self.up_proj(x))
+
+
+def compute_dtype(parameter: Tensor) -> torch.dtype:
+    """Dtype in which a module with this weight computes: autocast's where it is on, else the weight's own."""
+    device = parameter.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else parameter.dtype

@@ -1,0 +1,296 @@
+"""GATED XATTN-DENSE: text attends to the media it sees, through gates that start closed."""
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from flamingo_blocks.nn.feed_forward import FeedForward, compute_dtype
+from flamingo_blocks.nn.media_kv import MediaKV
+from flamingo_blocks.nn.norms import make_norm
+from flamingo_blocks.nn.tanh_gate import TanhGate
+from flamingo_blocks.ops.attention import media_attention
+from flamingo_blocks.ops.attention_plan import seen_slots
+from flamingo_blocks.ops.media_layout import MediaLayout
+from flamingo_blocks.types import ActivationName, GateShape, NormName
+
+
+class GatedCrossAttention(nn.Module):
+    """Cross-attention from text to the media it sees, without residual and without gate.
+
+    The attention half of `GatedCrossAttentionBlock`, for those who gate and add in a way of their own.
+
+    Args:
+        dim: Width of the text.
+        vision_dim: Width of the media tokens.
+        num_heads: Heads of the query.
+        head_dim: Width of a head; `dim // num_heads` by default.
+        num_kv_heads: Heads of key and value, dividing `num_heads` (grouped-query attention); `num_heads` by default.
+        norm: Norm on text and media; see `make_norm`.
+        norm_eps: Epsilon of the norms.
+        media_norm: Whether the media are normed, by one norm for keys and values, as in the paper.
+        qk_norm: Norm over each head's query and key (Mllama: `"rms_norm"`).
+        backend: Attention backend; see `available_backends`.
+
+    Raises:
+        ValueError: If sizes do not divide each other.
+
+    Example:
+        >>> attention = GatedCrossAttention(16, vision_dim=8, num_heads=2)
+        >>> layout = MediaLayout.from_tokens(torch.tensor([[False, True, False]]))
+        >>> attention(torch.randn(1, 3, 16), torch.randn(1, 4, 8), layout).shape
+        torch.Size([1, 3, 16])
+
+    Source:
+        Flamingo (arXiv 2204.14198), section 2.2; the norm on keys and values is in its first version, section 3.1.2.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        vision_dim: int,
+        num_heads: int,
+        head_dim: int | None = None,
+        num_kv_heads: int | None = None,
+        norm: NormName = "layer_norm",
+        norm_eps: float | None = None,
+        media_norm: bool = True,
+        qk_norm: NormName | None = None,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        if head_dim is None and dim % num_heads:
+            raise ValueError(f"dim is {dim}, not a multiple of num_heads {num_heads}; change one or pass head_dim")
+        head_dim = dim // num_heads if head_dim is None else head_dim
+        num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+        if num_kv_heads < 1 or num_heads % num_kv_heads:
+            raise ValueError(f"num_kv_heads is {num_kv_heads}, wanted a divisor of num_heads {num_heads}")
+        self.dim, self.vision_dim, self.head_dim, self.backend = dim, vision_dim, head_dim, backend
+        self.norm = make_norm(norm, dim, eps=norm_eps)
+        self.media_norm = make_norm(norm, vision_dim, eps=norm_eps) if media_norm else None
+        self.q_proj = nn.Linear(dim, num_heads * head_dim, bias=False)
+        self.k_proj = nn.Linear(vision_dim, num_kv_heads * head_dim, bias=False)
+        self.v_proj = nn.Linear(vision_dim, num_kv_heads * head_dim, bias=False)
+        self.o_proj = nn.Linear(num_heads * head_dim, dim, bias=False)
+        self.q_norm = make_norm(qk_norm, head_dim, eps=norm_eps) if qk_norm else None
+        self.k_norm = make_norm(qk_norm, head_dim, eps=norm_eps) if qk_norm else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the projections anew: unit variance in, unit variance out, so that an opened gate lets signal through."""
+        for proj in (self.q_proj, self.k_proj, self.v_proj, self.o_proj):
+            nn.init.normal_(proj.weight, std=proj.in_features**-0.5)
+
+    def forward(
+        self,
+        text: Float[Tensor, "batch text dim"],
+        media: Float[Tensor, "items latents vision_dim"] | Float[Tensor, "batch media latents vision_dim"] | MediaKV,
+        layout: MediaLayout,
+        *,
+        valid: Bool[Tensor, "items latents"] | Bool[Tensor, "batch media latents"] | None = None,
+    ) -> Float[Tensor, "batch text dim"]:
+        """Compute the update of each text token.
+
+        Args:
+            text: Hidden states.
+            media: The media pool, or what `project_media` made of it.
+            layout: Which items each token sees.
+            valid: Media tokens that count.
+
+        Returns:
+            The update; exact zeros for tokens that see nothing.
+
+        Raises:
+            ValueError: If a shape does not fit, or `valid` comes with a `MediaKV`, which has its own.
+        """
+        if text.shape[-1] != self.dim:
+            raise ValueError(f"text has shape {tuple(text.shape)}, wanted [batch text {self.dim}]")
+        if not isinstance(media, MediaKV):
+            media, valid = self._pooled(media, valid)
+            media = self._project(_hide_unseen(media, layout), valid)
+        elif valid is not None:
+            raise ValueError("valid was given beside a MediaKV; pass it to project_media instead")
+        query = self.norm(text.to(compute_dtype(self.q_proj.weight)))
+        query = rearrange(self.q_proj(query), "batch text (heads dim) -> batch text heads dim", dim=self.head_dim)
+        if self.q_norm is not None:
+            query = self.q_norm(query)
+        query = query.to(media.key.dtype)
+        out = media_attention(query, media.key, media.value, layout, valid=media.valid, backend=self.backend)
+        return self.o_proj(rearrange(out, "batch text heads dim -> batch text (heads dim)"))
+
+    def project_media(
+        self,
+        media: Float[Tensor, "items latents vision_dim"] | Float[Tensor, "batch media latents vision_dim"],
+        *,
+        valid: Bool[Tensor, "items latents"] | Bool[Tensor, "batch media latents"] | None = None,
+    ) -> MediaKV:
+        """Project the pool once, to be used by many calls.
+
+        Args:
+            media: The media pool.
+            valid: Media tokens that count.
+
+        Returns:
+            Keys (after qk-norm) and values.
+
+        Raises:
+            ValueError: If a shape does not fit.
+        """
+        return self._project(*self._pooled(media, valid))
+
+    def _project(self, media: Tensor, valid: Tensor | None) -> MediaKV:
+        if valid is not None:
+            media = media.masked_fill(~valid[..., None], 0)  # NaN in padding must not reach the weights' gradients
+        media = media.to(compute_dtype(self.k_proj.weight))
+        if self.media_norm is not None:
+            media = self.media_norm(media)
+        key, value = (
+            rearrange(proj(media), "items latents (heads dim) -> items latents heads dim", dim=self.head_dim)
+            for proj in (self.k_proj, self.v_proj)
+        )
+        key = key if self.k_norm is None else self.k_norm(key)
+        return MediaKV(key, value.to(key.dtype), valid)
+
+    def _pooled(self, media: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The pool with one axis of items."""
+        if media.ndim not in (3, 4) or media.shape[-1] != self.vision_dim:
+            raise ValueError(
+                f"media has shape {tuple(media.shape)}, wanted [items latents {self.vision_dim}], "
+                f"or [batch media latents {self.vision_dim}] with MediaLayout.from_grid"
+            )
+        if valid is not None and (valid.dtype != torch.bool or valid.shape != media.shape[:-1]):
+            raise ValueError(
+                f"valid is {valid.dtype} of shape {tuple(valid.shape)}, wanted bool of shape {tuple(media.shape[:-1])}"
+            )
+        if media.ndim == 4:
+            media, valid = media.flatten(0, 1), None if valid is None else valid.flatten(0, 1)
+        return media, valid
+
+
+class GatedCrossAttentionBlock(nn.Module):
+    """Gated cross-attention and a gated feed-forward layer, to be put before a layer of a frozen language model.
+
+    Both gates start at 0, so a model with new blocks computes exactly what it did without them. Put it in by hand, or
+    with `attach` without touching the model's code.
+
+    Args:
+        dim: Width of the text, the hidden size of the language model.
+        vision_dim: Width of the media tokens.
+        num_heads: Heads of the query; the paper uses the language model's.
+        head_dim: Width of a head; `dim // num_heads` by default.
+        num_kv_heads: Heads of key and value; `num_heads` by default.
+        ff_mult: Hidden width of the feed-forward layer in units of `dim`.
+        hidden_dim: That width itself, in place of `ff_mult`.
+        activation: See `FeedForward`.
+        norm: Norm of text, media and feed-forward input; see `make_norm`.
+        norm_eps: Epsilon of the norms.
+        media_norm: Whether keys and values get a norm of their own.
+        qk_norm: Norm over each head's query and key.
+        gate: `"scalar"`: one value a gate (the paper); `"channel"`: one for each channel (IDEFICS).
+        dense_without_media: Whether the feed-forward layer runs on tokens that see no item (the paper, open_flamingo,
+            IDEFICS) or leaves them alone (Mllama).
+        backend: Attention backend; see `available_backends`.
+        activation_checkpointing: Recompute the block in the backward pass instead of keeping its activations.
+
+    Raises:
+        ValueError: If sizes do not divide each other, or a name is unknown.
+
+    Example:
+        >>> block = GatedCrossAttentionBlock(16, vision_dim=8, num_heads=2)
+        >>> layout = MediaLayout.from_tokens(torch.tensor([[False, True, False]]))
+        >>> text = torch.randn(1, 3, 16)
+        >>> torch.equal(block(text, torch.randn(1, 4, 8), layout), text)  # the gates are closed
+        True
+
+    Source:
+        Flamingo (arXiv 2204.14198), section 2.2, figure 4 and appendix A.1.2.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        vision_dim: int,
+        num_heads: int,
+        head_dim: int | None = None,
+        num_kv_heads: int | None = None,
+        ff_mult: float = 4,
+        hidden_dim: int | None = None,
+        activation: ActivationName = "squared_relu",
+        norm: NormName = "layer_norm",
+        norm_eps: float | None = None,
+        media_norm: bool = True,
+        qk_norm: NormName | None = None,
+        gate: GateShape = "scalar",
+        dense_without_media: bool = True,
+        backend: str = "auto",
+        activation_checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        self.dense_without_media = dense_without_media
+        self.activation_checkpointing = activation_checkpointing
+        self.attention = GatedCrossAttention(
+            dim, vision_dim=vision_dim, num_heads=num_heads, head_dim=head_dim, num_kv_heads=num_kv_heads, norm=norm,
+            norm_eps=norm_eps, media_norm=media_norm, qk_norm=qk_norm, backend=backend,
+        )  # fmt: skip
+        self.attention_gate = TanhGate(gate, dim=dim)
+        self.feed_forward = FeedForward(
+            dim, ff_mult=ff_mult, hidden_dim=hidden_dim, activation=activation, norm=norm, norm_eps=norm_eps
+        )
+        self.feed_forward_gate = TanhGate(gate, dim=dim)
+
+    def forward(
+        self,
+        text: Float[Tensor, "batch text dim"],
+        media: Float[Tensor, "items latents vision_dim"] | Float[Tensor, "batch media latents vision_dim"] | MediaKV,
+        layout: MediaLayout,
+        *,
+        valid: Bool[Tensor, "items latents"] | Bool[Tensor, "batch media latents"] | None = None,
+    ) -> Float[Tensor, "batch text dim"]:
+        """Add what the text sees in its media.
+
+        Args:
+            text: Hidden states.
+            media: The media pool, or what `project_media` made of it.
+            layout: Which items each token sees; its columns are those of `text`.
+            valid: Media tokens that count.
+
+        Returns:
+            Hidden states in the dtype of `text`.
+
+        Raises:
+            ValueError: If a shape does not fit.
+        """
+        if self.activation_checkpointing and torch.is_grad_enabled():
+            return checkpoint(self._add, text, media, layout, valid, use_reentrant=False)
+        return self._add(text, media, layout, valid)
+
+    def project_media(
+        self,
+        media: Float[Tensor, "items latents vision_dim"] | Float[Tensor, "batch media latents vision_dim"],
+        *,
+        valid: Bool[Tensor, "items latents"] | Bool[Tensor, "batch media latents"] | None = None,
+    ) -> MediaKV:
+        """Project the media pool once for all later calls; see `GatedCrossAttention.project_media`."""
+        return self.attention.project_media(media, valid=valid)
+
+    def _add(self, text: Tensor, media: Tensor | MediaKV, layout: MediaLayout, valid: Tensor | None) -> Tensor:
+        attended = self.attention(text, media, layout, valid=valid)
+        text = text + self.attention_gate(attended).to(text.dtype)
+        dense = self.feed_forward(text.to(compute_dtype(self.feed_forward.up_proj.weight)))
+        if not self.dense_without_media:
+            dense = dense.masked_fill(~layout.sees_any()[..., None], 0)
+        return text + self.feed_forward_gate(dense).to(text.dtype)
+
+
+def _hide_unseen(media: Float[Tensor, "items latents dim"], layout: MediaLayout) -> Float[Tensor, "items latents dim"]:
+    """Zero the items that no token sees: their gradient is 0, but 0 times a NaN of theirs would reach the weights."""
+    if not torch.is_grad_enabled() or media.shape[0] == 0 or layout.item_ids.shape[1] == 0:
+        return media
+    slots = seen_slots(layout.item_ids, layout.first, layout.last)
+    beyond = media.shape[0]  # where slots that nobody sees report to
+    seen = torch.zeros(beyond + 1, dtype=torch.bool, device=media.device)
+    seen = seen.scatter(0, layout.item_ids.masked_fill(~slots, beyond).flatten(), True)[:-1]
+    return media.masked_fill(~seen[:, None, None], 0)

@@ -1,0 +1,119 @@
+"""What a caller may hand to `MediaLayout`, checked once, with errors that name row and both numbers."""
+
+from typing import get_args
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from flamingo_blocks.types import Direction, Scope
+
+
+def check_is_media(is_media: Tensor, valid: Tensor | None, *, batch: int | None = None) -> None:
+    """Tags must be a bool [batch text] and none of them on a pad."""
+    if is_media.dtype != torch.bool or is_media.ndim != 2:
+        raise ValueError(
+            f"is_media is {is_media.dtype} of shape {tuple(is_media.shape)}, wanted bool of shape [batch text]; "
+            "make it with input_ids == media_token_id"
+        )
+    if batch is not None and is_media.shape[0] != batch:
+        raise ValueError(f"is_media has {is_media.shape[0]} rows, the layout has {batch}; append to every row at once")
+    if valid is None:
+        return
+    if valid.dtype != torch.bool or valid.shape != is_media.shape:
+        raise ValueError(
+            f"valid is {valid.dtype} of shape {tuple(valid.shape)}, wanted bool of shape {tuple(is_media.shape)}; "
+            "make it with attention_mask.bool()"
+        )
+    on_pad = is_media & ~valid
+    if on_pad.any():
+        row, column = on_pad.nonzero()[0].tolist()
+        raise ValueError(
+            f"is_media marks row {row}, column {column}, which valid calls a pad; pad with another token than the tag"
+        )
+
+
+def check_scope(scope: Scope, direction: Direction, group_consecutive: bool) -> None:
+    """Known words, and no combination without a meaning."""
+    if scope not in get_args(Scope):
+        raise ValueError(f'scope is {scope!r}, wanted "last" or "all"')
+    if direction not in get_args(Direction):
+        raise ValueError(f'direction is {direction!r}, wanted "previous" or "next"')
+    if direction == "next" and scope == "all":
+        raise ValueError('direction="next" with scope="all" has no meaning; use scope="last"')
+    if direction == "next" and group_consecutive:
+        raise ValueError('direction="next" with group_consecutive=True has no meaning; drop one of them')
+
+
+def check_documents(document: Tensor | None, is_media: Tensor) -> None:
+    """Document numbers must stand beside every token."""
+    if document is not None and (document.shape != is_media.shape or document.is_floating_point()):
+        raise ValueError(
+            f"document is {document.dtype} of shape {tuple(document.shape)}, "
+            f"wanted integers of shape {tuple(is_media.shape)}, one a token"
+        )
+
+
+def items_under_tags(
+    is_media: Bool[Tensor, "batch text"], per_tag: Int[Tensor, "batch tags"] | None
+) -> Int[Tensor, "batch text"]:
+    """Number of items under each tag, 0 between tags."""
+    if per_tag is None:
+        return is_media.long()
+    tags = is_media.sum(1)
+    if per_tag.ndim != 2 or per_tag.shape[0] != is_media.shape[0] or per_tag.is_floating_point():
+        raise ValueError(
+            f"per_tag is {per_tag.dtype} of shape {tuple(per_tag.shape)}, "
+            f"wanted integers of shape [{is_media.shape[0]} tags]"
+        )
+    beyond = torch.arange(per_tag.shape[1], device=per_tag.device) >= tags[:, None]
+    wrong = (tags > per_tag.shape[1]) | ((per_tag != 0) & beyond).any(1) | ((per_tag < 1) & ~beyond).any(1)
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"per_tag of row {row} is {per_tag[row].tolist()} for {int(tags[row])} tags; "
+            "wanted 1 or more items for each tag and 0 beyond"
+        )
+    if per_tag.shape[1] == 0:
+        return torch.zeros_like(is_media, dtype=torch.long)
+    tag = (is_media.cumsum(1) - 1).clamp(min=0, max=per_tag.shape[1] - 1)
+    return per_tag.long().gather(1, tag) * is_media
+
+
+def count_items(
+    is_media: Bool[Tensor, "batch text"],
+    items_under: Int[Tensor, "batch text"],
+    counts: Int[Tensor, " batch"] | None,
+    item_ids: Int[Tensor, "batch media"] | None,
+) -> tuple[Int[Tensor, " batch"], Int[Tensor, "batch media"] | None]:
+    """Items of each row, after comparing what the tags need with what `counts` or `item_ids` bring."""
+    needed = items_under.sum(1)
+    if item_ids is not None:
+        item_ids = item_ids.long()
+        _check_ids(item_ids, is_media.shape[0])
+        _check_number(is_media, needed, (item_ids >= 0).sum(1), "item_ids")
+    if counts is not None:
+        if counts.shape != needed.shape or counts.is_floating_point():
+            raise ValueError(
+                f"counts is {counts.dtype} of shape {tuple(counts.shape)}, wanted integers of shape {tuple(needed.shape)}"
+            )
+        _check_number(is_media, needed, counts, "counts")
+    return needed, item_ids
+
+
+def _check_number(is_media: Tensor, needed: Tensor, given: Tensor, name: str) -> None:
+    wrong = needed != given
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"row {row} has {int(is_media[row].sum())} media tags for {int(needed[row])} items, "
+            f"but {name} gives it {int(given[row])} items; every item needs a tag and every tag its items"
+        )
+
+
+def _check_ids(item_ids: Tensor, batch: int) -> None:
+    if item_ids.ndim != 2 or item_ids.shape[0] != batch:
+        raise ValueError(f"item_ids has shape {tuple(item_ids.shape)}, wanted [{batch} media]")
+    gap = (item_ids[:, :-1] < 0) & (item_ids[:, 1:] >= 0)
+    if gap.any() or (item_ids < -1).any():
+        raise ValueError("item_ids may hold pool ids of 0 or more, then -1 as pads on the right of a row")

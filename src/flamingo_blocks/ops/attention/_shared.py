@@ -1,0 +1,69 @@
+"""Steps that several backends share."""
+
+from weakref import WeakKeyDictionary
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from flamingo_blocks.ops.attention_plan import AttentionPlan, make_plan, sees_one_item_at_most
+from flamingo_blocks.ops.media_layout import MediaLayout
+
+_plans: "WeakKeyDictionary[MediaLayout, AttentionPlan]" = WeakKeyDictionary()
+
+
+def plan_of(layout: MediaLayout) -> AttentionPlan:
+    """The layout's plan; one that was not prepared is planned once and remembered while it lives."""
+    if layout.plan is not None:
+        return layout.plan
+    if layout not in _plans:
+        _plans[layout] = make_plan(layout.item_ids, layout.first, layout.last)
+    return _plans[layout]
+
+
+def refuse_ranges(layout: MediaLayout | None) -> str | None:
+    """The reason why a backend for one item a token cannot run this layout, or `None`."""
+    if layout is None:
+        return None
+    if layout.plan is not None:
+        single = layout.plan.pieces is not None
+    elif torch.compiler.is_compiling():
+        return "planning reads values, which compiled code cannot; call layout.prepare() before"
+    else:
+        single = sees_one_item_at_most(layout.first, layout.last)
+    return None if single else 'some token sees several items (scope "all", tiles or groups)'
+
+
+def masked_attention(
+    query: Float[Tensor, "group rows heads head_dim"],
+    key: Float[Tensor, "group columns kv_heads head_dim"],
+    value: Float[Tensor, "group columns kv_heads head_dim"],
+    mask: Bool[Tensor, "group #rows columns"] | None,
+    scale: float,
+) -> Float[Tensor, "group rows heads head_dim"]:
+    """Scaled dot-product attention where a row that may attend to nothing gives exact zeros and zero gradient."""
+    gqa = query.shape[2] != key.shape[2]
+    query, key, value = (x.transpose(1, 2) for x in (query, key, value))
+    if mask is None:
+        return F.scaled_dot_product_attention(query, key, value, scale=scale, enable_gqa=gqa).transpose(1, 2)
+    # Fused kernels differ on rows that are masked throughout, so such a row attends to all and is wiped afterwards.
+    blind = ~mask.any(-1, keepdim=True)
+    mask = (mask | blind)[:, None]
+    out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale, enable_gqa=gqa)
+    return out.masked_fill(blind[:, None], 0).transpose(1, 2)
+
+
+def hide_invalid(x: Float[Tensor, "items latents *rest"], valid: Bool[Tensor, "items latents"] | None) -> Tensor:
+    """Zero the latents that do not count, so that what they hold (NaN included) reaches nothing."""
+    if valid is None:
+        return x
+    return x.masked_fill(~valid.view(*valid.shape, *[1] * (x.ndim - 2)), 0)
+
+
+def zeros_in_graph(query: Tensor, *others: Tensor) -> Tensor:
+    """Zeros like `query` that still give every input a gradient: the sum of an empty slice is an exact 0."""
+    out = torch.zeros_like(query)
+    for x in (query, *others):
+        out = out + x.flatten()[:0].sum()
+    return out

@@ -1,0 +1,150 @@
+"""Attention from text tokens to the media they see: checks, choice of a backend, and the reasons of those refused."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from flamingo_blocks.errors import BackendRefusedError
+from flamingo_blocks.ops.attention import reference, runs, sdpa
+from flamingo_blocks.ops.attention._shared import hide_invalid
+from flamingo_blocks.ops.attention.backend import Backend, Request
+from flamingo_blocks.ops.media_layout import MediaLayout
+
+# A new backend is one new file and its line here.
+BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (reference.BACKEND, sdpa.BACKEND, runs.BACKEND)}
+
+# First that is not refused. CUDA has no measurement yet; `sdpa` needs no plan and so never waits for the device.
+AUTO_ORDER = {"cpu": ("runs", "sdpa"), "cuda": ("sdpa",)}
+DEFAULT_ORDER = ("sdpa", "reference")
+
+
+def media_attention(
+    query: Float[Tensor, "batch text heads head_dim"],
+    key: Float[Tensor, "items latents kv_heads head_dim"],
+    value: Float[Tensor, "items latents kv_heads head_dim"],
+    layout: MediaLayout,
+    *,
+    valid: Bool[Tensor, "items latents"] | None = None,
+    scale: float | None = None,
+    backend: str = "auto",
+) -> Float[Tensor, "batch text heads head_dim"]:
+    """Let every text token attend to the media items that it sees.
+
+    The core of gated cross-attention, for those who have projections of their own. A token attends to all latents of the
+    items that the layout gives it; a token that sees no item gets exact zeros and has zero gradient. What a token does not
+    see cannot reach it, NaN and Inf included.
+
+    Args:
+        query: Projected text.
+        key: Projected media, the whole pool; `kv_heads` must divide `heads` (grouped-query attention).
+        value: As `key`.
+        layout: Which items each token sees.
+        valid: Latents that count; all by default. A token whose items have none gets zeros.
+        scale: Factor on the scores; `head_dim ** -0.5` by default.
+        backend: A name of `available_backends`, or `"auto"`. All give the same result.
+
+    Returns:
+        One update for each token and head, in the dtype of `query`.
+
+    Raises:
+        ValueError: If shapes, dtypes or the pool's size do not fit the layout, or the backend is unknown.
+        BackendRefusedError: If the asked backend cannot run this call; the message lists all with their reasons.
+
+    Example:
+        >>> layout = MediaLayout.from_tokens(torch.tensor([[False, True, False]]))
+        >>> query, media = torch.randn(1, 3, 2, 4), torch.randn(1, 5, 2, 4)
+        >>> media_attention(query, media, media, layout)[0, 0].abs().max()  # before the first image
+        tensor(0.)
+
+    Source:
+        Flamingo (arXiv 2204.14198), section 2.3. There all media are attended to and masked; here only the needed pairs
+        are computed, with the same result.
+    """
+    _check(query, key, value, layout, valid)
+    if not torch.compiler.is_compiling():
+        check_pool(layout, key.shape[0])
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    requires_grad = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
+    request = Request(
+        query.device, query.dtype, query.shape[-1], query.shape[2], key.shape[2], requires_grad, layout
+    )
+    chosen = _choose(backend, request)
+    return chosen.attend(query, hide_invalid(key, valid), hide_invalid(value, valid), layout, valid, scale)
+
+
+def available_backends(
+    device: torch.device | str,
+    dtype: torch.dtype,
+    *,
+    head_dim: int = 64,
+    num_heads: int = 8,
+    num_kv_heads: int | None = None,
+    requires_grad: bool = True,
+    layout: MediaLayout | None = None,
+) -> dict[str, str]:
+    """Say which attention backends can run, and why the others cannot.
+
+    Args:
+        device: Where the tensors are.
+        dtype: Their dtype.
+        head_dim: Width of a head.
+        num_heads: Heads of the query.
+        num_kv_heads: Heads of key and value; as many as the query's by default.
+        requires_grad: Whether a backward pass follows.
+        layout: The layout to run; without it only what holds for any layout is told.
+
+    Returns:
+        For each backend `"ok"` or the reason why it is refused.
+
+    Example:
+        >>> available_backends("cpu", torch.float32)
+        {'reference': 'ok', 'sdpa': 'ok', 'runs': 'ok'}
+    """
+    num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+    request = Request(torch.device(device), dtype, head_dim, num_heads, num_kv_heads, requires_grad, layout)
+    return {name: backend.refuse(request) or "ok" for name, backend in BACKENDS.items()}
+
+
+def check_pool(layout: MediaLayout, items: int) -> None:
+    """Refuse a pool that is smaller than the ids of the layout; reads a value, so it is for eager code on the CPU.
+
+    A layout on another device was checked when it was prepared or is checked by the kernel's own bounds.
+    """
+    if layout.item_ids.device.type == "cpu" and layout.num_items > items:
+        raise ValueError(
+            f"the media pool holds {items} items, but the layout names item {layout.num_items - 1}; "
+            "pass every item of the batch once, in the order of layout.item_ids"
+        )
+
+
+def _choose(backend: str, request: Request) -> Backend:
+    if backend == "auto":
+        order = AUTO_ORDER.get(request.device.type, DEFAULT_ORDER)
+        return next(BACKENDS[name] for name in order if BACKENDS[name].refuse(request) is None)
+    if backend not in BACKENDS:
+        raise ValueError(f"backend is {backend!r}, wanted 'auto' or one of {', '.join(map(repr, BACKENDS))}")
+    if reason := BACKENDS[backend].refuse(request):
+        others = "; ".join(f"{name}: {other.refuse(request) or 'ok'}" for name, other in BACKENDS.items())
+        raise BackendRefusedError(f"backend {backend!r} cannot run this call: {reason}. All backends: {others}")
+    return BACKENDS[backend]
+
+
+def _check(query: Tensor, key: Tensor, value: Tensor, layout: MediaLayout, valid: Tensor | None) -> None:
+    if query.ndim != 4 or key.ndim != 4 or key.shape != value.shape or query.shape[-1] != key.shape[-1]:
+        raise ValueError(
+            f"query, key and value have shapes {tuple(query.shape)}, {tuple(key.shape)} and {tuple(value.shape)}; wanted "
+            "[batch text heads head_dim] and twice [items latents kv_heads head_dim] with one head_dim"
+        )
+    if key.shape[2] == 0 or query.shape[2] % key.shape[2]:
+        raise ValueError(f"query has {query.shape[2]} heads and key {key.shape[2]}; key's must divide query's")
+    if not query.dtype == key.dtype == value.dtype:
+        raise ValueError(f"query, key and value are {query.dtype}, {key.dtype} and {value.dtype}; wanted one dtype")
+    if query.shape[:2] != layout.last.shape:
+        raise ValueError(
+            f"query has batch and text {tuple(query.shape[:2])}, the layout {tuple(layout.last.shape)}; "
+            "take the columns in use with layout.slice, repeat rows for beams with layout.repeat_rows"
+        )
+    if valid is not None and (valid.dtype != torch.bool or valid.shape != key.shape[:2]):
+        raise ValueError(
+            f"valid is {valid.dtype} of shape {tuple(valid.shape)}, wanted bool of shape {tuple(key.shape[:2])}"
+        )

@@ -1,0 +1,110 @@
+"""The integers that attention kernels need, computed once per batch from the index of a layout."""
+
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+_PIECE_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionPlan:
+    """How to compute attention without a mask, and which items are seen at all.
+
+    The tokens are sorted by the item they see and cut into pieces of equal size, so that one batched call without a mask
+    computes exactly the pairs that are needed. Made by `MediaLayout.prepare`; never needed for correctness.
+
+    Args:
+        seen: Pool ids that some token sees, ascending.
+        pieces: Tokens of each piece, as `row * text + column`; `batch * text` fills the last piece of an item.
+        piece_items: The one pool id that the tokens of a piece see.
+        positions: Where in the flattened `pieces` each token stands; `pieces * block` for a token that sees nothing.
+
+    The last three are `None` when some token sees several items.
+
+    Example:
+        >>> from flamingo_blocks import MediaLayout
+        >>> layout = MediaLayout.from_tokens(torch.tensor([[True, False, True, False, False]])).prepare()
+        >>> layout.plan.piece_items
+        tensor([0, 1], dtype=torch.int32)
+    """
+
+    seen: Int[Tensor, " seen"]
+    pieces: Int[Tensor, "pieces block"] | None = None
+    piece_items: Int[Tensor, " pieces"] | None = None
+    positions: Int[Tensor, " tokens"] | None = None
+
+    def to(self, device: torch.device | str) -> "AttentionPlan":
+        """The same plan on another device."""
+        values = (getattr(self, field.name) for field in fields(self))
+        return AttentionPlan(*(None if value is None else value.to(device) for value in values))
+
+
+def make_plan(
+    item_ids: Int[Tensor, "batch media"], first: Int[Tensor, "batch text"], last: Int[Tensor, "batch text"]
+) -> AttentionPlan:
+    """Plan a layout; reads values, so call it once per batch and outside compiled code."""
+    seen = _seen_items(item_ids, first, last)
+    if not sees_one_item_at_most(first, last):
+        return AttentionPlan(seen)
+    token_item = item_of_token(item_ids, last).flatten()
+    num_tokens = token_item.numel()
+    order = token_item.argsort(stable=True)
+    order = order[int((token_item < 0).sum()) :]
+    items, run_lengths = token_item[order].unique_consecutive(return_counts=True)
+    block = _piece_size(run_lengths)
+    pieces_of_run = (run_lengths + block - 1) // block
+    rank = torch.arange(order.numel(), device=order.device)
+    rank -= (run_lengths.cumsum(0) - run_lengths).repeat_interleave(run_lengths)  # place within the run
+    piece = (pieces_of_run.cumsum(0) - pieces_of_run).repeat_interleave(run_lengths) + rank // block
+    position = piece * block + rank % block
+    num_pieces = int(pieces_of_run.sum())
+    pieces = order.new_full((num_pieces * block,), num_tokens)
+    pieces[position] = order
+    positions = order.new_full((num_tokens,), num_pieces * block)
+    positions[order] = position
+    return AttentionPlan(
+        seen=seen,
+        pieces=pieces.view(num_pieces, block).int(),
+        piece_items=items.repeat_interleave(pieces_of_run).int(),
+        positions=positions.int(),
+    )
+
+
+def sees_one_item_at_most(first: Tensor, last: Tensor) -> bool:
+    """Whether no token sees a range of several slots."""
+    return bool(((first == last) | (last < 0)).all())
+
+
+def item_of_token(item_ids: Int[Tensor, "batch media"], last: Int[Tensor, "batch text"]) -> Int[Tensor, "batch text"]:
+    """Pool id of the last item each token sees, -1 for none."""
+    if item_ids.shape[1] == 0:
+        return torch.full_like(last, -1)
+    return item_ids.gather(1, last.clamp(min=0)).masked_fill(last < 0, -1)
+
+
+def seen_slots(
+    item_ids: Int[Tensor, "batch media"], first: Int[Tensor, "batch text"], last: Int[Tensor, "batch text"]
+) -> Tensor:
+    """Bool [batch media]: slots that some token of the row sees. Adds +1 where ranges open, -1 where they end."""
+    batch, media = item_ids.shape
+    edges = item_ids.new_zeros(batch, media + 1)
+    sees = (last >= 0).to(edges.dtype)
+    edges.scatter_add_(1, first, sees)
+    edges.scatter_add_(1, last + 1, -sees)  # a token that sees none adds 0 at slot 0
+    return edges[:, :-1].cumsum(1) > 0
+
+
+def _seen_items(item_ids: Tensor, first: Tensor, last: Tensor) -> Tensor:
+    return item_ids[seen_slots(item_ids, first, last) & (item_ids >= 0)].unique().int()
+
+
+def _piece_size(run_lengths: Tensor) -> int:
+    """Piece size with the least work: rows computed, plus a fixed price for each piece (its copy of keys and values)."""
+    if run_lengths.numel() == 0:
+        return 1
+    price_of_piece = 16
+    costs = [int(((run_lengths + size - 1) // size).sum()) * (size + price_of_piece) for size in _PIECE_SIZES]
+    return _PIECE_SIZES[costs.index(min(costs))]

@@ -1,0 +1,9 @@
+"""Words that several parts share: the names of options, as literal types."""
+
+from typing import Literal
+
+Scope = Literal["last", "all"]
+Direction = Literal["previous", "next"]
+NormName = Literal["layer_norm", "rms_norm"]
+ActivationName = Literal["squared_relu", "gelu", "relu", "silu", "swiglu"]
+GateShape = Literal["scalar", "channel"]
