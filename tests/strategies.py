@@ -7,7 +7,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from flamingo_blocks import MediaLayout
+from flamingo_blocks.ops import MediaLayout
 from tests.oracle import Row, Token, seen_slots, slots_of_tags
 
 seeds = st.integers(min_value=0, max_value=2**16)
@@ -177,9 +177,7 @@ def layout_cases(
             max_segments=max_segments,
         )
     )
-    case = LayoutCase(
-        rows, scope, direction, grouped, says_counts=draw(st.booleans()), says_documents=says_documents
-    )
+    case = LayoutCase(rows, scope, direction, grouped, says_counts=draw(st.booleans()), says_documents=says_documents)
     if shared and draw(st.booleans()):
         case = draw(with_shared_items(case))
     return case

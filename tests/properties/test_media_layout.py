@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils import _pytree as pytree
 
-from flamingo_blocks import MediaLayout
+from flamingo_blocks.ops import MediaLayout
 from tests.oracle import Token
 from tests.strategies import LayoutCase, batches, last_document, layout_cases, padded, ragged, seen_by
 

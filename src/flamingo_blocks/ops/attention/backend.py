@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -24,6 +24,7 @@ class Request:
     layout: MediaLayout | None
 
 
+@runtime_checkable
 class Attend(Protocol):
     """Attention of each text token to the items it sees; tokens that see nothing get exact zeros."""
 
