@@ -1,0 +1,250 @@
+"""Put blocks in front of the layers of any decoder, by hooks, and take them off again without a trace."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flamingo_blocks.lm.find_layers import find_decoder_layers
+from flamingo_blocks.lm.media_state import MediaState, project
+from flamingo_blocks.ops.media_layout import MediaLayout
+
+
+def attach(lm: nn.Module, blocks: Mapping[int, nn.Module], *, layers: str | None = None) -> "Attachment":
+    """Put blocks in front of decoder layers, without touching the model.
+
+    Forward pre-hooks do all of it: no key of the model is renamed, no class swapped, no attribute left behind, and
+    nothing is computed, so models on the meta device, sharded or dispatched ones attach as well. Afterwards the model runs
+    only inside `attachment.media(...)` or `attachment.without_media()`, so that no call forgets its media.
+
+    Args:
+        lm: Any decoder language model: of transformers, or plain torch.
+        blocks: A block for each layer index; block `i` runs before layer `i`. A block is called as
+            `block(text, media, layout, valid=...)`, like `GatedCrossAttentionBlock`.
+        layers: Dotted name of the list of decoder layers; found by itself where only one can be meant.
+
+    Returns:
+        The attachment: the blocks, and the contexts to run the model in.
+
+    Raises:
+        LayersNotFoundError: If the layers cannot be found; the message lists the candidates.
+        ValueError: If a layer index does not exist, or a layer has a block already.
+
+    Example:
+        >>> from flamingo_blocks import GatedCrossAttentionBlock
+        >>> lm = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2), num_layers=2, enable_nested_tensor=False)
+        >>> attachment = attach(lm, {0: GatedCrossAttentionBlock(8, vision_dim=8, num_heads=2)})
+        >>> attachment.detach() is lm
+        True
+
+    Source:
+        Flamingo (arXiv 2204.14198), section 2.2: new layers between frozen ones, before them, from the first on.
+    """
+    decoder = find_decoder_layers(lm, layers)
+    for index in blocks:
+        if not 0 <= index < len(decoder.layers):
+            raise ValueError(
+                f"blocks has a block for layer {index}, but {decoder.name!r} has layers 0 to {len(decoder.layers) - 1}"
+            )
+        hooks = decoder.layers[index]._forward_pre_hooks.values()
+        if any(isinstance(hook, _BlockHook) for hook in hooks):
+            raise ValueError(f"layer {index} of {decoder.name!r} has a block already; call detach() on it first")
+    attachment = Attachment(lm, blocks)
+    attachment._hook(decoder.decoder, _DecoderHook(attachment))
+    for index in blocks:
+        attachment._hook(decoder.layers[index], _BlockHook(attachment, str(index)))
+    return attachment
+
+
+@dataclass
+class _Call:
+    """What the hooks share within one `with` block: the state, and the columns of the running call."""
+
+    state: MediaState | None
+    fixed_past: int | None
+    past: int = 0
+    windows: dict[tuple[int, torch.device], MediaLayout] = field(default_factory=dict)
+
+    def window(self, num_text: int, device: torch.device) -> MediaLayout:
+        """The layout's columns for the tokens of this call, once for all layers."""
+        if (num_text, device) not in self.windows:
+            assert self.state is not None and self.state.layout is not None
+            layout = self.state.layout
+            if self.past or num_text != layout.num_text:
+                layout = layout.slice(self.past, self.past + num_text)
+            self.windows[num_text, device] = layout.to(device)
+        return self.windows[num_text, device]
+
+
+class Attachment:
+    """Blocks that are attached to a language model; made by `attach`.
+
+    Args:
+        lm: The language model.
+        blocks: The blocks by layer index.
+
+    Example:
+        >>> from flamingo_blocks import GatedCrossAttentionBlock, MediaLayout
+        >>> lm = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2), num_layers=2, enable_nested_tensor=False)
+        >>> attachment = attach(lm, {0: GatedCrossAttentionBlock(8, vision_dim=8, num_heads=2)})
+        >>> layout = MediaLayout.from_tokens(torch.tensor([[False, True, False]]))
+        >>> with attachment.media(MediaState(media=torch.randn(1, 4, 8), layout=layout)):
+        ...     lm(torch.zeros(1, 3, 8)).shape
+        torch.Size([1, 3, 8])
+    """
+
+    def __init__(self, lm: nn.Module, blocks: Mapping[int, nn.Module]) -> None:
+        self.lm = lm
+        self.blocks = nn.ModuleDict({str(index): block for index, block in sorted(blocks.items())})
+        self._hooks: list[tuple[nn.Module, Any, Any]] = []  # module, hook, handle
+        self._call: _Call | None = None
+
+    @contextmanager
+    def media(self, state: MediaState, *, past: int | None = None) -> Iterator[None]:
+        """Run the model with media; clears itself, on errors too.
+
+        Args:
+            state: Media and layout. The layout covers the whole text, cached part included.
+            past: Tokens that a cache of the model holds already. Transformers' caches are asked by themselves; say it
+                for other decoders that cache.
+
+        Raises:
+            ValueError: If the state has no layout.
+            RuntimeError: If another `media` or `without_media` block is open.
+        """
+        if state.layout is None:
+            raise ValueError("state has no layout; give it one with state.with_layout(MediaLayout.from_tokens(...))")
+        with self._open(_Call(state, past)):
+            yield
+
+    @contextmanager
+    def without_media(self) -> Iterator[None]:
+        """Run the bare language model, bit for bit: the blocks are skipped.
+
+        A text that merely has no media is another thing: an empty layout, where dense layers run.
+
+        Raises:
+            RuntimeError: If another `media` or `without_media` block is open.
+        """
+        with self._open(_Call(None, None)):
+            yield
+
+    def project(self, state: MediaState) -> MediaState:
+        """Project the media once for every block, so that no later call projects them again.
+
+        Args:
+            state: Media, with or without a layout.
+
+        Returns:
+            The state with each block's keys and values.
+        """
+        if state.projected is not None:
+            return state
+        projected = {name: project(block, state.media, state.valid) for name, block in self.blocks.items()}
+        return replace(state, projected=projected, blocks=self.blocks)
+
+    def move_to_front(self) -> None:
+        """Put our hooks before all others of their layers, such as those that FSDP set later."""
+        hooks, self._hooks = self._hooks, []
+        for module, hook, handle in hooks:
+            handle.remove()
+            self._hook(module, hook, prepend=True)
+
+    def detach(self) -> nn.Module:
+        """Take the blocks off.
+
+        Returns:
+            The language model as it was before, bit for bit.
+
+        Raises:
+            RuntimeError: If a `media` or `without_media` block is open.
+        """
+        if self._call is not None:
+            raise RuntimeError("detach() inside media() or without_media(); leave the with block first")
+        for _, _, handle in self._hooks:
+            handle.remove()
+        self._hooks = []
+        return self.lm
+
+    @contextmanager
+    def _open(self, call: _Call) -> Iterator[None]:
+        if self._call is not None:
+            raise RuntimeError("media() or without_media() is open already; leave that with block first")
+        self._call = call
+        try:
+            yield
+        finally:
+            self._call = None
+
+    def _hook(self, module: nn.Module, hook: Any, *, prepend: bool = False) -> None:
+        handle = module.register_forward_pre_hook(hook, with_kwargs=True, prepend=prepend)
+        self._hooks.append((module, hook, handle))
+
+
+class _DecoderHook:
+    """Reads how many tokens the cache holds, once a call, before the first layer."""
+
+    def __init__(self, attachment: Attachment) -> None:
+        self.attachment = attachment
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        call = self.attachment._call
+        if call is None:
+            return
+        call.windows = {}
+        if call.fixed_past is not None:
+            call.past = call.fixed_past
+            return
+        caches = (value for value in (*kwargs.values(), *args) if hasattr(value, "get_seq_length"))
+        cache: Any = next(caches, None)
+        # A static cache's length is a live tensor that grows while the layers run: take the number now.
+        call.past = 0 if cache is None else int(cache.get_seq_length())
+
+
+class _BlockHook:
+    """Runs a block on the input of its layer."""
+
+    def __init__(self, attachment: Attachment, name: str) -> None:
+        self.attachment = attachment
+        self.name = name
+
+    def __call__(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        call = self.attachment._call
+        if call is None:
+            raise RuntimeError(
+                "a language model with blocks was called without media; wrap the call in attachment.media(state), "
+                "or in attachment.without_media() to run the bare model"
+            )
+        if call.state is None:
+            return None
+        text, name = _find_text(args, kwargs)
+        new = self._run(text, call.state, call.window(text.shape[1], text.device))
+        return ((new, *args[1:]), kwargs) if name is None else (args, {**kwargs, name: new})
+
+    def _run(self, text: Tensor, state: MediaState, layout: MediaLayout) -> Tensor:
+        block = self.attachment.blocks[self.name]
+        out: Tensor
+        if state.projected is not None:
+            out = block(text, state.projected[self.name].to(text.device), layout)
+        else:
+            valid = None if state.valid is None else state.valid.to(text.device)
+            out = block(text, state.media.to(text.device), layout, valid=valid)
+        return out
+
+
+def _find_text(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, str | None]:
+    """The hidden states that enter a layer: its first argument, or a keyword."""
+    if args:
+        return args[0], None
+    tensors = [name for name, value in kwargs.items() if isinstance(value, Tensor) and value.ndim == 3]
+    if "hidden_states" not in tensors and len(tensors) != 1:
+        raise ValueError(
+            f"the decoder layer was called with keywords {sorted(kwargs)}; wanted hidden_states, or one [batch text dim]"
+        )
+    name = "hidden_states" if "hidden_states" in tensors else tensors[0]
+    return kwargs[name], name

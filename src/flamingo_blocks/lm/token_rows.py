@@ -1,0 +1,186 @@
+"""Trained rows for new tokens, beside a frozen embedding table and head that keep their size."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+
+def attach_token_rows(
+    lm: nn.Module,
+    num_tokens: int,
+    *,
+    embedding: str | None = None,
+    head: str | None = None,
+    init: Float[Tensor, "tokens dim"] | None = None,
+) -> "TokenRows":
+    """Give a language model new tokens without resizing its table or head.
+
+    The new ids follow the table: `vocab`, `vocab + 1`, ... Their rows are parameters of their own, so that they train while
+    the table stays frozen, and logits grow by as many columns. Nothing of the model is changed; hooks look up and append.
+
+    Args:
+        lm: Any decoder language model.
+        num_tokens: How many new tokens.
+        embedding: Dotted name of the token embedding; asked from the model, or found, by default.
+        head: Dotted name of the output projection, likewise.
+        init: First values of the input rows; the mean of the table by default.
+
+    Returns:
+        The rows, a module to be trained and saved beside the blocks.
+
+    Raises:
+        ValueError: If embedding or head cannot be found, their sizes differ, or rows are attached already.
+
+    Example:
+        >>> lm = nn.Sequential(nn.Embedding(10, 4), nn.Linear(4, 10, bias=False))
+        >>> rows = attach_token_rows(lm, 2)
+        >>> lm(torch.tensor([[9, 10, 11]])).shape
+        torch.Size([1, 3, 12])
+
+    Source:
+        Flamingo (arXiv 2204.14198), first version, section 3.2.1: `<EOC>` is a new entry whose embedding is learnt.
+    """
+    if num_tokens < 1:
+        raise ValueError(f"num_tokens is {num_tokens}, wanted 1 or more")
+    table = _find(lm, embedding, "embedding", "get_input_embeddings", nn.Embedding)
+    output = _find(lm, head, "head", "get_output_embeddings", nn.Linear, rows=table.weight.shape[0])
+    if output.weight.shape[0] != table.weight.shape[0]:
+        raise ValueError(
+            f"the head has {output.weight.shape[0]} rows, the embedding {table.weight.shape[0]}; new ids need both alike"
+        )
+    if any(isinstance(hook, _LookUp) for hook in table._forward_hooks.values()):
+        raise ValueError("the embedding has token rows already; call detach() on them first")
+    rows = TokenRows(table.weight, output.weight, num_tokens, scale=getattr(table, "embed_scale", None))
+    if init is not None:
+        with torch.no_grad():
+            rows.input.copy_(init)
+    clamp = _Clamp(rows)
+    rows._handles = [
+        table.register_forward_pre_hook(clamp),
+        table.register_forward_hook(_LookUp(rows, clamp)),
+        output.register_forward_hook(_Append(rows)),
+    ]
+    return rows
+
+
+class TokenRows(nn.Module):
+    """Rows for new tokens; made by `attach_token_rows`.
+
+    Args:
+        table: The embedding table.
+        head: The weight of the output projection; the same tensor as `table` when the model ties them, and then one
+            parameter serves both here too.
+        num_tokens: How many new tokens.
+        scale: Factor that the model's embedding applies to what it looks up (Gemma).
+
+    Example:
+        >>> table = torch.randn(10, 4)
+        >>> TokenRows(table, table, 2).token_ids
+        [10, 11]
+    """
+
+    def __init__(
+        self,
+        table: Float[Tensor, "vocab dim"],
+        head: Float[Tensor, "vocab dim"],
+        num_tokens: int,
+        *,
+        scale: float | Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.vocab_size, self.num_tokens = table.shape[0], num_tokens
+        self.scale = None if scale is None else float(scale)
+        self.input = nn.Parameter(_mean_rows(table, num_tokens))
+        self.output = self.input if head is table else nn.Parameter(_mean_rows(head, num_tokens))
+        self._handles: list[Any] = []
+
+    @property
+    def token_ids(self) -> list[int]:
+        """Ids of the new tokens."""
+        return list(range(self.vocab_size, self.vocab_size + self.num_tokens))
+
+    def embed(self, ids: Int[Tensor, "*lead"], known: Float[Tensor, "*lead dim"]) -> Float[Tensor, "*lead dim"]:
+        """Replace the embeddings of new ids by their rows."""
+        is_new = ids >= self.vocab_size
+        rows = F.embedding((ids - self.vocab_size).clamp(min=0), self.input)
+        if self.scale is not None:
+            rows = rows * self.scale
+        return torch.where(is_new[..., None], rows.to(known.dtype), known)
+
+    def logits(self, hidden: Float[Tensor, "*lead dim"]) -> Float[Tensor, "*lead tokens"]:
+        """Logits of the new tokens."""
+        return F.linear(hidden, self.output.to(hidden.dtype))
+
+    def detach(self) -> None:
+        """Take the rows off the model."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+
+class _Clamp:
+    """Shows the table only ids that it has, and keeps the others for the look-up that follows at once."""
+
+    def __init__(self, rows: TokenRows) -> None:
+        self.rows = rows
+        self.ids: Tensor | None = None
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        ids = args[0]
+        self._check(ids)
+        self.ids = ids
+        return (ids.masked_fill(ids >= self.rows.vocab_size, 0), *args[1:])
+
+    def _check(self, ids: Tensor) -> None:
+        """The table can no longer tell an id that does not exist; on the CPU, where it would have, this does."""
+        if ids.device.type == "cpu" and not torch.compiler.is_compiling() and ids.numel():
+            limit = self.rows.vocab_size + self.rows.num_tokens
+            if int(ids.max()) >= limit:
+                raise IndexError(f"token id {int(ids.max())} is out of range: the model knows ids 0 to {limit - 1}")
+
+
+class _LookUp:
+    def __init__(self, rows: TokenRows, clamp: _Clamp) -> None:
+        self.rows, self.clamp = rows, clamp
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        ids, self.clamp.ids = self.clamp.ids, None
+        assert ids is not None
+        return self.rows.embed(ids, output)
+
+
+class _Append:
+    def __init__(self, rows: TokenRows) -> None:
+        self.rows = rows
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+        return torch.cat([output, self.rows.logits(args[0])], dim=-1)
+
+
+def _mean_rows(table: Tensor, num_tokens: int) -> Tensor:
+    wide = table.detach().to(torch.promote_types(table.dtype, torch.float32))  # rows train in float32 at least
+    return wide.mean(0, keepdim=True).repeat(num_tokens, 1)
+
+
+def _find(
+    lm: nn.Module, name: str | None, argument: str, getter: str, kind: type[nn.Module], *, rows: int | None = None
+) -> Any:
+    """A named module, or the one the model gives, or the only one of its kind."""
+    if name is not None:
+        try:
+            return lm.get_submodule(name)
+        except AttributeError:
+            raise ValueError(f"{argument}={name!r} names no module of {type(lm).__name__}") from None
+    if callable(get := getattr(lm, getter, None)) and (module := get()) is not None:
+        return module
+    found = {path: module for path, module in lm.named_modules() if isinstance(module, kind)}
+    if rows is not None:
+        found = {path: module for path, module in found.items() if len(module.weight) == rows}  # type: ignore[arg-type]
+    if len(found) != 1:
+        raise ValueError(
+            f"{type(lm).__name__} has {len(found)} modules that could be its {argument}: {list(found)}; pass {argument}="
+        )
+    return next(iter(found.values()))
