@@ -1,0 +1,109 @@
+"""What the models of the transformers library do not say of themselves in one common way."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from flamingo_blocks.vision.image_preprocess import Channels, Fit, ImagePreprocess
+
+HALF: Channels = (0.5, 0.5, 0.5)
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+_NO_SIZE = (1, 1)
+# What each family's published image processor does; tokens before the patches, registers not counted.
+_FAMILIES: dict[str, tuple[int, ImagePreprocess]] = {
+    "clip_vision_model": (1, ImagePreprocess(_NO_SIZE, CLIP_MEAN, CLIP_STD, "crop")),
+    "siglip_vision_model": (0, ImagePreprocess(_NO_SIZE, HALF, HALF, "stretch")),
+    "vit": (1, ImagePreprocess(_NO_SIZE, HALF, HALF, "stretch", "bilinear")),
+    "deit": (2, ImagePreprocess(_NO_SIZE, IMAGENET_MEAN, IMAGENET_STD, "crop")),
+    "dinov2": (1, ImagePreprocess(_NO_SIZE, IMAGENET_MEAN, IMAGENET_STD, "crop")),
+    "dinov2_with_registers": (1, ImagePreprocess(_NO_SIZE, IMAGENET_MEAN, IMAGENET_STD, "crop")),
+    "dinov3_vit": (1, ImagePreprocess(_NO_SIZE, IMAGENET_MEAN, IMAGENET_STD, "stretch", "bilinear")),
+}
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Sizes of a model's frames and tokens."""
+
+    family: str
+    dim: int
+    image_size: tuple[int, int]
+    patch_size: tuple[int, int]
+    num_prefix: int
+    is_native: bool
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        return self.image_size[0] // self.patch_size[0], self.image_size[1] // self.patch_size[1]
+
+    @classmethod
+    def of(cls, model: nn.Module, *, num_prefix: int | None, image_size: int | tuple[int, int] | None) -> "Geometry":
+        """Read the sizes off the model's config."""
+        config: Any = model.config
+        missing = [name for name in ("hidden_size", "image_size", "patch_size") if not hasattr(config, name)]
+        if missing:
+            raise ValueError(
+                f"model is a {type(model).__name__} whose config has no {', '.join(missing)}; "
+                "wrap it by CallableTower(model, image_size=..., output='last_hidden_state')"
+            )
+        if num_prefix is None and config.model_type not in _FAMILIES:
+            raise ValueError(
+                f"model is of the family {config.model_type!r}, not one of {sorted(_FAMILIES)}; "
+                "say how many tokens stand before the patches by num_prefix="
+            )
+        if num_prefix is None:
+            num_prefix = _FAMILIES[config.model_type][0] + getattr(config, "num_register_tokens", 0)
+        native = _pair(config.image_size)
+        size = native if image_size is None else _pair(image_size)
+        return cls(config.model_type, config.hidden_size, size, _pair(config.patch_size), num_prefix, size == native)
+
+
+def default_preprocess(geometry: Geometry, fit: Fit | None) -> ImagePreprocess:
+    """Give the preprocessing of the model's family, at the tower's size."""
+    _, values = _FAMILIES.get(geometry.family, (0, ImagePreprocess(_NO_SIZE, HALF, HALF, "stretch")))
+    return replace(values, size=geometry.image_size, fit=values.fit if fit is None else fit)
+
+
+def vision_part(model: nn.Module) -> nn.Module:
+    """Find the vision transformer inside a classifier or a two-tower model; the model itself when it is one."""
+    base = getattr(model, "base_model", None)
+    if isinstance(base, nn.Module) and hasattr(base, "embeddings"):  # DINOv3's "base model" is its encoder alone
+        model = base
+    while isinstance(inner := getattr(model, "vision_model", None), nn.Module):
+        model = inner
+    return model
+
+
+def blocks_of(model: nn.Module) -> nn.ModuleList:
+    """Find the transformer blocks: the one list as long as the config says."""
+    config: Any = model.config
+    depth = getattr(config, "num_hidden_layers", None)
+    lists = {name: part for name, part in model.named_modules() if isinstance(part, nn.ModuleList)}
+    found = [part for part in lists.values() if len(part) == depth]
+    if len(found) != 1:
+        sizes = {name: len(part) for name, part in lists.items()}
+        raise ValueError(
+            f"model is a {type(model).__name__} with {len(found)} lists of {depth} blocks among {sizes}, wanted one; "
+            "wrap it by CallableTower(model, image_size=..., output='last_hidden_state')"
+        )
+    return found[0]
+
+
+def final_norm_of(model: nn.Module) -> nn.Module:
+    """Find the norm after the last block."""
+    for name in ("post_layernorm", "layernorm", "norm"):
+        found = getattr(model, name, None)
+        if isinstance(found, nn.Module):
+            return found
+    raise ValueError(
+        f"final_norm is True, but {type(model).__name__} has none of post_layernorm, layernorm and norm; "
+        "pass final_norm=None"
+    )
+
+
+def _pair(size: int | tuple[int, int] | list[int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])

@@ -1,0 +1,170 @@
+"""A tower around any encoder: a function or module that gives patch tokens or a feature map."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from flamingo_blocks.vision.image_preprocess import ImagePreprocess
+from flamingo_blocks.vision.tower import PatchTokens, cast_like_weights, check_pixels, floating_state, freeze
+
+
+class CallableTower(nn.Module):
+    """Make a vision tower of any callable.
+
+    Use it for an encoder that no adapter knows: a convolutional net, a model of your own, a function. The encoder is
+    run once on black pixels when the tower is made, to learn and check the width and the grid of its output.
+
+    Args:
+        encoder: Takes pixels `[n 3 height width]`; gives patch tokens `[n patches dim]`, a map `[n dim rows columns]`,
+            `PatchTokens`, or a tuple, mapping or object that holds one of them. A module is frozen in place.
+        image_size: Height and width of the frames, in pixels, or one number for both.
+        output: Where the features are in what the encoder gives: an index, a key or attribute name, or a function.
+        num_prefix: Tokens before the patches (class, registers) to drop. Only token outputs have them.
+        channels_last: Say so when maps are `[n rows columns dim]`.
+        dim: Width of the features, to check; found by the first run when None.
+        grid: Rows and columns of patches; needed for tokens of a grid that is not square.
+        preprocess: Turns one image into pixels `[3 height width]`; by default an `ImagePreprocess` that pads to
+            `image_size` and keeps values between 0 and 1. Give the encoder's own mean and std here.
+        frozen: Stop gradients to the encoder and keep it in eval mode, also through `.train()`.
+
+    Raises:
+        ValueError: If the encoder's output is of no such shape, or differs from `dim` or `grid`.
+
+    Example:
+        >>> tower = CallableTower(torch.nn.Conv2d(3, 8, kernel_size=4, stride=4), image_size=16)
+        >>> tower.dim, tower.grid
+        (8, (4, 4))
+        >>> tower(torch.zeros(2, 3, 16, 16)).tokens.shape
+        torch.Size([2, 16, 8])
+    """
+
+    def __init__(
+        self,
+        encoder: Callable[[Tensor], Any],
+        *,
+        image_size: int | tuple[int, int],
+        output: int | str | Callable[[Any], Any] | None = None,
+        num_prefix: int = 0,
+        channels_last: bool = False,
+        dim: int | None = None,
+        grid: tuple[int, int] | None = None,
+        preprocess: Callable[[Any], Tensor] | None = None,
+        frozen: bool = True,
+    ) -> None:
+        super().__init__()
+        size = (image_size, image_size) if isinstance(image_size, int) else image_size
+        self.encoder = encoder
+        self.output = output
+        self.num_prefix = num_prefix
+        self.channels_last = channels_last
+        self.frozen = frozen
+        self.preprocess = ImagePreprocess(size=size) if preprocess is None else preprocess
+        if frozen and isinstance(encoder, nn.Module):
+            freeze(encoder)
+        self.training = not frozen
+        found = self._probe(size)
+        self.dim = _checked_dim(found, dim)
+        self.grid = _checked_grid(found, grid, num_prefix)
+
+    def forward(self, pixels: Float[Tensor, "n 3 height width"]) -> PatchTokens:
+        """Encode frames.
+
+        Args:
+            pixels: Frames as `preprocess` makes them; cast to the dtype of the encoder's weights.
+
+        Returns:
+            The patch tokens, without prefix tokens.
+
+        Raises:
+            ValueError: If `pixels` is no batch of RGB frames.
+        """
+        check_pixels(pixels)
+        found = self._features(pixels)
+        if isinstance(found, PatchTokens):
+            return found
+        return PatchTokens(tokens=found.flatten(1, -2))
+
+    def train(self, mode: bool = True) -> "CallableTower":  # noqa: FBT001, FBT002 - the signature of nn.Module
+        """Set training mode; a frozen tower stays in eval mode."""
+        return super().train(mode and not self.frozen)
+
+    def _probe(self, size: tuple[int, int]) -> Tensor:
+        """Features of one black frame, maps still as maps; in eval mode, so that no running statistics move."""
+        weight = floating_state(self.encoder)
+        pixels = torch.zeros(1, 3, *size, device=None if weight is None else weight.device)
+        modes = [(module, module.training) for module in self.modules()]
+        self.train(mode=False)
+        with torch.no_grad():
+            found = self._features(pixels)
+        for module, mode in modes:
+            module.training = mode
+        return found.tokens if isinstance(found, PatchTokens) else found
+
+    def _features(self, pixels: Tensor) -> Tensor | PatchTokens:
+        """Patch tokens, or a map with its channels last."""
+        found = _pick(self.encoder(cast_like_weights(pixels, self.encoder)), self.output)
+        if isinstance(found, PatchTokens):
+            return found
+        if found.ndim == 3:
+            return found[:, self.num_prefix :]
+        if found.ndim == 4:
+            return found if self.channels_last else rearrange(found, "n dim rows columns -> n rows columns dim")
+        raise ValueError(
+            f"the encoder gave a tensor of shape {list(found.shape)}, wanted [n patches dim] or [n dim rows columns]; "
+            "choose the features before pooling with output="
+        )
+
+
+def _pick(raw: Any, output: int | str | Callable[[Any], Any] | None) -> Tensor | PatchTokens:
+    """Take the features out of what the encoder gave."""
+    if output is None:
+        found = raw
+    elif callable(output):
+        found = output(raw)
+    elif isinstance(output, int) or isinstance(raw, Mapping):
+        found = raw[output]
+    else:
+        found = getattr(raw, output)
+    if isinstance(found, Tensor | PatchTokens):
+        return found
+    fields = list(found) if isinstance(found, Mapping) else list(getattr(found, "__dict__", ()))
+    parts = f" of length {len(found)}" if isinstance(found, tuple | list) else f" with the fields {fields}"
+    raise ValueError(
+        f"with output={output!r} the encoder gives a {type(found).__name__}{parts}, wanted a tensor of features; "
+        "choose one by output= (an index, a name or a function)"
+    )
+
+
+def _checked_dim(found: Tensor, dim: int | None) -> int:
+    if dim is not None and found.shape[-1] != dim:
+        raise ValueError(
+            f"dim is {dim}, but the encoder gives features of width {found.shape[-1]} (output of shape "
+            f"{list(found.shape)}); drop dim=, choose another output=, or set channels_last="
+        )
+    return found.shape[-1]
+
+
+def _checked_grid(found: Tensor, grid: tuple[int, int] | None, num_prefix: int) -> tuple[int, int]:
+    """Grid of a map, or of tokens: as given, or the square they make."""
+    if found.ndim == 4:
+        rows, columns = found.shape[1:3]
+        if grid is not None and grid != (rows, columns):
+            raise ValueError(f"grid is {grid}, but the encoder gives a map of {rows} x {columns}; drop grid=")
+        return rows, columns
+    patches = found.shape[1]
+    side = math.isqrt(patches)
+    rows, columns = (side, side) if grid is None else grid
+    if rows * columns == patches > 0:
+        return rows, columns
+    wanted = "a square grid" if grid is None else f"a grid of {rows} x {columns}"
+    squares = [extra for extra in range(1, 9) if math.isqrt(max(patches - extra, 0)) ** 2 == patches - extra > 0]
+    hint = f"; {num_prefix + squares[0]} prefix tokens would leave a square" if squares else ""
+    raise ValueError(
+        f"the encoder gives {patches} patch tokens after num_prefix={num_prefix}, wanted {wanted}; "
+        f"pass num_prefix= or grid={hint}"
+    )

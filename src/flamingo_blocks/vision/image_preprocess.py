@@ -1,0 +1,190 @@
+"""From an image to the pixels that an encoder was trained on, in plain torch."""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+from flamingo_blocks._optional import require
+
+Fit = Literal["pad", "crop", "stretch"]
+Interpolation = Literal["bicubic", "bilinear"]
+Channels = tuple[float, float, float]
+
+_INTERPOLATIONS: dict[int, Interpolation] = {2: "bilinear", 3: "bicubic"}  # PIL's numbers of its filters
+
+
+@dataclass(frozen=True)
+class ImagePreprocess:
+    """Resize an image to one size and normalise its channels.
+
+    The towers carry one as `tower.preprocess`, with their model's values. Make your own for another encoder, or to
+    change how images of another shape are made to fit.
+
+    Args:
+        size: Height and width in pixels.
+        mean: Channel means on the scale 0 to 1. The defaults leave pixels between 0 and 1.
+        std: Channel standard deviations on the scale 0 to 1.
+        fit: `"pad"` keeps the whole image and its aspect ratio and fills the rest with the mean, as the paper does;
+            `"crop"` covers the frame and keeps its centre (CLIP); `"stretch"` ignores the aspect ratio (ViT, SigLIP).
+        interpolation: Resampling filter, always with antialiasing.
+        shortest_edge_px: With `"crop"`, the length that the shorter side gets before the crop; the size of the frame
+            when None.
+
+    Raises:
+        ValueError: When called with anything that is no image, with floating values outside 0 to 1, or with an image
+            without pixels.
+
+    Example:
+        >>> preprocess = ImagePreprocess(size=(32, 32), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+        >>> preprocess(torch.zeros(3, 20, 10, dtype=torch.uint8)).shape
+        torch.Size([3, 32, 32])
+
+    Source:
+        Mean padding: Flamingo (arXiv 2204.14198), appendix B.1.2.
+    """
+
+    size: tuple[int, int]
+    mean: Channels = (0.0, 0.0, 0.0)
+    std: Channels = (1.0, 1.0, 1.0)
+    fit: Fit = "pad"
+    interpolation: Interpolation = "bicubic"
+    shortest_edge_px: int | None = None
+
+    def __call__(self, image: Any) -> Float[Tensor, "3 height width"]:
+        """Turn one image into pixels.
+
+        Args:
+            image: A PIL image, a path or the bytes of an image file, an array `[height width channels]` or
+                `[height width]`, or a tensor `[channels height width]`; integers are 0 to 255, floats 0 to 1.
+        """
+        rgb = to_rgb(image)
+        height, width = self._resized(rgb.shape[1], rgb.shape[2])
+        resized = F.interpolate(rgb[None], (height, width), mode=self.interpolation, antialias=True)[0].clamp(0.0, 1.0)
+        mean, std = (resized.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
+        normalised = (resized - mean) / std
+        # The mean is 0 once normalised. Negative padding crops.
+        top, left = (self.size[0] - height) // 2, (self.size[1] - width) // 2
+        if self.fit == "crop":  # the odd pixel goes where Hugging Face's processors cut it
+            top, left = -((height - self.size[0]) // 2), -((width - self.size[1]) // 2)
+        return F.pad(normalised, (left, self.size[1] - width - left, top, self.size[0] - height - top))
+
+    def _resized(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width after the resize, before padding or cropping."""
+        if self.fit == "stretch":
+            return self.size
+        goal = self.size
+        if self.fit == "crop" and self.shortest_edge_px is not None:
+            goal = (max(self.size[0], self.shortest_edge_px), max(self.size[1], self.shortest_edge_px))
+        wider_than_goal = width * goal[0] >= height * goal[1]
+        if wider_than_goal == (self.fit == "crop"):  # the height decides: cover a wide image, contain a tall one
+            return goal[0], max(1, goal[0] * width // height)
+        return max(1, goal[1] * height // width), goal[1]
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "ImagePreprocess":
+        """Read the values of a Hugging Face `preprocessor_config.json`.
+
+        Args:
+            config: The file's content, or `image_processor.to_dict()`.
+
+        Raises:
+            ValueError: If the size is given in a way that makes no fixed frame, or the filter is another one.
+
+        Example:
+            >>> config = {"size": {"shortest_edge": 224}, "crop_size": {"height": 224, "width": 224}}
+            >>> ImagePreprocess.from_config(config | {"do_center_crop": True}).fit
+            'crop'
+        """
+        size, crop = config.get("size"), config.get("crop_size")
+        mean, std = _channels(config, "image_mean", 0.0), _channels(config, "image_std", 1.0)
+        if not config.get("do_normalize", True):
+            mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+        filter_name = _INTERPOLATIONS.get(config.get("resample", 3))
+        if filter_name is None:
+            raise ValueError(f"resample is {config['resample']!r}, wanted 2 (bilinear) or 3 (bicubic)")
+        if config.get("do_center_crop") and crop is not None:
+            edge = size if isinstance(size, int) else (size or {}).get("shortest_edge")
+            return cls(_frame(crop), mean, std, "crop", filter_name, edge)
+        return cls(_frame(size), mean, std, "stretch", filter_name)
+
+
+def to_rgb(image: Any) -> Float[Tensor, "3 height width"]:
+    """Read any kind of image as float32 RGB between 0 and 1.
+
+    Args:
+        image: As in `ImagePreprocess.__call__`.
+
+    Raises:
+        ValueError: If it is no image, has no pixels, or holds floats outside 0 to 1.
+
+    Example:
+        >>> to_rgb(torch.full((1, 2, 2), 255, dtype=torch.uint8)).max()
+        tensor(1.)
+    """
+    if isinstance(image, Path | bytes):
+        image = _open(image)
+    if hasattr(image, "convert"):  # PIL, told apart without importing it
+        channels_first = _from_pil(image.convert("RGB"))
+    elif isinstance(image, Tensor):
+        channels_first = image if image.ndim == 3 else image[None]
+    elif hasattr(image, "__array__"):
+        array = torch.as_tensor(image.copy())  # the copy is writable and contiguous, as torch wants
+        channels_first = array.permute(2, 0, 1) if array.ndim == 3 else array[None]
+    else:
+        raise ValueError(f"image is a {type(image).__name__}; pass a PIL image, a path, an array or a tensor")
+    return _as_float_rgb(channels_first)
+
+
+def _as_float_rgb(image: Tensor) -> Tensor:
+    if image.ndim != 3 or image.shape[0] not in {1, 3, 4} or 0 in image.shape:
+        raise ValueError(
+            f"image has channels, height and width {list(image.shape)}, wanted 1, 3 or 4 channels and at least one "
+            "pixel; arrays are [height width channels], tensors [channels height width]"
+        )
+    if image.dtype == torch.uint8:
+        image = image.float() / 255
+    elif not image.is_floating_point():
+        raise ValueError(f"image has dtype {image.dtype}, wanted uint8 (0 to 255) or floats (0 to 1)")
+    image = image.float()
+    if image.device.type != "meta" and not (image.min() >= 0.0 and image.max() <= 1.0):
+        raise ValueError(
+            f"image holds floats from {float(image.min()):.3g} to {float(image.max()):.3g}, wanted 0 to 1; "
+            "pass it before any normalisation, or as uint8"
+        )
+    return image.expand(3, -1, -1) if image.shape[0] == 1 else image[:3]
+
+
+def _open(source: Path | bytes) -> Any:
+    """Decode an image file, turned the way its camera was held."""
+    image = require("PIL.Image", used_by="ImagePreprocess", extra="vision")
+    operations = require("PIL.ImageOps", used_by="ImagePreprocess", extra="vision")
+    with image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
+        return operations.exif_transpose(opened).convert("RGB")
+
+
+def _from_pil(image: Any) -> UInt8[Tensor, "3 height width"]:
+    width, height = image.size
+    flat = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
+    return flat.view(height, width, 3).permute(2, 0, 1)
+
+
+def _frame(size: Any) -> tuple[int, int]:
+    if isinstance(size, int):
+        return size, size
+    if isinstance(size, Mapping) and "height" in size and "width" in size:
+        return int(size["height"]), int(size["width"])
+    if isinstance(size, Mapping) and "shortest_edge" in size:
+        return int(size["shortest_edge"]), int(size["shortest_edge"])
+    raise ValueError(f"size is {size!r}, wanted an int, height and width, or shortest_edge; use ImagePreprocess(size=)")
+
+
+def _channels(config: Mapping[str, Any], key: str, default: float) -> Channels:
+    red, green, blue = config.get(key) or (default,) * 3
+    return float(red), float(green), float(blue)

@@ -1,0 +1,93 @@
+"""What a vision encoder must offer: pixels in, patch tokens out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, eq=False)
+class PatchTokens:
+    """The patch features of a batch of frames, without class, register or other prefix tokens.
+
+    Args:
+        tokens: One feature per patch, row by row of the grid.
+        valid: True where a patch shows the image; None when all do. Encoders of variable resolution need it.
+
+    Example:
+        >>> import torch
+        >>> PatchTokens(tokens=torch.zeros(2, 49, 32)).tokens.shape
+        torch.Size([2, 49, 32])
+    """
+
+    tokens: Float[Tensor, "n patches vision_dim"]
+    valid: Bool[Tensor, "n patches"] | None = None
+
+
+@runtime_checkable
+class VisionTower(Protocol):
+    """The border between any vision encoder and the rest of the library.
+
+    Write a module with these members to bring an encoder of your own, or wrap one by `CallableTower` or
+    `TransformersTower`.
+
+    Example:
+        >>> import torch
+        >>> class MeanColour(torch.nn.Module):  # one patch, three features
+        ...     dim, grid = 3, (1, 1)
+        ...     preprocess = staticmethod(torch.as_tensor)
+        ...
+        ...     def forward(self, pixels):
+        ...         return PatchTokens(tokens=pixels.mean((2, 3))[:, None])
+        >>> isinstance(MeanColour(), VisionTower)
+        True
+    """
+
+    @property
+    def dim(self) -> int:
+        """Width of a patch token (`vision_dim`)."""
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches of a frame that `preprocess` made."""
+
+    @property
+    def preprocess(self) -> Callable[[Any], Tensor]:
+        """Turns one image (PIL, array, tensor) into the pixels `[3 height width]` that the encoder was trained on."""
+
+    def forward(self, pixels: Float[Tensor, "n 3 height width"]) -> PatchTokens:
+        """Encode frames, each on its own."""
+
+    def __call__(self, pixels: Float[Tensor, "n 3 height width"]) -> PatchTokens:
+        """Call `forward`, as every `nn.Module` does."""
+
+
+def freeze(module: nn.Module) -> None:
+    """Stop gradients to the parameters and put the module into eval mode, in place."""
+    module.requires_grad_(requires_grad=False)
+    module.eval()
+
+
+def floating_state(module: object) -> Tensor | None:
+    """Give the first floating-point parameter or buffer of a module: it tells the dtype and device to compute in."""
+    if not isinstance(module, nn.Module):
+        return None
+    state = (*module.parameters(), *module.buffers())
+    return next((tensor for tensor in state if tensor.is_floating_point()), None)
+
+
+def cast_like_weights(pixels: Tensor, module: object) -> Tensor:
+    """Give pixels the dtype of the encoder's weights, so that a bfloat16 tower takes float32 pixels."""
+    weight = floating_state(module)
+    return pixels if weight is None else pixels.to(weight.dtype)
+
+
+def check_pixels(pixels: Tensor) -> None:
+    """Refuse anything but a batch of floating-point RGB frames."""
+    if pixels.ndim != 4 or pixels.shape[1] != 3 or not pixels.is_floating_point():
+        raise ValueError(
+            f"pixels has shape {list(pixels.shape)} and dtype {pixels.dtype}, wanted floating [n 3 height width]; "
+            "make each image by tower.preprocess and stack them"
+        )

@@ -1,0 +1,159 @@
+"""A tower around the vision transformers of the transformers library."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from flamingo_blocks._optional import require
+from flamingo_blocks.vision._transformers_facts import (
+    Geometry,
+    blocks_of,
+    default_preprocess,
+    final_norm_of,
+    vision_part,
+)
+from flamingo_blocks.vision.image_preprocess import Fit, ImagePreprocess
+from flamingo_blocks.vision.tower import PatchTokens, cast_like_weights, check_pixels, freeze
+
+
+class TransformersTower(nn.Module):
+    """Make a vision tower of a transformers model: CLIP, SigLIP, ViT, DeiT, DINOv2 and DINOv3.
+
+    The tower gives the patch tokens alone: class, distillation and register tokens are cut off. Of a two-tower model
+    such as `CLIPModel` it holds the vision part only, which it freezes in place.
+
+    Args:
+        model: The model; its vision part is found when it has one.
+        layer: Block whose output is taken, counted as in a Python list: -1 is the last one, -2 the one before it.
+        final_norm: Apply the model's final norm to it. None does as the model's own `last_hidden_state`: ViT and SigLIP
+            norm their last layer, CLIP does not, and earlier layers are never normed.
+        num_prefix: Tokens before the patches; known for the families above, to be said for others.
+        image_size: Height and width of the frames, or one number; another size than the model's own interpolates its
+            position embeddings.
+        fit: How images are made to fit, as in `ImagePreprocess`; the model family's own way when None. `"pad"` is the
+            paper's.
+        preprocess: Turns one image into pixels, in place of the family's `ImagePreprocess`.
+        frozen: Stop gradients to the model and keep it in eval mode, also through `.train()`.
+
+    Raises:
+        ValueError: If the model has no blocks to be found, no final norm where one is asked for, no such layer, or an
+            unknown number of prefix tokens.
+
+    Example:
+        >>> from transformers import CLIPVisionConfig, CLIPVisionModel
+        >>> config = CLIPVisionConfig(
+        ...     image_size=32, patch_size=8, hidden_size=16, intermediate_size=32, num_attention_heads=2,
+        ...     num_hidden_layers=2,
+        ... )
+        >>> tower = TransformersTower(CLIPVisionModel(config), layer=-2)
+        >>> tower.dim, tower.grid
+        (16, (4, 4))
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        layer: int = -1,
+        final_norm: bool | None = None,
+        num_prefix: int | None = None,
+        image_size: int | tuple[int, int] | None = None,
+        fit: Fit | None = None,
+        preprocess: Callable[[Any], Tensor] | None = None,
+        frozen: bool = True,
+    ) -> None:
+        super().__init__()
+        self.model = vision_part(model)
+        self.geometry = Geometry.of(self.model, num_prefix=num_prefix, image_size=image_size)
+        self.layer = layer
+        self.final_norm = final_norm
+        self.frozen = frozen
+        # DINO models interpolate by themselves and have no such argument.
+        takes_argument = "interpolate_pos_encoding" in inspect.signature(self.model.forward).parameters
+        self.interpolates = takes_argument and not self.geometry.is_native
+        self.dim: int = self.geometry.dim
+        self.grid = self.geometry.grid
+        self.preprocess = default_preprocess(self.geometry, fit) if preprocess is None else preprocess
+        num_blocks = len(blocks_of(self.model))
+        if not -num_blocks <= layer < num_blocks:
+            raise ValueError(f"layer is {layer}, but the model has {num_blocks} blocks; use -1 for the last one")
+        self.takes_last_hidden_state = final_norm is None and layer in {-1, num_blocks - 1}
+        if final_norm:
+            final_norm_of(self.model)  # raises now, not in the first forward
+        if frozen:
+            freeze(self.model)
+        self.training = not frozen
+
+    @classmethod
+    def from_pretrained(cls, name: str, *, dtype: Any = None, **options: Any) -> "TransformersTower":
+        """Load a model and its preprocessing by name or folder.
+
+        Args:
+            name: Name on the hub, or a folder.
+            dtype: Dtype of the weights; as stored when None.
+            **options: Arguments of the class.
+
+        Example:
+            `TransformersTower.from_pretrained("openai/clip-vit-large-patch14", layer=-2)`
+        """
+        transformers = require("transformers", used_by="TransformersTower.from_pretrained", extra="vision")
+        model = transformers.AutoModel.from_pretrained(name, dtype="auto" if dtype is None else dtype)
+        if options.keys() & {"preprocess", "fit", "image_size"}:
+            return cls(model, **options)
+        stored, _ = transformers.BaseImageProcessor.get_image_processor_dict(name)
+        return cls(model, preprocess=ImagePreprocess.from_config(stored), **options)
+
+    def forward(self, pixels: Float[Tensor, "n 3 height width"]) -> PatchTokens:
+        """Encode frames.
+
+        Args:
+            pixels: Frames as `preprocess` makes them; cast to the dtype of the model's weights.
+
+        Returns:
+            The patch tokens of the chosen layer.
+
+        Raises:
+            ValueError: If `pixels` is no batch of RGB frames of the tower's size.
+        """
+        check_pixels(pixels)
+        if tuple(pixels.shape[2:]) != self.geometry.image_size:
+            raise ValueError(
+                f"pixels has frames of {list(pixels.shape[2:])}, wanted {list(self.geometry.image_size)}; "
+                "make them by tower.preprocess, or make the tower with image_size="
+            )
+        tokens = self._hidden_states(cast_like_weights(pixels, self.model))
+        patches = tokens.shape[1] - self.geometry.num_prefix
+        if patches != self.grid[0] * self.grid[1]:
+            raise ValueError(
+                f"the model gives {patches} patch tokens after num_prefix={self.geometry.num_prefix}, but its grid is "
+                f"{self.grid[0]} x {self.grid[1]}; correct num_prefix="
+            )
+        return PatchTokens(tokens=tokens[:, self.geometry.num_prefix :])
+
+    def train(self, mode: bool = True) -> "TransformersTower":  # noqa: FBT001, FBT002 - the signature of nn.Module
+        """Set training mode; a frozen tower stays in eval mode."""
+        return super().train(mode and not self.frozen)
+
+    def _hidden_states(self, pixels: Tensor) -> Tensor:
+        """All tokens of the chosen layer, by a hook: `output_hidden_states` would keep the output of every layer."""
+        if self.takes_last_hidden_state:
+            return self._run(pixels).last_hidden_state  # type: ignore[no-any-return]
+        kept: list[Tensor] = []
+
+        def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            kept.append(output[0] if isinstance(output, tuple) else output)
+
+        handle = blocks_of(self.model)[self.layer].register_forward_hook(keep)
+        try:
+            self._run(pixels)
+        finally:
+            handle.remove()
+        return final_norm_of(self.model)(kept[0]) if self.final_norm else kept[0]
+
+    def _run(self, pixels: Tensor) -> Any:
+        if self.interpolates:
+            return self.model(pixel_values=pixels, interpolate_pos_encoding=True)
+        return self.model(pixel_values=pixels)

@@ -1,0 +1,156 @@
+"""Images of every kind and shape become pixels of one size."""
+
+import io
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from flamingo_blocks.vision import ImagePreprocess
+
+np = pytest.importorskip("numpy")
+Image = pytest.importorskip("PIL.Image")
+
+
+def noise(height, width, seed=0):
+    """A smooth picture: resizing noise would test the noise."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(1, 3, 4, 4, generator=generator)
+    picture = F.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)[0]
+    return (picture * 255).round().to(torch.uint8)
+
+
+def as_pil(picture):
+    return Image.fromarray(picture.permute(1, 2, 0).numpy())
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.sampled_from(["pad", "crop", "stretch"]))
+def test_every_image_comes_out_in_the_one_size(height, width, fit):
+    """Height and width of the pixels never depend on the image."""
+    preprocess = ImagePreprocess(size=(24, 16), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4), fit=fit)
+    pixels = preprocess(noise(height, width))
+    assert pixels.shape == (3, 24, 16)
+    assert pixels.dtype == torch.float32
+    assert pixels.isfinite().all()
+
+
+def test_all_kinds_of_images_give_the_same_pixels(tmp_path):
+    """PIL, file, bytes, array, integer and float tensor of one picture agree."""
+    picture = noise(20, 30)
+    image = as_pil(picture)
+    image.save(tmp_path / "picture.png")
+    encoded = io.BytesIO()
+    image.save(encoded, "PNG")
+    preprocess = ImagePreprocess(size=(16, 16), mean=(0.5, 0.4, 0.3))
+    expected = preprocess(picture)
+    kinds = (
+        image, tmp_path / "picture.png", encoded.getvalue(), np.asarray(image), np.asarray(image)[:, ::-1][:, ::-1],
+        picture.float() / 255,
+    )  # fmt: skip
+    for kind in kinds:
+        torch.testing.assert_close(preprocess(kind), expected)
+
+
+def test_grey_images_fill_all_channels_and_transparency_is_dropped():
+    """One channel is repeated, a fourth one cut."""
+    preprocess = ImagePreprocess(size=(8, 8), fit="stretch")
+    grey = noise(8, 8)[:1]
+    expected = grey.expand(3, -1, -1) / 255
+    for kind in (grey, grey[0], grey[0].numpy(), grey.permute(1, 2, 0).numpy(), Image.fromarray(grey[0].numpy())):
+        torch.testing.assert_close(preprocess(kind), expected)
+    colour = noise(8, 8)
+    transparent = torch.cat([colour, torch.zeros_like(grey)])
+    torch.testing.assert_close(preprocess(transparent), colour / 255)
+    torch.testing.assert_close(preprocess(as_pil(transparent)), colour / 255)
+
+
+@pytest.mark.parametrize(("mode", "number"), [("bilinear", 2), ("bicubic", 3)])
+def test_resizing_agrees_with_pil(mode, number):
+    """The antialiased filters are PIL's, up to its rounding to whole levels."""
+    picture = noise(50, 70)
+    for size in ((20, 24), (90, 120)):
+        expected = np.asarray(as_pil(picture).resize((size[1], size[0]), number)) / 255.0
+        pixels = ImagePreprocess(size=size, fit="stretch", interpolation=mode)(picture)
+        assert (pixels.permute(1, 2, 0) - torch.as_tensor(expected)).abs().max() < 2.1 / 255
+
+
+def test_padding_is_the_mean_and_keeps_the_aspect_ratio():
+    """A wide image has bands of zeros, which is the mean once normalised, above and below."""
+    preprocess = ImagePreprocess(size=(16, 16), mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2))
+    pixels = preprocess(torch.ones(3, 10, 20))
+    assert (pixels[:, :4] == 0).all()
+    assert (pixels[:, 12:] == 0).all()
+    inside = ((torch.ones(3) - torch.tensor([0.5, 0.4, 0.3])) / 0.2)[:, None, None].expand(3, 8, 16)
+    torch.testing.assert_close(pixels[:, 4:12], inside)
+    tall = preprocess(torch.ones(3, 20, 10))
+    torch.testing.assert_close(tall[:, :, 4:12], inside.mT)
+
+
+def test_cropping_keeps_the_centre():
+    """A wide image loses its sides, and the shorter edge may be larger than the frame."""
+    picture = torch.zeros(3, 16, 32)
+    picture[:, :, 8:24] = 1.0
+    assert ImagePreprocess(size=(16, 16), fit="crop")(picture)[:, :, 1:-1].min() > 0.9
+    rim = torch.zeros(3, 20, 20)
+    rim[:, 2:18, 2:18] = 1.0
+    assert torch.equal(ImagePreprocess(size=(16, 16), fit="crop", shortest_edge_px=20)(rim), torch.ones(3, 16, 16))
+
+
+@pytest.mark.parametrize("shape", [(50, 70), (70, 51), (33, 64), (16, 16)])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("CLIPImageProcessorPil", {"size": {"shortest_edge": 16}, "crop_size": {"height": 16, "width": 16}}),
+        ("CLIPImageProcessorPil", {"size": {"shortest_edge": 20}, "crop_size": {"height": 16, "width": 16}}),
+        ("ViTImageProcessorPil", {"size": {"height": 16, "width": 16}}),
+    ],
+)
+def test_pixels_agree_with_hugging_face_image_processors(name, options, shape):
+    """Read from an image processor's config, the preprocessing gives that processor's pixels."""
+    transformers = pytest.importorskip("transformers")
+    if not hasattr(transformers, name):
+        pytest.skip(f"this transformers has no {name}")
+    processor = getattr(transformers, name)(**options)
+    picture = noise(*shape)
+    expected = processor(as_pil(picture), return_tensors="pt")["pixel_values"][0]
+    found = ImagePreprocess.from_config(processor.to_dict())(picture)
+    assert (found - expected).abs().max() < 3 / 255 / min(processor.image_std)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        ("a.png", "image is a str; pass a PIL image, a path"),
+        (torch.zeros(5, 4, 4), r"height and width \[5, 4, 4\], wanted 1, 3 or 4 channels"),
+        (np.zeros((3, 8, 8), dtype=np.uint8), r"\[8, 3, 8\].*arrays are \[height width channels\]"),
+        (torch.zeros(3, 0, 4), r"\[3, 0, 4\].*at least one pixel"),
+        (torch.zeros(3, 4, 4, dtype=torch.int64), "dtype torch.int64, wanted uint8"),
+        (torch.full((3, 4, 4), 255.0), "floats from 255 to 255, wanted 0 to 1"),
+        (torch.full((3, 4, 4), float("nan")), "floats from nan to nan, wanted 0 to 1"),
+    ],
+)
+def test_what_is_no_image_is_refused(image, message):
+    """The error says what came and what is wanted."""
+    with pytest.raises(ValueError, match=message):
+        ImagePreprocess(size=(8, 8))(image)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"size": {"longest_edge": 9}}, "size is {'longest_edge': 9}, wanted an int"),
+        ({"size": 9, "resample": 1}, "resample is 1, wanted 2"),
+    ],
+)
+def test_configs_without_a_fixed_frame_are_refused(config, message):
+    """Sizes that depend on the image, and filters of another kind, are no silent default."""
+    with pytest.raises(ValueError, match=message):
+        ImagePreprocess.from_config(config)
+
+
+def test_a_config_may_ask_for_no_normalisation():
+    """`do_normalize: false` leaves values between 0 and 1, whatever mean it holds."""
+    config = {"size": 9, "do_normalize": False, "image_mean": [0.5, 0.5, 0.5], "resample": 2}
+    assert ImagePreprocess.from_config(config) == ImagePreprocess((9, 9), fit="stretch", interpolation="bilinear")
