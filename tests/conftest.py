@@ -1,7 +1,7 @@
 """What every test has: shape annotations that are checked, one thread, hypothesis profiles, bounds per dtype."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 # Under the hook every call of the library is checked against its shape annotations. It has to be there before the
 # library is imported first. `torch.compile` cannot trace the checks: tests of compiled code run with the hook off.
@@ -43,3 +43,14 @@ def assert_close() -> Callable[[Tensor, Tensor], None]:
 def generator() -> torch.Generator:
     """A seeded source of random numbers, so that no test touches the global one."""
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def without_shape_checks() -> Iterator[None]:
+    """Switch the annotations' checks off, to hear what the library itself says about a wrong shape."""
+    import jaxtyping
+
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)

@@ -61,6 +61,22 @@ def hide_invalid(x: Float[Tensor, "items latents *rest"], valid: Bool[Tensor, "i
     return x.masked_fill(~valid.view(*valid.shape, *[1] * (x.ndim - 2)), 0)
 
 
+def hide_bad_items(key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Bool[Tensor, " items"]]:
+    """Zero the items that hold NaN or Inf and tell which they are.
+
+    A masked score of NaN is still NaN, and so is its gradient; `mark_bad` tells the tokens that see such an item.
+    """
+    bad = ~(torch.isfinite(key).flatten(1).all(1) & torch.isfinite(value).flatten(1).all(1))
+    return key.masked_fill(bad[:, None, None, None], 0), value.masked_fill(bad[:, None, None, None], 0), bad
+
+
+def mark_bad(
+    out: Float[Tensor, "batch text heads head_dim"], sees_bad: Bool[Tensor, "batch text"]
+) -> Float[Tensor, "batch text heads head_dim"]:
+    """Give NaN to the tokens that see an item with NaN or Inf, without touching a gradient."""
+    return out + torch.zeros_like(out).masked_fill(sees_bad[..., None, None], float("nan"))
+
+
 def zeros_in_graph(query: Tensor, *others: Tensor) -> Tensor:
     """Zeros like `query` that still give every input a gradient: the sum of an empty slice is an exact 0."""
     out = torch.zeros_like(query)

@@ -5,7 +5,7 @@ from einops import einsum, rearrange, repeat
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from flamingo_blocks.ops.attention._shared import zeros_in_graph
+from flamingo_blocks.ops.attention._shared import hide_bad_items, mark_bad, zeros_in_graph
 from flamingo_blocks.ops.attention.backend import Backend, Request
 from flamingo_blocks.ops.media_layout import MediaLayout
 
@@ -32,6 +32,8 @@ def attend(
     slots = slots.clamp(max=layout.item_ids.shape[1] - 1)
     rows = torch.arange(slots.shape[0], device=slots.device)[:, None, None]
     items = layout.item_ids[rows, slots].clamp(min=0)  # batch text width
+    key, value, bad = hide_bad_items(key, value)
+    sees_bad = (sees & bad[items]).any(-1)
     sees = repeat(sees, "batch text width -> batch text width latents", latents=key.shape[1])
     if valid is not None:
         sees = sees & valid[items]
@@ -42,14 +44,14 @@ def attend(
     def gathered(x: Tensor) -> Tensor:
         pattern = "batch text width latents kv_heads head_dim -> batch text (kv_heads groups) (width latents) head_dim"
         x = repeat(x[items].to(wide), pattern, groups=groups)
-        return x.masked_fill(~sees[..., None], 0)  # what is not seen may hold NaN
+        return x.masked_fill(~sees[..., None], 0)
 
     axes = "batch text heads head_dim, batch text heads tokens head_dim -> batch text heads tokens"
     scores = einsum(query.to(wide), gathered(key), axes) * scale
     some = sees.any(-1, keepdim=True)
     weights = scores.masked_fill(~sees & some, float("-inf")).softmax(-1).masked_fill(~some, 0)
     axes = "batch text heads tokens, batch text heads tokens head_dim -> batch text heads head_dim"
-    return einsum(weights, gathered(value), axes).to(query.dtype)
+    return mark_bad(einsum(weights, gathered(value), axes).to(query.dtype), sees_bad)
 
 
 BACKEND = Backend(name="reference", refuse=refuse, attend=attend)

@@ -1,11 +1,10 @@
 """One call of torch's `scaled_dot_product_attention` with a bool mask over each row's own items."""
 
-import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from flamingo_blocks.ops.attention._shared import masked_attention, zeros_in_graph
+from flamingo_blocks.ops.attention._shared import hide_bad_items, mark_bad, masked_attention, zeros_in_graph
 from flamingo_blocks.ops.attention.backend import Backend, Request
 from flamingo_blocks.ops.media_layout import MediaLayout
 
@@ -31,17 +30,13 @@ def attend(
     sees = sees_slot[..., None].expand(*sees_slot.shape, key.shape[1])
     if valid is not None:
         sees = sees & valid[items][:, None]
-    # A masked score of NaN is still NaN: items that are not finite are hidden, and the tokens that see them told so.
-    finite = torch.isfinite(key).flatten(1).all(1) & torch.isfinite(value).flatten(1).all(1)
-    keep = finite[:, None, None, None]
+    key, value, bad = hide_bad_items(key, value)
     own_key, own_value = (
-        rearrange(torch.where(keep, x, 0)[items], "batch media latents heads dim -> batch (media latents) heads dim")
-        for x in (key, value)
+        rearrange(x[items], "batch media latents heads dim -> batch (media latents) heads dim") for x in (key, value)
     )
     sees = rearrange(sees, "batch text media latents -> batch text (media latents)")
     out = masked_attention(query, own_key, own_value, sees, scale)
-    sees_bad = (sees_slot & ~finite[items][:, None]).any(-1)
-    return out + torch.zeros_like(out).masked_fill(sees_bad[..., None, None], float("nan"))
+    return mark_bad(out, (sees_slot & bad[items][:, None]).any(-1))
 
 
 BACKEND = Backend(name="sdpa", refuse=refuse, attend=attend)
