@@ -1,0 +1,247 @@
+"""Documents to token ids and back, with the paper's layout of tags."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol
+
+from flamingo_blocks.data.documents import InterleavedDocument, MediaSegment, Segment, TextSegment
+
+IGNORED = -100
+
+
+class TextTokenizer(Protocol):
+    """What tokenising needs: text to ids, and ids to text. Neither adds special tokens."""
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ids."""
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """Ids of the tokens that are no text. They may lie beyond the language model's own table.
+
+    Args:
+        media: Id of the media tag, or the ids of a tag that is written in several tokens, as the paper's `<image>` is.
+        end_of_chunk: Id of `<EOC>`; none is written when None.
+        bos: Id that begins a document; none is written when None.
+        eos: Id that ends a document; none is written when None.
+        end_of_chunk_text: String that stands for `<EOC>` in text. None: text has no such string.
+
+    Example:
+        >>> SpecialTokens(media=32001, end_of_chunk=32000, bos=1).media_ids
+        (32001,)
+    """
+
+    media: int | tuple[int, ...]
+    end_of_chunk: int | None = None
+    bos: int | None = None
+    eos: int | None = None
+    end_of_chunk_text: str | None = None
+
+    @property
+    def media_ids(self) -> tuple[int, ...]:
+        """The tag, token by token."""
+        return (self.media,) if isinstance(self.media, int) else self.media
+
+
+@dataclass(frozen=True)
+class TokenizedDocument:
+    """The token ids of a document, and which of them are no text.
+
+    Args:
+        ids: Token ids.
+        tags: Position of the first token of each tag; tag k belongs to item k of `media`.
+        media: Images and clips in order.
+        inserted: Positions of the other tokens that are not in the text: begin, end of chunk, end.
+    """
+
+    ids: tuple[int, ...]
+    tags: tuple[int, ...]
+    media: tuple[MediaSegment, ...]
+    inserted: frozenset[int] = frozenset()
+
+
+def tokenize_document(
+    document: InterleavedDocument,
+    *,
+    tokenizer: TextTokenizer,
+    special: SpecialTokens,
+    end_before_media: bool = True,
+    end_before_first_media: bool = True,
+    end_of_document: bool = True,
+) -> TokenizedDocument:
+    """Write a document as token ids.
+
+        <BOS> text <EOC> <image> text <EOC> <image> text <EOC> <EOS>
+
+    Args:
+        document: Text, images and clips; it is merged first.
+        tokenizer: Encodes the text of each segment by itself.
+        special: Ids of the tags.
+        end_before_media: Write `<EOC>` before every tag, except where nothing precedes the tag and where the text says
+            `<EOC>` itself since the last tag.
+        end_before_first_media: Write it before the first tag too; OpenFlamingo does not.
+        end_of_document: Close the last chunk by `<EOC>` and the document by `<EOS>`. A prompt to go on from has neither.
+
+    Returns:
+        The ids, with the positions of tags and of inserted tokens.
+
+    Raises:
+        ValueError: If a text encodes to one of the special ids, so that the document could not be told from its ids.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> letters = SimpleNamespace(encode=lambda text: [ord(x) for x in text], decode=lambda ids: "".join(map(chr, ids)))
+        >>> document = InterleavedDocument.from_tagged("a<image>b", ["b.jpg"])
+        >>> tokenize_document(document, tokenizer=letters, special=SpecialTokens(media=901, end_of_chunk=902)).ids
+        (97, 902, 901, 98, 902)
+
+    Source:
+        Flamingo (arXiv 2204.14198), section 2.4 and figure 7; `<EOC>` closes text before the first image there too.
+    """
+    ids: list[int] = [] if special.bos is None else [special.bos]
+    tags: list[int] = []
+    inserted = set(range(len(ids)))
+    chunk = len(ids)  # where the text since the last tag began
+
+    def end_chunk() -> None:
+        if special.end_of_chunk is not None and special.end_of_chunk not in ids[chunk:]:
+            inserted.add(len(ids))
+            ids.append(special.end_of_chunk)
+
+    document = document.merged()
+    for segment in document.segments:
+        if isinstance(segment, TextSegment):
+            ids += _encode(segment.text, tokenizer, special)
+            continue
+        if end_before_media and (tags or (end_before_first_media and len(ids) > chunk)):
+            end_chunk()
+        tags.append(len(ids))
+        ids += special.media_ids
+        chunk = len(ids)
+    if end_of_document and document.segments:
+        end_chunk()
+    if end_of_document and special.eos is not None:
+        inserted.add(len(ids))
+        ids.append(special.eos)
+    return TokenizedDocument(tuple(ids), tuple(tags), document.media, frozenset(inserted))
+
+
+def detokenize_document(
+    tokenized: TokenizedDocument, *, tokenizer: TextTokenizer, special: SpecialTokens
+) -> InterleavedDocument:
+    """Read a document back from its token ids.
+
+    Args:
+        tokenized: What `tokenize_document` gave.
+        tokenizer: Decodes each run of text.
+        special: Ids of the tags.
+
+    Returns:
+        The merged document, if the tokenizer decodes what it encoded to the same text. Metadata is not in the tokens.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> letters = SimpleNamespace(encode=lambda text: [ord(x) for x in text], decode=lambda ids: "".join(map(chr, ids)))
+        >>> document = InterleavedDocument.from_tagged("a<image>b", ["b.jpg"])
+        >>> tokenized = tokenize_document(document, tokenizer=letters, special=SpecialTokens(media=901))
+        >>> detokenize_document(tokenized, tokenizer=letters, special=SpecialTokens(media=901)) == document
+        True
+    """
+    width = len(special.media_ids)
+    starts = [0, *(tag + width for tag in tokenized.tags)]
+    stops = [*tokenized.tags, len(tokenized.ids)]
+    segments: list[Segment] = []
+    for index, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+        kept = [tokenized.ids[place] for place in range(start, stop) if place not in tokenized.inserted]
+        segments.append(TextSegment(decode_text(kept, tokenizer=tokenizer, special=special)))
+        segments += tokenized.media[index : index + 1]
+    return InterleavedDocument(tuple(segments)).merged()
+
+
+def decode_text(ids: Sequence[int], *, tokenizer: TextTokenizer, special: SpecialTokens) -> str:
+    """Decode ids among which `<EOC>` may stand, which the tokenizer need not know.
+
+    Args:
+        ids: Ids of text and of `<EOC>`.
+        tokenizer: Decodes the runs between them.
+        special: Says the id and the string of `<EOC>`; without a string it is left out.
+    """
+    stops = [-1, *(place for place, token in enumerate(ids) if token == special.end_of_chunk), len(ids)]
+    runs = [ids[before + 1 : after] for before, after in pairwise(stops)]
+    return (special.end_of_chunk_text or "").join(tokenizer.decode(run) if len(run) else "" for run in runs)
+
+
+def document_labels(
+    tokenized: TokenizedDocument,
+    *,
+    special: SpecialTokens,
+    ignore_between_chunks: bool = False,
+    ignore_before_first_media: bool = False,
+) -> tuple[int, ...]:
+    """Labels of a document for next-token training: its ids, and -100 where no loss is taken.
+
+    Tags and the begin of the document are never predicted; `<EOC>` and `<EOS>` are.
+
+    Args:
+        tokenized: The document.
+        special: Ids of the tags.
+        ignore_between_chunks: Take no loss on what stands between an `<EOC>` and the next tag, or the end.
+        ignore_before_first_media: Take no loss before the first tag. With the one before it is OpenFlamingo's rule for
+            MMC4.
+
+    Returns:
+        One label a token, not shifted.
+
+    Example:
+        >>> tokenized = TokenizedDocument(ids=(1, 7, 902, 901, 8, 902), tags=(3,), media=(), inserted=frozenset({0, 2, 5}))
+        >>> document_labels(tokenized, special=SpecialTokens(media=901, end_of_chunk=902, bos=1))
+        (-100, 7, 902, -100, 8, 902)
+    """
+    width = len(special.media_ids)
+    in_tag = {tag + offset for tag in tokenized.tags for offset in range(width)}
+    labels: list[int] = []
+    between, before_first = False, True
+    for place, token in enumerate(tokenized.ids):
+        if place in in_tag:
+            between = before_first = False
+        begins = place == 0 and place in tokenized.inserted and token == special.bos
+        ignored = place in in_tag or begins or (between and ignore_between_chunks)
+        ignored = ignored or (before_first and ignore_before_first_media)
+        labels.append(IGNORED if ignored else token)
+        between = between or token == special.end_of_chunk
+    return tuple(labels)
+
+
+def _encode(text: str, tokenizer: TextTokenizer, special: SpecialTokens) -> list[int]:
+    """Ids of a text, with `<EOC>` where the text says so."""
+    pieces = [text] if special.end_of_chunk_text is None else text.split(special.end_of_chunk_text)
+    if len(pieces) > 1 and special.end_of_chunk is None:
+        raise ValueError(
+            f"text says {special.end_of_chunk_text!r} in {text!r}, but special.end_of_chunk is None; give its id"
+        )
+    encoded = [list(tokenizer.encode(piece)) if piece else [] for piece in pieces]
+    names = {special.end_of_chunk: "end_of_chunk", special.bos: "bos", special.eos: "eos"}
+    if len(special.media_ids) == 1:  # a tag of several tokens is known by its position alone
+        names[special.media_ids[0]] = "media"
+    for piece, ids in zip(pieces, encoded, strict=True):
+        found = next((token for token in ids if token in names), None)
+        if found is not None:
+            raise ValueError(
+                f"text {piece!r} encodes to the id {found}, which is special.{names[found]}; "
+                "remove the string from the text, or give the special token an id of its own"
+            )
+    return _join(encoded, special.end_of_chunk)
+
+
+def _join(runs: Iterable[list[int]], separator: int | None) -> list[int]:
+    joined: list[int] = []
+    for index, run in enumerate(runs):
+        if index and separator is not None:
+            joined.append(separator)
+        joined += run
+    return joined
