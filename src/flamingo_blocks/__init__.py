@@ -1,5 +1,7 @@
 """Building blocks of Flamingo, and the model they compose into."""
 
+from flamingo_blocks.lm import MediaState, attach
+from flamingo_blocks.models import Flamingo
 from flamingo_blocks.nn import (
     FeedForward,
     GatedCrossAttention,
@@ -11,11 +13,14 @@ from flamingo_blocks.ops import MediaLayout, available_backends, media_attention
 
 __all__ = [
     "FeedForward",
+    "Flamingo",
     "GatedCrossAttention",
     "GatedCrossAttentionBlock",
     "MediaLayout",
+    "MediaState",
     "PerceiverResampler",
     "TanhGate",
+    "attach",
     "available_backends",
     "media_attention",
 ]

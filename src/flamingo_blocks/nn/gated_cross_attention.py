@@ -8,10 +8,11 @@ from torch.utils.checkpoint import checkpoint
 
 from flamingo_blocks.nn.feed_forward import FeedForward, compute_dtype
 from flamingo_blocks.nn.media_kv import MediaKV
+from flamingo_blocks.nn.module_config import constructor_arguments
 from flamingo_blocks.nn.norms import make_norm
 from flamingo_blocks.nn.tanh_gate import TanhGate
 from flamingo_blocks.ops.attention import media_attention
-from flamingo_blocks.ops.attention_plan import seen_slots
+from flamingo_blocks.ops.attention_plan import seen_items
 from flamingo_blocks.ops.media_layout import MediaLayout
 from flamingo_blocks.types import ActivationName, GateShape, NormName
 
@@ -228,7 +229,9 @@ class GatedCrossAttentionBlock(nn.Module):
         backend: str = "auto",
         activation_checkpointing: bool = False,
     ) -> None:
+        arguments = constructor_arguments(locals())
         super().__init__()
+        self.config = arguments
         self.dense_without_media = dense_without_media
         self.activation_checkpointing = activation_checkpointing
         self.attention = GatedCrossAttention(
@@ -289,8 +292,5 @@ def _hide_unseen(media: Float[Tensor, "items latents dim"], layout: MediaLayout)
     """Zero the items that no token sees: their gradient is 0, but 0 times a NaN of theirs would reach the weights."""
     if not torch.is_grad_enabled() or media.shape[0] == 0 or layout.item_ids.shape[1] == 0:
         return media
-    slots = seen_slots(layout.item_ids, layout.first, layout.last)
-    beyond = media.shape[0]  # where slots that nobody sees report to
-    seen = torch.zeros(beyond + 1, dtype=torch.bool, device=media.device)
-    seen = seen.scatter(0, layout.item_ids.masked_fill(~slots, beyond).flatten(), True)[:-1]
+    seen = seen_items(layout.item_ids, layout.first, layout.last, num_items=media.shape[0])
     return media.masked_fill(~seen[:, None, None], 0)

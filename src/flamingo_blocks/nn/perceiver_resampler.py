@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from flamingo_blocks.nn.feed_forward import FeedForward, compute_dtype
+from flamingo_blocks.nn.module_config import constructor_arguments
 from flamingo_blocks.nn.norms import make_norm
 from flamingo_blocks.types import ActivationName, NormName
 
@@ -67,7 +68,9 @@ class PerceiverResampler(nn.Module):
         final_norm: bool = False,
         activation_checkpointing: bool = False,
     ) -> None:
+        arguments = constructor_arguments(locals())
         super().__init__()
+        self.config = arguments
         sizes = {"vision_dim": vision_dim, "dim": dim, "num_latents": num_latents, "depth": depth,
                  "num_heads": num_heads, "head_dim": head_dim}  # fmt: skip
         for name, size in sizes.items():

@@ -39,7 +39,7 @@ def visible_ranges(
     carry = carry or _nothing_before(is_media)
     stop = carry.num_slots[:, None] + items_under.cumsum(1)  # one past the last slot opened so far
     start = stop - items_under
-    run_start = _run_start(is_media, document)
+    run_start = run_start_columns(is_media, document)
     if direction == "next":
         tag = _next_tag(is_media)
         reach = tag.clamp(max=text - 1)
@@ -90,7 +90,7 @@ def _nothing_before(is_media: Tensor) -> Carry:
     return Carry(num_slots=zero, first=zero, last=zero - 1, ends_in_tag=zero.bool())
 
 
-def _run_start(is_media: Tensor, document: Tensor | None) -> Tensor:
+def run_start_columns(is_media: Tensor, document: Tensor | None) -> Tensor:
     """Column where the document of each token begins."""
     starts = torch.zeros_like(is_media)
     if document is not None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 _PIECE_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -46,7 +46,7 @@ def make_plan(
     item_ids: Int[Tensor, "batch media"], first: Int[Tensor, "batch text"], last: Int[Tensor, "batch text"]
 ) -> AttentionPlan:
     """Plan a layout; reads values, so call it once per batch and outside compiled code."""
-    seen = _seen_items(item_ids, first, last)
+    seen = _seen_ids(item_ids, first, last)
     if not sees_one_item_at_most(first, last):
         return AttentionPlan(seen)
     token_item = item_of_token(item_ids, last).flatten()
@@ -97,7 +97,21 @@ def seen_slots(
     return edges[:, :-1].cumsum(1) > 0
 
 
-def _seen_items(item_ids: Tensor, first: Tensor, last: Tensor) -> Tensor:
+def seen_items(
+    item_ids: Int[Tensor, "batch media"],
+    first: Int[Tensor, "batch text"],
+    last: Int[Tensor, "batch text"],
+    *,
+    num_items: int,
+) -> Bool[Tensor, " items"]:
+    """Which items of a pool of `num_items` some token sees; reads no value, so it never waits for a device."""
+    slots = seen_slots(item_ids, first, last)
+    beyond = item_ids.masked_fill(~slots, num_items).flatten()  # slots that nobody sees report past the end
+    seen = torch.zeros(num_items + 1, dtype=torch.bool, device=item_ids.device)
+    return seen.scatter(0, beyond, value=True)[:-1]
+
+
+def _seen_ids(item_ids: Tensor, first: Tensor, last: Tensor) -> Tensor:
     return item_ids[seen_slots(item_ids, first, last) & (item_ids >= 0)].unique().int()
 
 

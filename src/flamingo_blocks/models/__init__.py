@@ -1,0 +1,18 @@
+"""The reference Flamingo, its builders, and the processor that makes its batches."""
+
+from flamingo_blocks.models.builders import (
+    PAPER_SIZES,
+    PaperSize,
+    build_paper_flamingo,
+    build_tiny_flamingo,
+    every_layer,
+)
+from flamingo_blocks.models.flamingo import Flamingo, FlamingoOutput
+from flamingo_blocks.models.generation import Scores
+from flamingo_blocks.models.paper_language_model import PaperLanguageModel
+from flamingo_blocks.models.prompt import PromptState
+
+__all__ = [
+    "PAPER_SIZES", "Flamingo", "FlamingoOutput", "PaperLanguageModel", "PaperSize", "PromptState", "Scores",
+    "build_paper_flamingo", "build_tiny_flamingo", "every_layer",
+]  # fmt: skip

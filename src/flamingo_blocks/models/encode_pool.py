@@ -1,0 +1,110 @@
+"""Pixels or patch features in, the media pool out."""
+
+import inspect
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from flamingo_blocks.lm.media_state import MediaState
+from flamingo_blocks.ops.attention_plan import seen_items
+from flamingo_blocks.ops.media_layout import MediaLayout
+from flamingo_blocks.vision import VisionTower, encode_frames
+
+
+def encode_pool(
+    *,
+    vision: VisionTower | None = None,
+    resampler: nn.Module | None = None,
+    projection: nn.Module | None = None,
+    pixels: Float[Tensor, "items frames 3 height width"] | None = None,
+    features: Float[Tensor, "items frames patches vision_dim"] | None = None,
+    frame_valid: Bool[Tensor, "items frames"] | None = None,
+    patch_valid: Bool[Tensor, "items frames patches"] | None = None,
+    layout: MediaLayout | None = None,
+    width: int | None = None,
+) -> MediaState:
+    """Run tower, resampler and projection one after the other; any of them may be missing.
+
+    Args:
+        vision: Encodes frames; needed for `pixels`.
+        resampler: Turns patch features into media tokens. A projector gives as many tokens as there are patches.
+        projection: Brings the tokens to another width.
+        pixels: Images and clips.
+        features: Patch features instead.
+        frame_valid: Frames that exist.
+        patch_valid: Patches that count, beside `features`.
+        layout: Items that no token of it sees are zeroed first, so that NaN in them reaches no gradient.
+        width: Width of the media tokens, for an empty pool when nothing else tells.
+
+    Returns:
+        Media tokens; without pixels and features an empty pool, through which gradients still flow.
+
+    Raises:
+        ValueError: If both or an ill-shaped one is given, or pixels without a tower.
+
+    Example:
+        >>> from flamingo_blocks import PerceiverResampler
+        >>> resampler = PerceiverResampler(vision_dim=8, dim=8, num_latents=2, depth=1, num_heads=1, head_dim=8)
+        >>> encode_pool(resampler=resampler, features=torch.zeros(3, 1, 16, 8)).media.shape
+        torch.Size([3, 2, 8])
+    """
+    if pixels is not None and features is not None:
+        raise ValueError("pixels and features were given; wanted one of them")
+    valid = patch_valid
+    if pixels is not None:
+        features, valid = _run_tower(vision, pixels, frame_valid)
+    elif features is None:
+        features = _no_features(vision, resampler, projection, width)
+    elif features.ndim != 4:
+        raise ValueError(f"features has shape {tuple(features.shape)}, wanted [items frames patches vision_dim]")
+    elif frame_valid is not None:
+        frames = frame_valid[..., None].expand(features.shape[:-1])
+        valid = frames if patch_valid is None else frames & patch_valid
+    if layout is not None and torch.is_grad_enabled() and 0 < layout.num_items <= features.shape[0]:
+        seen = seen_items(layout.item_ids, layout.first, layout.last, num_items=features.shape[0])
+        features = features.masked_fill(~seen.to(features.device)[:, None, None, None], 0)
+    media, valid = _resample(resampler, features, valid)
+    return MediaState(media=media if projection is None else projection(media), valid=valid)
+
+
+def _run_tower(
+    vision: VisionTower | None, pixels: Tensor, frame_valid: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    if vision is None:
+        raise ValueError("pixels were given, but this model has no vision tower; pass vision=, or give features")
+    trained = isinstance(vision, nn.Module) and any(p.requires_grad for p in vision.parameters())
+    with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
+        return encode_frames(vision, pixels, frame_valid)
+
+
+def _resample(
+    resampler: nn.Module | None, features: Tensor, valid: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    if resampler is None:
+        media = features
+    elif "valid" in inspect.signature(resampler.forward).parameters:
+        media = resampler(features, valid)
+    else:
+        media = resampler(features)
+    if media.ndim == 3:  # items latents dim: the resampler has spent the flags
+        return media, None
+    return media.flatten(1, 2), None if valid is None else valid.flatten(1, 2)
+
+
+def _no_features(
+    vision: VisionTower | None, resampler: nn.Module | None, projection: nn.Module | None, width: int | None
+) -> Float[Tensor, "0 1 1 vision_dim"]:
+    """The features of a pool without items."""
+    modules = [module for module in (resampler, projection, vision) if isinstance(module, nn.Module)]
+    parameter = next((p for module in modules for p in module.parameters()), torch.empty(0))
+    dims = [getattr(vision, "dim", None), getattr(resampler, "vision_dim", None), getattr(resampler, "in_features", None)]
+    if resampler is None:
+        dims += [getattr(projection, "in_features", None), width]
+    for dim in dims:
+        if isinstance(dim, int):
+            return torch.zeros(0, 1, 1, dim, device=parameter.device)
+    raise ValueError(
+        "a text without media needs the width of the features, which neither vision nor resampler tells; give the "
+        "resampler an attribute vision_dim, or pass features of shape [0 1 1 vision_dim]"
+    )

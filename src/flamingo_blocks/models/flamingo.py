@@ -1,0 +1,339 @@
+"""The reference Flamingo: a frozen vision tower, a resampler, gated blocks in a frozen language model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from flamingo_blocks.lm.attach import attach
+from flamingo_blocks.lm.media_state import MediaState
+from flamingo_blocks.lm.token_rows import attach_token_rows
+from flamingo_blocks.models import generation
+from flamingo_blocks.models.call_language_model import call_language_model, caches
+from flamingo_blocks.models.encode_pool import encode_pool
+from flamingo_blocks.models.packing import packed_mask, packed_positions, refuse_if_leaking
+from flamingo_blocks.models.prompt import PromptState
+from flamingo_blocks.ops.media_layout import MediaLayout
+from flamingo_blocks.types import Scope
+from flamingo_blocks.vision import VisionTower
+
+
+@dataclass(frozen=True, eq=False)
+class FlamingoOutput:
+    """What a forward pass gives.
+
+    Args:
+        logits: Scores over the vocabulary; the last columns are the new tokens'.
+        loss: Mean cross-entropy over the labels, when there were any.
+    """
+
+    logits: Float[Tensor, "batch text vocab"]
+    loss: Float[Tensor, ""] | None = None
+
+
+class Flamingo(nn.Module):
+    """A language model that sees: tower and language model are frozen, resampler, blocks and new-token rows train.
+
+    Args:
+        lm: Any decoder language model; attached to by hooks, never changed.
+        blocks: Gated blocks by layer index; `every_layer` makes them for each k-th layer, as in the paper.
+        media_token_id: Id of the media tag in `input_ids`; an id of the model's own vocabulary, or a new one.
+        vision: The vision tower; may be left out when only `features` or `media` are given.
+        resampler: A `PerceiverResampler`, any projector from patch features to media tokens, or `None`.
+        projection: Brings the resampler's tokens to the width of the blocks, where the two differ.
+        layers: Dotted name of the decoder layers, where `attach` cannot find them.
+        num_new_tokens: Trained rows for new tokens beside the frozen table; ids follow the table.
+        end_token_id: The `<EOC>` token, at which generation stops besides the model's own end.
+        scope: `"last"`: text sees the latest image only (the paper); `"all"`: all so far.
+        freeze: Whether the tower and the language model are frozen.
+
+    Raises:
+        LayersNotFoundError: If the decoder layers cannot be found.
+        ValueError: If a block's layer does not exist.
+
+    Example:
+        >>> from flamingo_blocks.models import build_tiny_flamingo
+        >>> flamingo = build_tiny_flamingo()
+        >>> ids = torch.tensor([[1, flamingo.media_token_id, 5, 6]])
+        >>> flamingo(ids, pixels=torch.zeros(1, 1, 3, 8, 8), labels=ids).logits.shape
+        torch.Size([1, 4, 34])
+
+    Source:
+        Flamingo (arXiv 2204.14198), section 2.
+    """
+
+    def __init__(
+        self,
+        *,
+        lm: nn.Module,
+        blocks: Mapping[int, nn.Module],
+        media_token_id: int,
+        vision: VisionTower | None = None,
+        resampler: nn.Module | None = None,
+        projection: nn.Module | None = None,
+        layers: str | None = None,
+        num_new_tokens: int = 0,
+        end_token_id: int | None = None,
+        scope: Scope = "last",
+        freeze: bool = True,
+    ) -> None:
+        super().__init__()
+        self.media_token_id, self.end_token_id, self.scope = media_token_id, end_token_id, scope
+        self.layers, self.num_new_tokens = layers, num_new_tokens
+        self.attachment = attach(lm, blocks, layers=layers)
+        self.vision, self.resampler, self.projection, self.lm = vision, resampler, projection, lm
+        self.blocks = self.attachment.blocks
+        self._width = _media_width(blocks)
+        for part in self._frozen_parts() if freeze else ():
+            part.requires_grad_(False)
+        self.token_rows = attach_token_rows(lm, num_new_tokens) if num_new_tokens else None
+        self._keeps_documents_apart = False
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "Flamingo":
+        """Set training mode; parts without a trained parameter stay in eval mode, so no dropout runs in them."""
+        super().train(mode)
+        for part in self._frozen_parts():
+            if not any(p.requires_grad for p in part.parameters()):
+                part.eval()
+        return self
+
+    def forward(
+        self,
+        input_ids: Int[Tensor, "batch text"],
+        *,
+        pixels: Float[Tensor, "items frames 3 height width"] | None = None,
+        features: Float[Tensor, "items frames patches vision_dim"] | None = None,
+        media: MediaState | Float[Tensor, "items latents dim"] | None = None,
+        frame_valid: Bool[Tensor, "items frames"] | None = None,
+        patch_valid: Bool[Tensor, "items frames patches"] | None = None,
+        layout: MediaLayout | None = None,
+        document: Int[Tensor, "batch text"] | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Int[Tensor, "batch text"] | None = None,
+        prompt: PromptState | None = None,
+        logits_to_keep: int = 0,
+    ) -> FlamingoOutput:
+        """Run the model on text and its media.
+
+        Args:
+            input_ids: Token ids, with one media tag for each item.
+            pixels: The media pool as the tower's `preprocess` makes it; an image is a clip of one frame.
+            features: The tower's patch features instead, computed before.
+            media: Media tokens instead, or what `encode_media` gave.
+            frame_valid: Frames that exist, for clips of different lengths.
+            patch_valid: Patches that count, beside `features`.
+            layout: Which token sees which item; read off the media tags by default.
+            document: Which document each token of a packed row belongs to.
+            attention_mask: 1 at real tokens; pads may stand left or right.
+            labels: Token ids to predict, as in Hugging Face: not shifted, -100 where nothing counts. Media tags never
+                count, nor does the first token of a packed document.
+            prompt: Text and media run before; it is not changed.
+            logits_to_keep: Last columns whose logits are wanted; 0 for all.
+
+        Returns:
+            Logits, and the loss when there are labels.
+
+        Raises:
+            ValueError: If tags and items differ in number, several kinds of media are given, `labels` come with
+                `logits_to_keep`, or the language model cannot keep packed documents apart.
+        """
+        if labels is not None and logits_to_keep:
+            raise ValueError(f"labels need all logits, but logits_to_keep is {logits_to_keep}; leave one of them out")
+        if document is not None and prompt is not None:
+            raise ValueError("document and prompt exclude each other: a prompt is one document; leave one of them out")
+        given = {"pixels": pixels, "features": features, "media": media}
+        state = self._state(input_ids, given, frame_valid, patch_valid, layout, document, attention_mask, prompt)
+        keep = logits_to_keep or input_ids.shape[1]
+        if prompt is not None:
+            prompt = prompt.for_rows(input_ids.shape[0])
+            attention_mask = prompt.extended_mask(attention_mask, input_ids.shape[1])
+        run_ids, cache = (input_ids, None) if prompt is None else self._after(prompt, input_ids)
+        position_ids = None
+        if document is not None:
+            attention_mask, position_ids = self._keep_apart(document, attention_mask)
+        with self.attachment.media(state):
+            output = call_language_model(
+                self.lm, run_ids, attention_mask=attention_mask, position_ids=position_ids, cache=cache,
+                use_cache=cache is not None, logits_to_keep=keep if keep < run_ids.shape[1] else 0,
+            )  # fmt: skip
+        loss = None if labels is None else self._loss(output.logits, labels, input_ids, document)
+        return FlamingoOutput(output.logits, loss)
+
+    def encode_media(
+        self,
+        pixels: Float[Tensor, "items frames 3 height width"] | None = None,
+        *,
+        features: Float[Tensor, "items frames patches vision_dim"] | None = None,
+        frame_valid: Bool[Tensor, "items frames"] | None = None,
+        patch_valid: Bool[Tensor, "items frames patches"] | None = None,
+    ) -> MediaState:
+        """Encode a media pool once; hand the result to `forward`, `prefill`, `generate` or `score` as `media`.
+
+        Args:
+            pixels: Images and clips; the tower runs on the frames that exist only.
+            features: Patch features instead.
+            frame_valid: Frames that exist.
+            patch_valid: Patches that count.
+
+        Returns:
+            The media tokens, without a layout.
+        """
+        return self._encode(pixels=pixels, features=features, frame_valid=frame_valid, patch_valid=patch_valid)
+
+    @torch.no_grad()
+    def prefill(
+        self,
+        input_ids: Int[Tensor, "batch text"],
+        *,
+        prompt: PromptState | None = None,
+        pixels: Float[Tensor, "items frames 3 height width"] | None = None,
+        features: Float[Tensor, "items frames patches vision_dim"] | None = None,
+        media: MediaState | Float[Tensor, "items latents dim"] | None = None,
+        frame_valid: Bool[Tensor, "items frames"] | None = None,
+        patch_valid: Bool[Tensor, "items frames patches"] | None = None,
+        layout: MediaLayout | None = None,
+        attention_mask: Tensor | None = None,
+    ) -> PromptState:
+        """Run text and media once, to be continued by many queries.
+
+        Chunks of a long prompt and chat turns are repeated prefills: pass the last result as `prompt`. No gradient flows
+        into a prompt.
+
+        Args:
+            input_ids: The new tokens.
+            prompt: What was run before; it is not changed.
+            pixels: Media of the new tokens.
+            features: Likewise.
+            media: Likewise.
+            frame_valid: Frames that exist.
+            patch_valid: Patches that count.
+            layout: The layout of the whole text, prompt included; read off the media tags by default.
+            attention_mask: 1 at real tokens of the new text.
+
+        Returns:
+            The prompt with the new tokens.
+
+        Raises:
+            ValueError: As `forward`.
+        """
+        given = {"pixels": pixels, "features": features, "media": media}
+        if prompt is not None:
+            prompt = prompt.for_rows(input_ids.shape[0])
+        state = self._state(input_ids, given, frame_valid, patch_valid, layout, None, attention_mask, prompt)
+        mask = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
+        return self._run_prompt(input_ids, self.attachment.project(state), mask, prompt)
+
+    generate = generation.generate
+    score = generation.score
+
+    def trained_parameters(self) -> dict[str, nn.Parameter]:
+        """The parameters that train, by name."""
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+    def make_layout(
+        self,
+        input_ids: Int[Tensor, "batch text"],
+        *,
+        attention_mask: Tensor | None = None,
+        document: Int[Tensor, "batch text"] | None = None,
+        prompt: PromptState | None = None,
+    ) -> MediaLayout:
+        """Read the layout off the media tags, behind a prompt if there is one."""
+        is_media = input_ids == self.media_token_id
+        valid = None if attention_mask is None else attention_mask.bool()
+        if prompt is None:
+            return MediaLayout.from_tokens(is_media, scope=self.scope, document=document, valid=valid)
+        assert prompt.state.layout is not None
+        return prompt.state.layout.append(is_media, scope=self.scope, valid=valid, num_items=prompt.state.num_items)
+
+    def _encode(self, **given: Any) -> MediaState:
+        parts = {"vision": self.vision, "resampler": self.resampler, "projection": self.projection}
+        return encode_pool(**parts, **given, width=self._width)  # type: ignore[arg-type]
+
+    def _frozen_parts(self) -> list[nn.Module]:
+        return [part for part in (self.lm, self.vision) if isinstance(part, nn.Module)]
+
+    def _run_prompt(
+        self, input_ids: Tensor, state: MediaState, mask: Tensor, prompt: PromptState | None
+    ) -> PromptState:
+        """Run new tokens behind a prompt; the state's layout covers both."""
+        run_ids, whole_ids, cache = input_ids, input_ids, None
+        if prompt is not None:
+            mask = prompt.extended_mask(mask, input_ids.shape[1])
+            run_ids, cache = self._after(prompt, input_ids)
+            whole_ids = torch.cat([prompt.input_ids, input_ids], dim=1)
+        with self.attachment.media(state):
+            output = call_language_model(
+                self.lm, run_ids, attention_mask=mask, cache=cache, use_cache=caches(self.lm), logits_to_keep=1
+            )
+        return PromptState(whole_ids, mask, state, output.cache, output.logits)
+
+    def _state(
+        self,
+        input_ids: Tensor,
+        given: dict[str, Any],
+        frame_valid: Tensor | None,
+        patch_valid: Tensor | None,
+        layout: MediaLayout | None,
+        document: Tensor | None,
+        attention_mask: Tensor | None,
+        prompt: PromptState | None,
+    ) -> MediaState:
+        """Encode the media and place them in the text."""
+        given = {name: value for name, value in given.items() if value is not None}
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} were given; wanted one of pixels, features and media")
+        if prompt is not None:
+            prompt = prompt.for_rows(input_ids.shape[0])
+        own = layout is None
+        if layout is None:
+            layout = self.make_layout(input_ids, attention_mask=attention_mask, document=document, prompt=prompt)
+        new = given.pop("media", None)
+        if new is None:
+            seen_by = layout if prompt is None else None
+            new = self._encode(**given, frame_valid=frame_valid, patch_valid=patch_valid, layout=seen_by)
+        elif isinstance(new, Tensor):
+            new = MediaState(media=new)
+        tags = int((input_ids == self.media_token_id).sum())
+        if own and tags != new.num_items:
+            raise ValueError(
+                f"input_ids hold {tags} media tags (id {self.media_token_id}), but {new.num_items} items were given; "
+                "give one item a tag, in the order of the text, or pass layout= to share items"
+            )
+        if prompt is None:
+            return new.with_layout(layout)
+        return prompt.state.append(new.media, layout, valid=new.valid)
+
+    def _after(self, prompt: PromptState, input_ids: Tensor) -> tuple[Tensor, Any | None]:
+        """What to run behind a prompt: the new tokens with a copy of its cache, or all of them for want of a cache."""
+        if prompt.cache is None:
+            return torch.cat([prompt.input_ids, input_ids], dim=1), None
+        return input_ids, prompt.fork_cache()
+
+    def _keep_apart(self, document: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        if not self._keeps_documents_apart:
+            with self.attachment.without_media():
+                refuse_if_leaking(self.lm, document.shape[1])
+            self._keeps_documents_apart = True
+        valid = None if attention_mask is None else attention_mask.bool()
+        dtype = next(p.dtype for p in self.lm.parameters() if p.is_floating_point())
+        return packed_mask(document, valid, dtype), packed_positions(document)
+
+    def _loss(self, logits: Tensor, labels: Tensor, input_ids: Tensor, document: Tensor | None) -> Tensor:
+        """Mean cross-entropy over the labels that count; 0 when none does."""
+        wanted = labels.masked_fill(input_ids == self.media_token_id, -100)[:, 1:]
+        if document is not None:
+            wanted = wanted.masked_fill(document[:, 1:] != document[:, :-1], -100)
+        total = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), wanted.flatten(), reduction="sum")
+        return total / (wanted != -100).sum().clamp(min=1)
+
+
+def _media_width(blocks: Mapping[int, nn.Module]) -> int | None:
+    """Width of the media tokens that the blocks take, where they tell."""
+    attentions = (getattr(block, "attention", block) for block in blocks.values())
+    return next((a.vision_dim for a in attentions if isinstance(getattr(a, "vision_dim", None), int)), None)

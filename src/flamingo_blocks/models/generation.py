@@ -1,0 +1,244 @@
+"""Continue texts and score candidates: methods of `Flamingo`, kept beside it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from flamingo_blocks.lm.media_state import MediaState
+from flamingo_blocks.models.plain_decoding import plain_generate
+from flamingo_blocks.models.prompt import PromptState
+from flamingo_blocks.ops.media_layout import MediaLayout
+
+if TYPE_CHECKING:
+    from flamingo_blocks.models.flamingo import Flamingo
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """How likely each candidate is.
+
+    Args:
+        log_probs: Natural logarithm of the probability of all tokens of the candidate, summed.
+        num_tokens: Tokens of each candidate; divide by it to compare candidates of different lengths.
+    """
+
+    log_probs: Float[Tensor, "batch candidates"]
+    num_tokens: Int[Tensor, "batch candidates"]
+
+
+@torch.no_grad()
+def generate(
+    self: "Flamingo",
+    input_ids: Int[Tensor, "batch text"],
+    *,
+    pixels: Tensor | None = None,
+    features: Tensor | None = None,
+    media: MediaState | Tensor | None = None,
+    frame_valid: Tensor | None = None,
+    patch_valid: Tensor | None = None,
+    layout: MediaLayout | None = None,
+    attention_mask: Tensor | None = None,
+    prompt: PromptState | None = None,
+    streamer: Any | None = None,
+    return_prompt: bool = False,
+    **hf_generate_arguments: Any,
+) -> Any:
+    """Continue a text: greedy, sampling or beams, by the language model's own `generate`.
+
+    A language model without `generate` gets a plain loop with greedy choice and sampling. Each item is encoded and
+    projected once, for all beams, samples and steps.
+
+    Args:
+        input_ids: Prompts, padded on the left.
+        pixels: Media of the prompts, as in `forward`.
+        features: Likewise.
+        media: Likewise.
+        frame_valid: Frames that exist.
+        patch_valid: Patches that count.
+        layout: Which token sees which item, prompt included; read off the media tags by default.
+        attention_mask: 1 at real tokens.
+        prompt: Text and media run before; one row serves all queries, and it is not changed.
+        streamer: Gets tokens as they come, as in transformers.
+        return_prompt: Also give the `PromptState` of the whole text, to continue a conversation.
+        **hf_generate_arguments: For the model's `generate`: `max_new_tokens`, `num_beams`, `do_sample`, ...
+
+    Returns:
+        Token ids as the language model's own `generate` returns them, prompt included; with `return_prompt` a pair.
+
+    Raises:
+        ValueError: If a row is padded on the right, tags and items differ in number, or `return_prompt` comes with
+            several sequences a row.
+
+    Example:
+        >>> from flamingo_blocks.models import build_tiny_flamingo
+        >>> flamingo = build_tiny_flamingo()
+        >>> ids = torch.tensor([[1, flamingo.media_token_id]])
+        >>> flamingo.generate(ids, pixels=torch.zeros(1, 1, 3, 8, 8), max_new_tokens=3, eos_token_id=None).shape
+        torch.Size([1, 5])
+    """
+    _refuse_right_pads(attention_mask)
+    rows = input_ids.shape[0]
+    given = {"pixels": pixels, "features": features, "media": media}
+    before = None if prompt is None else prompt.for_rows(rows)
+    state = self._state(input_ids, given, frame_valid, patch_valid, layout, None, attention_mask, before)
+    state = self.attachment.project(state)
+    ids, cache = input_ids, None
+    mask = torch.ones_like(ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
+    if before is not None:
+        ids = torch.cat([before.input_ids, input_ids], dim=1)
+        mask, cache = before.extended_mask(attention_mask, input_ids.shape[1]), before.fork_cache()
+    arguments = _with_ends(self, hf_generate_arguments)
+    if streamer is not None:
+        arguments["streamer"] = streamer
+    out = _run(self, state, ids, mask, cache, arguments)
+    if not return_prompt:
+        return out
+    sequences = out if isinstance(out, Tensor) else out.sequences
+    if sequences.shape[0] != rows:
+        raise ValueError(
+            f"return_prompt with {sequences.shape[0]} sequences for {rows} rows; wanted num_return_sequences=1"
+        )
+    return out, _prompt_of(self, state, sequences, mask, input_ids.shape[1], before)
+
+
+@torch.no_grad()
+def score(
+    self: "Flamingo",
+    input_ids: Int[Tensor, "batch text"],
+    candidates: Sequence[Sequence[int]],
+    *,
+    pixels: Tensor | None = None,
+    features: Tensor | None = None,
+    media: MediaState | Tensor | None = None,
+    frame_valid: Tensor | None = None,
+    patch_valid: Tensor | None = None,
+    layout: MediaLayout | None = None,
+    attention_mask: Tensor | None = None,
+    prompt: PromptState | None = None,
+) -> Scores:
+    """Tell how likely each candidate is as the continuation of each text.
+
+    The text runs once, its media are encoded and projected once; only the candidates' own tokens run per candidate.
+
+    Args:
+        input_ids: Prompts, padded on the left.
+        candidates: Token ids of each candidate, the same for all rows.
+        pixels: Media of the prompts, as in `forward`.
+        features: Likewise.
+        media: Likewise.
+        frame_valid: Frames that exist.
+        patch_valid: Patches that count.
+        layout: Which token sees which item, prompt included.
+        attention_mask: 1 at real tokens.
+        prompt: Text and media run before; one row serves all queries, and it is not changed.
+
+    Returns:
+        Summed log-probabilities and token counts.
+
+    Raises:
+        ValueError: If a candidate has no token or holds a media tag, or a row is padded on the right.
+
+    Example:
+        >>> from flamingo_blocks.models import build_tiny_flamingo
+        >>> flamingo = build_tiny_flamingo()
+        >>> ids = torch.tensor([[1, flamingo.media_token_id]])
+        >>> flamingo.score(ids, [[3], [4, 5]], pixels=torch.zeros(1, 1, 3, 8, 8)).num_tokens
+        tensor([[1, 2]])
+    """
+    _refuse_right_pads(attention_mask)
+    _check_candidates(candidates, self.media_token_id)
+    lengths = torch.tensor([len(candidate) for candidate in candidates], device=input_ids.device)
+    done = self.prefill(
+        input_ids, prompt=prompt, pixels=pixels, features=features, media=media, frame_valid=frame_valid,
+        patch_valid=patch_valid, layout=layout, attention_mask=attention_mask,
+    )  # fmt: skip
+    rows = done.num_rows
+    padded = [list(candidate) + [candidate[-1]] * (int(lengths.max()) - len(candidate)) for candidate in candidates]
+    ids = torch.tensor(padded, device=input_ids.device).repeat(rows, 1)  # row-major: all candidates of row 0, then row 1
+    real = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]).repeat(rows, 1)
+    done = done.repeat_rows(len(candidates))
+    logits = done.logits
+    if ids.shape[1] > 1:
+        later = self(ids[:, :-1], prompt=done, attention_mask=real[:, :-1]).logits
+        logits = torch.cat([logits, later], dim=1)
+    log_probs = logits.float().log_softmax(-1).gather(-1, ids[..., None])[..., 0].masked_fill(~real, 0).sum(1)
+    return Scores(log_probs.view(rows, -1), lengths.expand(rows, -1))
+
+
+def _run(
+    flamingo: "Flamingo", state: MediaState, ids: Tensor, mask: Tensor, cache: Any | None, arguments: dict[str, Any]
+) -> Any:
+    lm: Any = flamingo.lm
+    if not callable(getattr(lm, "generate", None)):
+        with flamingo.attachment.media(state):
+            return plain_generate(lm, ids, attention_mask=mask, **arguments)
+    config = arguments.get("generation_config") or lm.generation_config
+    several = (arguments.get(name) or getattr(config, name, None) or 1 for name in ("num_beams", "num_return_sequences"))
+    expand = max(several)  # the rows that `generate` makes of each row, before its first call of the model
+    if cache is not None:
+        if expand > 1:
+            cache.batch_repeat_interleave(expand)
+        arguments = {**arguments, "past_key_values": cache}
+    with flamingo.attachment.media(state.repeat_rows(expand)):
+        return lm.generate(ids, attention_mask=mask.long(), **arguments)
+
+
+def _prompt_of(
+    flamingo: "Flamingo",
+    state: MediaState,
+    sequences: Tensor,
+    mask: Tensor,
+    num_text: int,
+    before: PromptState | None,
+) -> PromptState:
+    """Run what was generated once more, in one pass, so that the result holds for beams as well."""
+    generated = sequences[:, mask.shape[1] :]
+    ended = torch.isin(generated, torch.tensor(_ends(flamingo), device=generated.device, dtype=generated.dtype))
+    real = ended.cumsum(1) - ended.long() == 0  # up to the first end, which itself counts
+    assert state.layout is not None
+    ids = sequences[:, mask.shape[1] - num_text :]
+    layout = state.layout.append(torch.zeros_like(real), valid=real, scope=flamingo.scope)
+    whole = state.with_layout(layout)
+    new_mask = torch.cat([mask[:, mask.shape[1] - num_text :], real], dim=1)
+    return flamingo._run_prompt(ids, whole, new_mask, before)
+
+
+def _ends(flamingo: "Flamingo") -> list[int]:
+    """Ids at which generation stops: the model's own and `<EOC>`."""
+    config = getattr(flamingo.lm, "generation_config", None)
+    own = getattr(config, "eos_token_id", None)
+    ends = [] if own is None else list(own) if isinstance(own, list) else [int(own)]
+    return ends if flamingo.end_token_id is None else [*ends, flamingo.end_token_id]
+
+
+def _with_ends(flamingo: "Flamingo", arguments: dict[str, Any]) -> dict[str, Any]:
+    arguments = dict(arguments)
+    ends = _ends(flamingo)
+    if "eos_token_id" not in arguments and ends:
+        arguments["eos_token_id"] = ends
+    stop = arguments.get("eos_token_id")
+    config = arguments.get("generation_config") or getattr(flamingo.lm, "generation_config", None)
+    if "pad_token_id" not in arguments and getattr(config, "pad_token_id", None) is None and stop is not None:
+        arguments["pad_token_id"] = stop[0] if isinstance(stop, list) else stop
+    return arguments
+
+
+def _refuse_right_pads(attention_mask: Tensor | None) -> None:
+    if attention_mask is not None and attention_mask.shape[1] and not bool(attention_mask[:, -1].all()):
+        row = int((attention_mask[:, -1] == 0).nonzero()[0])
+        raise ValueError(f"attention_mask of row {row} ends in a pad; pad on the left, so that new tokens follow real ones")
+
+
+def _check_candidates(candidates: Sequence[Sequence[int]], media_token_id: int) -> None:
+    if not candidates:
+        raise ValueError("candidates is empty; give at least one list of token ids")
+    for index, candidate in enumerate(candidates):
+        if not len(candidate):
+            raise ValueError(f"candidate {index} has no token; give each candidate one token or more")
+        if media_token_id in candidate:
+            raise ValueError(f"candidate {index} holds the media tag (id {media_token_id}); candidates are text")
+

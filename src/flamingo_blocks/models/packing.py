@@ -1,0 +1,60 @@
+"""Several documents in one row: the mask and positions that keep them apart, and the proof that the model obeys."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from flamingo_blocks.models.call_language_model import accepts, call_language_model
+from flamingo_blocks.ops._visible_ranges import run_start_columns
+
+
+def packed_mask(
+    document: Int[Tensor, "batch text"], valid: Bool[Tensor, "batch text"] | None, dtype: torch.dtype
+) -> Float[Tensor, "batch 1 text text"]:
+    """Block-diagonal causal mask, 0 where a token may attend and the smallest number elsewhere."""
+    text = document.shape[1]
+    start = run_start_columns(torch.zeros_like(document, dtype=torch.bool), document)
+    columns = torch.arange(text, device=document.device)
+    allowed = (columns[:, None] >= columns) & (columns >= start[..., None])  # batch text text
+    if valid is not None:
+        allowed = allowed & (valid[:, None] | (columns[:, None] == columns))  # a pad may see itself, so no row is empty
+    mask = torch.zeros(allowed.shape, dtype=dtype, device=document.device)
+    return mask.masked_fill(~allowed, torch.finfo(dtype).min)[:, None]
+
+
+def packed_positions(document: Int[Tensor, "batch text"]) -> Int[Tensor, "batch text"]:
+    """Positions that start at 0 in each document."""
+    start = run_start_columns(torch.zeros_like(document, dtype=torch.bool), document)
+    return torch.arange(document.shape[1], device=document.device) - start
+
+
+@torch.no_grad()
+def refuse_if_leaking(lm: nn.Module, num_text: int) -> None:
+    """Run two short documents packed and alone, and compare; for the bare model, inside `without_media()`.
+
+    Raises:
+        ValueError: If the model takes no mask, or its logits in the packed row differ from those alone.
+    """
+    advice = "give each document a row of its own"
+    if not accepts(lm, "attention_mask"):
+        raise ValueError(f"document was given, but {type(lm).__name__}.forward takes no attention_mask; {advice}")
+    window = getattr(getattr(lm, "config", None), "sliding_window", None)
+    if window is not None and num_text > window:
+        raise ValueError(
+            f"document was given with rows of {num_text} tokens, but {type(lm).__name__} has a sliding window of {window} "
+            f"tokens, which a mask for packed documents would replace; {advice}"
+        )
+    weight = next(p for p in lm.parameters() if p.is_floating_point())
+    ids = torch.arange(1, 8, device=weight.device)[None]
+    document = torch.tensor([[0, 0, 0, 1, 1, 1, 1]], device=weight.device)
+    packed = call_language_model(
+        lm, ids, attention_mask=packed_mask(document, None, weight.dtype), position_ids=packed_positions(document)
+    ).logits.float()
+    alone = torch.cat([call_language_model(lm, part).logits.float() for part in (ids[:, :3], ids[:, 3:])], dim=1)
+    bound = 1e-3 if weight.dtype in (torch.float32, torch.float64) else 5e-2
+    error = float((packed - alone).abs().max() / alone.abs().max().clamp(min=1e-6))
+    if error > bound:
+        raise ValueError(
+            f"document was given, but {type(lm).__name__} does not keep packed documents apart: its logits change by "
+            f"{error:.1e} of their size (bound {bound:.0e}); {advice}"
+        )

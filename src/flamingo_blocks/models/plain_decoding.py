@@ -1,0 +1,89 @@
+"""Greedy choice and sampling for language models that have no `generate` of their own."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from flamingo_blocks.models.call_language_model import call_language_model
+
+
+def plain_generate(
+    lm: nn.Module,
+    input_ids: Int[Tensor, "batch text"],
+    *,
+    attention_mask: Bool[Tensor, "batch text"] | None = None,
+    max_new_tokens: int = 20,
+    do_sample: bool = False,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    eos_token_id: int | list[int] | None = None,
+    pad_token_id: int | None = None,
+    generator: torch.Generator | None = None,
+    streamer: Any | None = None,
+) -> Int[Tensor, "batch longer"]:
+    """Continue token ids, one token a step, running the whole text each time.
+
+    Args:
+        lm: Any decoder language model.
+        input_ids: Prompts of one length, or padded on the left where the model takes an `attention_mask`.
+        attention_mask: True at real tokens.
+        max_new_tokens: Steps at most.
+        do_sample: Draw tokens instead of taking the likeliest.
+        temperature: Divides the logits before drawing.
+        top_k: Draw among so many tokens only.
+        top_p: Draw among the likeliest tokens that together have this probability.
+        eos_token_id: Ids that end a row.
+        pad_token_id: Fills rows that have ended; the first end by default.
+        generator: Source of randomness.
+        streamer: Gets tokens as they come: `put(ids)` and `end()`.
+
+    Returns:
+        Prompts and new tokens.
+
+    Raises:
+        ValueError: If `max_new_tokens` is negative or `temperature` not positive.
+
+    Example:
+        >>> lm = nn.Sequential(nn.Embedding(10, 4), nn.Linear(4, 10))
+        >>> plain_generate(lm, torch.tensor([[1, 2]]), max_new_tokens=3).shape
+        torch.Size([1, 5])
+    """
+    if max_new_tokens < 0 or temperature <= 0:
+        raise ValueError(f"max_new_tokens is {max_new_tokens} and temperature {temperature}; wanted >= 0 and > 0")
+    ends = [eos_token_id] if isinstance(eos_token_id, int) else list(eos_token_id or [])
+    pad = pad_token_id if pad_token_id is not None else (ends[0] if ends else 0)
+    done = torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+    if streamer is not None:
+        streamer.put(input_ids.cpu())
+    for _ in range(max_new_tokens):
+        logits = call_language_model(lm, input_ids, attention_mask=attention_mask, logits_to_keep=1).logits[:, -1]
+        token = _draw(logits.float() / temperature, top_k, top_p, generator) if do_sample else logits.argmax(-1)
+        token = token.masked_fill(done, pad)
+        input_ids = torch.cat([input_ids, token[:, None]], dim=1)
+        if attention_mask is not None:
+            attention_mask = torch.cat([attention_mask, ~done[:, None]], dim=1)
+        if streamer is not None:
+            streamer.put(token.cpu())
+        done = done | torch.isin(token, torch.tensor(ends, device=token.device, dtype=token.dtype))
+        if done.all():
+            break
+    if streamer is not None:
+        streamer.end()
+    return input_ids
+
+
+def _draw(
+    logits: Float[Tensor, "batch vocab"], top_k: int | None, top_p: float | None, generator: torch.Generator | None
+) -> Int[Tensor, " batch"]:
+    if top_k is not None:
+        worst = logits.topk(min(top_k, logits.shape[-1])).values[:, -1:]
+        logits = logits.masked_fill(logits < worst, float("-inf"))
+    if top_p is not None:
+        ordered, order = logits.sort(descending=True)
+        probability = ordered.softmax(-1)
+        beyond = probability.cumsum(-1) - probability >= top_p  # the likeliest token always stays
+        logits = logits.scatter(1, order, ordered.masked_fill(beyond, float("-inf")))
+    return torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]

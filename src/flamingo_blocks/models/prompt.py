@@ -1,0 +1,71 @@
+"""A prompt that was run once and is used by many queries."""
+
+import copy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from flamingo_blocks.lm.media_state import MediaState
+
+
+@dataclass(frozen=True, eq=False)
+class PromptState:
+    """Text and media that went through the model already; made by `Flamingo.prefill`.
+
+    Using a prompt never changes it: each use works on a copy of the language model's cache, so one prompt may serve many
+    queries, in any order.
+
+    Args:
+        input_ids: The tokens so far.
+        attention_mask: True at real tokens.
+        state: The media so far, projected for every block.
+        cache: The language model's own cache; `None` for models without one, which run the text again.
+        logits: Scores of the token that follows.
+    """
+
+    input_ids: Int[Tensor, "batch text"]
+    attention_mask: Bool[Tensor, "batch text"]
+    state: MediaState
+    cache: Any | None
+    logits: Float[Tensor, "batch 1 vocab"]
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of text."""
+        return self.input_ids.shape[0]
+
+    def fork_cache(self) -> Any | None:
+        """A copy of the cache, to be changed by a call."""
+        return copy.deepcopy(self.cache)
+
+    def repeat_rows(self, times: int) -> "PromptState":
+        """Each row `times` times; media are not copied."""
+        if times == 1:
+            return self
+        cache = self.fork_cache()
+        if cache is not None:
+            cache.batch_repeat_interleave(times)
+        ids, mask, logits = (x.repeat_interleave(times, 0) for x in (self.input_ids, self.attention_mask, self.logits))
+        return replace(
+            self, input_ids=ids, attention_mask=mask, logits=logits, state=self.state.repeat_rows(times), cache=cache
+        )
+
+    def for_rows(self, rows: int) -> "PromptState":
+        """The prompt for a batch of queries: one row serves all of them.
+
+        Raises:
+            ValueError: If the prompt has several rows, and not as many as the queries.
+        """
+        if self.num_rows == rows:
+            return self
+        if self.num_rows != 1:
+            raise ValueError(f"prompt has {self.num_rows} rows and input_ids {rows}; wanted 1 row to share, or as many")
+        return self.repeat_rows(rows)
+
+    def extended_mask(self, attention_mask: Tensor | None, num_text: int) -> Bool[Tensor, "batch text"]:
+        """Mask of the prompt and the text behind it."""
+        new = self.attention_mask.new_ones(self.num_rows, num_text) if attention_mask is None else attention_mask.bool()
+        return torch.cat([self.attention_mask, new], dim=1)
