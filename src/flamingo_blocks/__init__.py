@@ -1,5 +1,6 @@
 """Building blocks of Flamingo, and the model they compose into."""
 
+from flamingo_blocks._version import __version__
 from flamingo_blocks.lm import MediaState, attach
 from flamingo_blocks.models import Flamingo
 from flamingo_blocks.nn import (
@@ -20,6 +21,7 @@ __all__ = [
     "MediaState",
     "PerceiverResampler",
     "TanhGate",
+    "__version__",
     "attach",
     "available_backends",
     "media_attention",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from flamingo_blocks.lm.attach import attach
 from flamingo_blocks.lm.media_state import MediaState
 from flamingo_blocks.lm.token_rows import attach_token_rows
-from flamingo_blocks.models import generation
+from flamingo_blocks.models import generation, saving
 from flamingo_blocks.models.call_language_model import call_language_model, caches
 from flamingo_blocks.models.encode_pool import encode_pool
 from flamingo_blocks.models.packing import packed_mask, packed_positions, refuse_if_leaking
@@ -230,6 +230,8 @@ class Flamingo(nn.Module):
 
     generate = generation.generate
     score = generation.score
+    save_pretrained = saving.save_pretrained
+    from_pretrained = classmethod(saving.from_pretrained)
 
     def trained_parameters(self) -> dict[str, nn.Parameter]:
         """The parameters that train, by name."""

@@ -1,0 +1,222 @@
+"""A Flamingo on disk: what was trained, and the frozen parts or a reference to them."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from flamingo_blocks._optional import require
+from flamingo_blocks._version import __version__
+from flamingo_blocks.errors import CheckpointError
+from flamingo_blocks.models.describe_module import build_module, describe_module
+
+if TYPE_CHECKING:
+    from flamingo_blocks.models.flamingo import Flamingo
+
+FORMAT_VERSION = 1
+CONFIG, TRAINED, FROZEN = "flamingo_config.json", "model.safetensors", "frozen.safetensors"
+_FROZEN_PARTS = ("lm", "vision")
+
+
+def save_pretrained(
+    self: "Flamingo", directory: str | os.PathLike[str], *, frozen: Literal["reference", "include"] = "reference"
+) -> None:
+    """Save the model.
+
+    Args:
+        directory: Made if it is missing. Each file is written beside its name and then renamed.
+        frozen: `"reference"`: only what was trained, with class, config and sha256 of the frozen language model and tower;
+            `"include"`: their weights too.
+
+    Raises:
+        ValueError: If `frozen` is another word.
+        MissingDependencyError: If safetensors is not installed.
+
+    Example:
+        >>> import tempfile
+        >>> from flamingo_blocks.models import Flamingo, build_tiny_flamingo
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     build_tiny_flamingo().save_pretrained(directory, frozen="reference")
+        ...     sorted(path.name for path in Path(directory).iterdir())
+        ['flamingo_config.json', 'model.safetensors']
+    """
+    if frozen not in ("reference", "include"):
+        raise ValueError(f'frozen is {frozen!r}, wanted "reference" or "include"')
+    safetensors = require("safetensors.torch", used_by="Flamingo.save_pretrained", extra="hf")
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    own, others = _split(self)
+    config = _config(self, frozen, others)
+    _replace(folder / TRAINED, lambda path: safetensors.save_file(own, path))
+    if frozen == "include":
+        _replace(folder / FROZEN, lambda path: safetensors.save_file(others, path))
+    elif (folder / FROZEN).exists():
+        (folder / FROZEN).unlink()  # an older save of another kind must not be taken for this one's
+    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+    _replace(folder / CONFIG, lambda path: path.write_text(text))
+
+
+def from_pretrained(
+    cls: type["Flamingo"],
+    directory: str | os.PathLike[str],
+    *,
+    lm: nn.Module | None = None,
+    vision: nn.Module | None = None,
+) -> "Flamingo":
+    """Load a model that `save_pretrained` wrote.
+
+    Args:
+        directory: Where it is.
+        lm: The language model; needed when its weights were not included. Its weights are compared by sha256.
+        vision: The tower, likewise.
+
+    Returns:
+        The model in eval mode, with the same logits bit for bit.
+
+    Raises:
+        CheckpointError: If a file is missing or of another format version, a frozen part is needed or is not the one that
+            was saved, or names or shapes of tensors differ.
+    """
+    safetensors = require("safetensors.torch", used_by="Flamingo.from_pretrained", extra="hf")
+    folder = Path(directory)
+    config = _read_config(folder)
+    if lm is None:
+        lm = _frozen_part(config, "lm")
+    if vision is None and config["vision"] is not None:
+        vision = _frozen_part(config, "vision")
+    parts = {name: build_module(config[name], argument=name) if config[name] else None
+             for name in ("resampler", "projection")}  # fmt: skip
+    blocks = {int(index): build_module(block, argument="blocks") for index, block in config["blocks"].items()}
+    model = cls(lm=lm, vision=vision, blocks=blocks, **parts, **config["arguments"])  # type: ignore[arg-type]
+    _, others = _split(model)
+    tensors = _read_tensors(safetensors, folder / TRAINED)
+    if config["frozen"] == "include":
+        tensors |= _read_tensors(safetensors, folder / FROZEN)
+    else:
+        _compare_hashes(config, {name: t for name, t in others.items() if name not in tensors})
+        tensors |= {name: t for name, t in others.items() if name not in tensors}
+    _load(model, tensors, trained=set(config["trained"]))
+    return model.eval()
+
+
+def _split(model: "Flamingo") -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Tensors that are ours or were trained, and those of the frozen parts; a tied tensor stands once."""
+    own, others, known = {}, {}, set()
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) in known:
+            continue
+        known.add(id(tensor))
+        frozen = name.partition(".")[0] in _FROZEN_PARTS and not tensor.requires_grad
+        (others if frozen else own)[name] = tensor.detach().contiguous()
+    return own, others
+
+
+def _config(model: "Flamingo", frozen: str, others: dict[str, Tensor]) -> dict[str, Any]:
+    names = ("media_token_id", "end_token_id", "scope", "layers", "num_new_tokens")
+    config: dict[str, Any] = {
+        "format_version": FORMAT_VERSION,
+        "flamingo_blocks": __version__,
+        "frozen": frozen,
+        "arguments": {name: getattr(model, name) for name in names},
+        "trained": sorted(model.trained_parameters()),
+        "blocks": {index: describe_module(block) for index, block in model.blocks.items()},
+    }
+    for name in ("resampler", "projection", "lm", "vision"):
+        module = getattr(model, name)
+        config[name] = None if module is None else describe_module(module)
+    for name in _FROZEN_PARTS:
+        if config[name] is not None:
+            config[name]["sha256"] = _sha256(_of_part(others, name))
+    return config
+
+
+def _sha256(tensors: dict[str, Tensor]) -> str:
+    """Hash of names, dtypes, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _of_part(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in tensors.items() if name.partition(".")[0] == part}
+
+
+def _compare_hashes(config: dict[str, Any], others: dict[str, Tensor]) -> None:
+    for name in _FROZEN_PARTS:
+        if config[name] is None:
+            continue
+        found, wanted = _sha256(_of_part(others, name)), config[name]["sha256"]
+        if found != wanted:
+            raise CheckpointError(
+                f"{name} is not the one this model was trained with: sha256 of its weights is {found[:16]}..., "
+                f"saved was {wanted[:16]}... ({config[name]['class']}); pass the same weights as {name}="
+            )
+
+
+def _frozen_part(config: dict[str, Any], name: str) -> nn.Module:
+    if config["frozen"] != "include":
+        raise CheckpointError(
+            f"the weights of {config[name]['class']} were not saved (frozen='reference'); load them and pass {name}="
+        )
+    return build_module(config[name], argument=name)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing; wanted a folder written by Flamingo.save_pretrained")
+    try:
+        config: dict[str, Any] = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error
+    if config.get("format_version") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path} has format version {config.get('format_version')}, this library reads {FORMAT_VERSION}; "
+            f"it was written by flamingo_blocks {config.get('flamingo_blocks')}"
+        )
+    return config
+
+
+def _read_tensors(safetensors: Any, path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing; the folder was not saved to its end, or a file was lost")
+    try:
+        tensors: dict[str, Tensor] = safetensors.load_file(path)
+    except Exception as error:  # safetensors raises classes of its own, and OSError
+        raise CheckpointError(f"{path} is damaged: {error}") from error
+    return tensors
+
+
+def _load(model: "Flamingo", tensors: dict[str, Tensor], *, trained: set[str]) -> None:
+    """Copy every tensor, in the dtype that was saved; nothing may be left on either side."""
+    own, others = _split(model)
+    places = {name: tensor for name, tensor in model.state_dict(keep_vars=True).items() if name in own or name in others}
+    missing, unknown = sorted(places.keys() - tensors.keys()), sorted(tensors.keys() - places.keys())
+    if missing or unknown:
+        raise CheckpointError(f"saved tensors and model differ: missing {missing[:5]}, unknown {unknown[:5]}")
+    for name, tensor in tensors.items():
+        place = places[name]
+        if place.shape != tensor.shape:
+            raise CheckpointError(f"{name} has shape {tuple(tensor.shape)} in the file, {tuple(place.shape)} in the model")
+        if place.data_ptr() != tensor.data_ptr():
+            place.data = tensor.to(place.device).clone()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in trained)
+    model.train(model.training)
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file beside its name, then rename it, so that no reader meets half of one."""
+    beside = path.with_name(path.name + ".tmp")
+    try:
+        write(beside)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
