@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -68,8 +69,8 @@ def collate(
         The batch, with a prepared layout, on the CPU.
 
     Raises:
-        ValueError: If there are no examples, a row's tags and items differ in number, a tag or a label has no token, some
-            rows have labels or documents and others none, or items differ in size or kind.
+        ValueError: If there are no examples, a row's tags and items differ in number, a tag has no token, labels or
+            documents are given for some rows only, or items differ in size or kind.
 
     Example:
         >>> examples = [FlamingoExample([1, 9, 5], tags=[1], pixels=[torch.zeros(1, 3, 8, 8)]), FlamingoExample([1, 4])]
@@ -95,9 +96,8 @@ def collate(
         is_media, valid=valid, document=document, scope=scope, direction=direction, group_consecutive=group_consecutive
     )
     pixels, pixel_frames, _ = _pool([item for example in examples for item in example.pixels or ()], "pixels")
-    features, feature_frames, patch_valid = _pool(
-        [x for example in examples for x in example.features or ()], "features"
-    )
+    patches = [item for example in examples for item in example.features or ()]
+    features, feature_frames, patch_valid = _pool(patches, "features")
     sources = tuple(example.source for example in examples)
     return FlamingoBatch(
         input_ids=_rows([example.input_ids for example in examples], fill=pad_id, left=left),
@@ -180,10 +180,8 @@ def _check(examples: Sequence[FlamingoExample]) -> None:
                 f"row {row} has {len(example.tags)} tags for {example.num_items} items; "
                 "every item needs a tag and every tag an item"
             )
-        if list(example.tags) != sorted(set(example.tags)) or not all(
-            0 <= tag < len(example.input_ids) for tag in example.tags
-        ):
+        width = len(example.input_ids)
+        if not all(before < after for before, after in pairwise((-1, *example.tags, width))):
             raise ValueError(
-                f"tags of row {row} are {list(example.tags)}, wanted rising positions among its "
-                f"{len(example.input_ids)} tokens"
+                f"tags of row {row} are {list(example.tags)}, wanted rising positions among its {width} tokens"
             )

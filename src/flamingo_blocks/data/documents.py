@@ -46,6 +46,7 @@ class ClipSegment:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
+TAG = "<image>"
 MediaSegment = ImageSegment | ClipSegment
 Segment = TextSegment | MediaSegment
 
@@ -82,7 +83,7 @@ class InterleavedDocument:
         return cls(tuple(_segment(part) for part in parts), {} if metadata is None else metadata)
 
     @classmethod
-    def from_tagged(cls, text: str, media: Sequence[Any], *, media_token: str = "<image>") -> "InterleavedDocument":
+    def from_tagged(cls, text: str, media: Sequence[Any], *, media_token: str = TAG) -> "InterleavedDocument":
         """Make a document of a text with tags and the media that belong to them, in order.
 
         Args:

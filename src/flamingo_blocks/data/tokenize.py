@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from flamingo_blocks.data.documents import InterleavedDocument, MediaSegment, Segment, TextSegment
 
 IGNORED = -100
 
 
+@runtime_checkable
 class TextTokenizer(Protocol):
     """What tokenising needs: text to ids, and ids to text. Neither adds special tokens."""
 
@@ -85,7 +86,7 @@ def tokenize_document(
         end_before_media: Write `<EOC>` before every tag, except where nothing precedes the tag and where the text says
             `<EOC>` itself since the last tag.
         end_before_first_media: Write it before the first tag too; OpenFlamingo does not.
-        end_of_document: Close the last chunk by `<EOC>` and the document by `<EOS>`. A prompt to go on from has neither.
+        end_of_document: Close the last chunk by `<EOC>` and the document by `<EOS>`; a prompt has neither.
 
     Returns:
         The ids, with the positions of tags and of inserted tokens.
@@ -94,10 +95,14 @@ def tokenize_document(
         ValueError: If a text encodes to one of the special ids, so that the document could not be told from its ids.
 
     Example:
-        >>> from types import SimpleNamespace
-        >>> letters = SimpleNamespace(encode=lambda text: [ord(x) for x in text], decode=lambda ids: "".join(map(chr, ids)))
+        >>> class Letters:
+        ...     def encode(self, text):
+        ...         return [ord(letter) for letter in text]
+        ...
+        ...     def decode(self, ids):
+        ...         return "".join(map(chr, ids))
         >>> document = InterleavedDocument.from_tagged("a<image>b", ["b.jpg"])
-        >>> tokenize_document(document, tokenizer=letters, special=SpecialTokens(media=901, end_of_chunk=902)).ids
+        >>> tokenize_document(document, tokenizer=Letters(), special=SpecialTokens(media=901, end_of_chunk=902)).ids
         (97, 902, 901, 98, 902)
 
     Source:
@@ -145,12 +150,16 @@ def detokenize_document(
         The merged document, if the tokenizer decodes what it encoded to the same text. Metadata is not in the tokens.
 
     Example:
-        >>> from types import SimpleNamespace
-        >>> letters = SimpleNamespace(encode=lambda text: [ord(x) for x in text], decode=lambda ids: "".join(map(chr, ids)))
-        >>> document = InterleavedDocument.from_tagged("a<image>b", ["b.jpg"])
-        >>> tokenized = tokenize_document(document, tokenizer=letters, special=SpecialTokens(media=901))
-        >>> detokenize_document(tokenized, tokenizer=letters, special=SpecialTokens(media=901)) == document
-        True
+        >>> class Letters:
+        ...     def encode(self, text):
+        ...         return [ord(letter) for letter in text]
+        ...
+        ...     def decode(self, ids):
+        ...         return "".join(map(chr, ids))
+        >>> image = InterleavedDocument.from_parts([b"..."]).media
+        >>> tokenized = TokenizedDocument(ids=(97, 901, 98), tags=(1,), media=image)
+        >>> detokenize_document(tokenized, tokenizer=Letters(), special=SpecialTokens(media=901)).segments[::2]
+        (TextSegment(text='a'), TextSegment(text='b'))
     """
     width = len(special.media_ids)
     starts = [0, *(tag + width for tag in tokenized.tags)]
@@ -198,9 +207,9 @@ def document_labels(
         One label a token, not shifted.
 
     Example:
-        >>> tokenized = TokenizedDocument(ids=(1, 7, 902, 901, 8, 902), tags=(3,), media=(), inserted=frozenset({0, 2, 5}))
-        >>> document_labels(tokenized, special=SpecialTokens(media=901, end_of_chunk=902, bos=1))
-        (-100, 7, 902, -100, 8, 902)
+        >>> tokenized = TokenizedDocument(ids=(7, 902, 901, 8, 902), tags=(2,), media=())
+        >>> document_labels(tokenized, special=SpecialTokens(media=901, end_of_chunk=902))
+        (7, 902, -100, 8, 902)
     """
     width = len(special.media_ids)
     in_tag = {tag + offset for tag in tokenized.tags for offset in range(width)}

@@ -1,0 +1,206 @@
+"""Ragged examples become one batch, as a loop over rows would make it."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flamingo_blocks import MediaLayout
+from flamingo_blocks.data import FlamingoBatch, FlamingoExample, collate
+from tests.strategies import seeds, tensor
+
+PAD = 0
+
+
+@st.composite
+def row_lists(draw):
+    """Arguments of examples: 0 to 6 tokens with 0 to 3 items of pixels or features, made from one seed."""
+    generator = torch.Generator().manual_seed(draw(seeds))
+    kind, labelled, packed = draw(st.sampled_from(["pixels", "features"])), draw(st.booleans()), draw(st.booleans())
+    rows = []
+    for row in range(draw(st.integers(1, 4))):
+        width = draw(st.integers(0, 6))
+        tags = sorted(draw(st.sets(st.integers(0, width - 1), max_size=3))) if width else []
+        items = []
+        for _ in tags:
+            frames, patches = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+            shape = (frames, 3, 2, 2) if kind == "pixels" else (frames, patches, 5)
+            items.append(tensor(generator, *shape, dtype=torch.float32))
+        cut = draw(st.integers(0, width))
+        rows.append(
+            dict(
+                input_ids=[10 * row + column + 1 for column in range(width)],
+                tags=tags,
+                labels=[-100 if column in tags else column for column in range(width)] if labelled else None,
+                document=[0] * cut + [1] * (width - cut) if packed else None,
+                source=draw(st.none() | st.just(f"set {row}")),
+                **{kind: items},
+            )
+        )
+    return rows
+
+
+@given(row_lists(), st.sampled_from(["left", "right"]), st.sampled_from(["last", "all"]))
+def test_a_batch_is_what_a_loop_over_rows_makes(rows, side, scope):
+    """Each row's tokens, labels and documents stand in its own columns, and its items see what they see alone."""
+    examples = [FlamingoExample(**row) for row in rows]
+    batch = collate(examples, pad_id=PAD, padding_side=side, scope=scope)
+    width = max(len(example.input_ids) for example in examples)
+    assert batch.input_ids.shape == (len(examples), width)
+    assert batch.layout.plan is not None
+    item = 0
+    for row, example in enumerate(examples):
+        start = width - len(example.input_ids) if side == "left" else 0
+        columns = range(start, start + len(example.input_ids))
+        assert batch.attention_mask[row].tolist() == [column in columns for column in range(width)]
+        assert batch.input_ids[row, columns].tolist() == example.input_ids
+        assert (batch.input_ids[row][~batch.attention_mask[row]] == PAD).all()
+        for name in ("labels", "document"):
+            given_row, found = getattr(example, name), getattr(batch, name)
+            assert (found is None) == (given_row is None)
+            assert found is None or found[row, columns].tolist() == given_row
+        if batch.labels is not None:
+            assert (batch.labels[row][~batch.attention_mask[row]] == -100).all()
+        assert (example.source is None) or batch.source[row] == example.source
+        alone = collate([example], pad_id=PAD, scope=scope).layout
+        count = len(example.tags)
+        assert batch.layout.item_ids[row, :count].tolist() == list(range(item, item + count))
+        assert torch.equal(batch.layout.mask()[row, columns, :count], alone.mask()[0, :, :count])
+        item += count
+    assert batch.layout.num_items == item
+
+
+@given(row_lists())
+def test_the_pool_holds_every_item_once_in_order(rows):
+    """Item k of the pool is item k of the rows one after the other; what pads it is zero and named by the masks."""
+    examples = [FlamingoExample(**row) for row in rows]
+    batch = collate(examples, pad_id=PAD)
+    pixels = [item for example in examples for item in example.pixels or ()]
+    features = [item for example in examples for item in example.features or ()]
+    for pool, items in ((batch.pixels, pixels), (batch.features, features)):
+        assert (pool is None) == (not items)
+        for index, item in enumerate(items):
+            exists = torch.zeros(pool.shape[1:3], dtype=torch.bool)  # frames, and patches or channels
+            exists[: item.shape[0], : item.shape[1]] = True
+            assert torch.equal(pool[index][exists], item.flatten(0, 1))
+            assert (pool[index][~exists] == 0).all()
+            frames = (
+                torch.ones(pool.shape[1], dtype=torch.bool) if batch.frame_valid is None else batch.frame_valid[index]
+            )
+            assert torch.equal(frames, exists.any(1))
+            if pool is batch.features:
+                patches = torch.ones_like(exists) if batch.patch_valid is None else batch.patch_valid[index]
+                assert torch.equal(patches & frames[:, None], exists)
+
+
+@given(row_lists())
+def test_masks_are_there_only_when_something_is_padded(rows):
+    """A pool of equal items needs no mask; `patch_valid` is about frames that exist."""
+    examples = [FlamingoExample(**row) for row in rows]
+    batch = collate(examples, pad_id=PAD)
+    items = [item for example in examples for item in (*(example.pixels or ()), *(example.features or ()))]
+    features = [item for example in examples for item in example.features or ()]
+    assert (batch.frame_valid is None) == (len({len(item) for item in items}) < 2)
+    assert (batch.patch_valid is None) == (len({item.shape[1] for item in features}) < 2)
+
+
+def test_a_batch_without_media_has_an_empty_pool():
+    """Text-only rows give a layout in which no token sees anything, and no pixels."""
+    batch = collate([FlamingoExample([1, 2]), FlamingoExample([3])], pad_id=PAD)
+    assert batch.pixels is None
+    assert batch.features is None
+    assert not batch.layout.sees_any().any()
+    assert sorted(batch.model_inputs()) == ["attention_mask", "input_ids", "layout"]
+
+
+def test_directions_and_groups_reach_the_layout():
+    """Options of the layout pass through."""
+    examples = [FlamingoExample([1, 9, 9, 2], tags=[1, 2], pixels=[torch.zeros(1, 3, 2, 2)] * 2)]
+    ahead = collate(examples, pad_id=PAD, direction="next").layout
+    assert ahead.direction == "next"
+    assert ahead.last.tolist() == [[0, 0, 1, -1]]
+    grouped = collate(examples, pad_id=PAD, group_consecutive=True).layout
+    assert grouped.mask()[0, 3].tolist() == [True, True]
+
+
+PIXELS = torch.zeros(1, 3, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("examples", "message"),
+    [
+        ([], "examples is empty"),
+        ([FlamingoExample([1]), FlamingoExample([9, 2], tags=[0])], "row 1 has 1 tags for 0 items"),
+        ([FlamingoExample([9, 2], pixels=[PIXELS])], "row 0 has 0 tags for 1 items"),
+        ([FlamingoExample([9], tags=[1], pixels=[PIXELS])], r"tags of row 0 are \[1\], wanted rising .* its 1 tokens"),
+        ([FlamingoExample([9, 9], tags=[1, 0], pixels=[PIXELS] * 2)], r"tags of row 0 are \[1, 0\]"),
+        ([FlamingoExample([9, 9], tags=[1, 1], pixels=[PIXELS] * 2)], r"tags of row 0 are \[1, 1\]"),
+        ([FlamingoExample([1], labels=[1]), FlamingoExample([1])], "labels of row 1 has none for 1 tokens"),
+        ([FlamingoExample([1, 2], document=[1])], "document of row 0 has 1 for 2 tokens"),
+        (
+            [FlamingoExample([9, 9], tags=[0, 1], pixels=[PIXELS, torch.zeros(2, 3, 2, 4)])],
+            r"pixels of item 1 has shape \[2, 3, 2, 4\] .*only frames may differ",
+        ),
+        (
+            [FlamingoExample([9, 9], tags=[0, 1], features=[torch.zeros(1, 4, 5), torch.zeros(2, 3, 6)])],
+            r"features of item 1 has shape \[2, 3, 6\] .*only frames and patches may differ",
+        ),
+        (
+            [FlamingoExample([9, 9], tags=[0, 1], pixels=[PIXELS, PIXELS.double()])],
+            "pixels of item 1 .* torch.float64, item 0 has .* torch.float32",
+        ),
+        (
+            [
+                FlamingoExample([9], tags=[0], pixels=[PIXELS]),
+                FlamingoExample([9], tags=[0], features=[torch.zeros(1, 4, 5)]),
+            ],
+            "examples have pixels and features",
+        ),
+    ],
+)
+def test_wrong_examples_are_refused(examples, message):
+    """The error names the row or the item, what it has and what was wanted."""
+    with pytest.raises(ValueError, match=message):
+        collate(examples, pad_id=PAD)
+
+
+def test_an_unknown_side_is_refused():
+    """Padding has two sides."""
+    with pytest.raises(ValueError, match="padding_side is 'middle'"):
+        collate.__wrapped__([FlamingoExample([1])], pad_id=PAD, padding_side="middle")
+
+
+def a_batch():
+    items = [torch.zeros(1, 3, 2, 2), torch.zeros(2, 3, 2, 2)]
+    row = FlamingoExample([9, 9, 3], [0, 1], pixels=items, labels=[-100, -100, 3], document=[0, 0, 0], source="here")
+    return collate([row], pad_id=PAD)
+
+
+def test_a_batch_moves_as_a_whole():
+    """Every tensor, the layout and its plan move to the device; the names of data sets stay."""
+    moved = a_batch().to("meta")
+    tensors = [value for value in vars(moved).values() if isinstance(value, torch.Tensor)]
+    assert len(tensors) == 6
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+    assert isinstance(moved.layout, MediaLayout)
+    assert moved.layout.last.device.type == "meta"
+    assert moved.layout.plan is not None
+    assert moved.source == ("here",)
+
+
+def test_the_model_gets_all_but_the_source():
+    """The inputs are the fields by name, without what is not there."""
+    inputs = a_batch().model_inputs()
+    assert sorted(inputs) == [
+        "attention_mask", "document", "frame_valid", "input_ids", "labels", "layout", "pixels",
+    ]  # fmt: skip
+    assert all(inputs[name] is not None for name in inputs)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="page-locked memory needs a driver")
+def test_a_batch_is_pinned_as_a_whole():
+    """A data loader with `pin_memory=True` gets a batch in page-locked memory."""
+    pinned = a_batch().pin_memory()
+    assert isinstance(pinned, FlamingoBatch)
+    assert pinned.input_ids.is_pinned()
+    assert pinned.pixels.is_pinned()
