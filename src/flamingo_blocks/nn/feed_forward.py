@@ -1,5 +1,7 @@
 """The dense half of a block: norm, widen, activate, narrow."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -14,7 +16,13 @@ def squared_relu(x: Tensor) -> Tensor:
     return F.relu(x).square()
 
 
-_ACTIVATIONS = {"squared_relu": squared_relu, "gelu": F.gelu, "relu": F.relu, "silu": F.silu, "swiglu": F.silu}
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "squared_relu": squared_relu,
+    "gelu": F.gelu,
+    "relu": F.relu,
+    "silu": F.silu,
+    "swiglu": F.silu,
+}
 
 
 class FeedForward(nn.Module):
@@ -71,9 +79,10 @@ class FeedForward(nn.Module):
         """
         x = self.norm(x)
         activate = _ACTIVATIONS[self.activation]
-        if self.gate_proj is None:
-            return self.down_proj(activate(self.up_proj(x)))
-        return self.down_proj(activate(self.gate_proj(x)) * self.up_proj(x))
+        hidden: Tensor = self.up_proj(x)
+        hidden = activate(hidden) if self.gate_proj is None else activate(self.gate_proj(x)) * hidden
+        update: Tensor = self.down_proj(hidden)
+        return update
 
 
 def compute_dtype(parameter: Tensor) -> torch.dtype:

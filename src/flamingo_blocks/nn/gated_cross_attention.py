@@ -80,7 +80,7 @@ class GatedCrossAttention(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the projections anew: unit variance in, unit variance out, so that an opened gate lets signal through."""
+        """Draw the projections anew: unit variance in and out, so that an opened gate lets signal through."""
         for proj in (self.q_proj, self.k_proj, self.v_proj, self.o_proj):
             nn.init.normal_(proj.weight, std=proj.in_features**-0.5)
 
@@ -119,7 +119,8 @@ class GatedCrossAttention(nn.Module):
             query = self.q_norm(query)
         query = query.to(media.key.dtype)
         out = media_attention(query, media.key, media.value, layout, valid=media.valid, backend=self.backend)
-        return self.o_proj(rearrange(out, "batch text heads dim -> batch text (heads dim)"))
+        update: Tensor = self.o_proj(rearrange(out, "batch text heads dim -> batch text (heads dim)"))
+        return update
 
     def project_media(
         self,
@@ -267,7 +268,8 @@ class GatedCrossAttentionBlock(nn.Module):
             ValueError: If a shape does not fit.
         """
         if self.activation_checkpointing and torch.is_grad_enabled():
-            return checkpoint(self._add, text, media, layout, valid, use_reentrant=False)
+            out: Tensor = checkpoint(self._add, text, media, layout, valid, use_reentrant=False)
+            return out
         return self._add(text, media, layout, valid)
 
     def project_media(
@@ -277,7 +279,8 @@ class GatedCrossAttentionBlock(nn.Module):
         valid: Bool[Tensor, "items latents"] | Bool[Tensor, "batch media latents"] | None = None,
     ) -> MediaKV:
         """Project the media pool once for all later calls; see `GatedCrossAttention.project_media`."""
-        return self.attention.project_media(media, valid=valid)
+        kv: MediaKV = self.attention.project_media(media, valid=valid)
+        return kv
 
     def _add(self, text: Tensor, media: Tensor | MediaKV, layout: MediaLayout, valid: Tensor | None) -> Tensor:
         attended = self.attention(text, media, layout, valid=valid)
@@ -285,7 +288,8 @@ class GatedCrossAttentionBlock(nn.Module):
         dense = self.feed_forward(text.to(compute_dtype(self.feed_forward.up_proj.weight)))
         if not self.dense_without_media:
             dense = dense.masked_fill(~layout.sees_any()[..., None], 0)
-        return text + self.feed_forward_gate(dense).to(text.dtype)
+        update: Tensor = self.feed_forward_gate(dense)
+        return text + update.to(text.dtype)
 
 
 def _hide_unseen(media: Float[Tensor, "items latents dim"], layout: MediaLayout) -> Float[Tensor, "items latents dim"]:

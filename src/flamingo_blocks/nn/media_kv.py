@@ -29,9 +29,7 @@ class MediaKV:
 
     def append(self, new: "MediaKV") -> "MediaKV":
         """The pool with new items at its end."""
-        return MediaKV(
-            torch.cat([self.key, new.key]), torch.cat([self.value, new.value]), join_valid(self, new)
-        )
+        return MediaKV(torch.cat([self.key, new.key]), torch.cat([self.value, new.value]), join_valid(self, new))
 
     def to(self, device: torch.device | str) -> "MediaKV":
         """The same keys and values on another device."""

@@ -16,9 +16,9 @@ from flamingo_blocks.types import ActivationName, NormName
 class PerceiverResampler(nn.Module):
     """Turn any number of patch features into a fixed number of media tokens.
 
-    Use it between a vision tower and gated cross-attention, so that the cost of the latter does not grow with image size
-    or clip length, or in front of any language model as a token compressor. Each item (image or clip) is resampled on its
-    own; an image is a clip of one frame.
+    Use it between a vision tower and gated cross-attention, so that the cost of the latter does not grow with image
+    size or clip length, or in front of any language model as a token compressor. Each item (image or clip) is resampled
+    on its own; an image is a clip of one frame.
 
     Args:
         vision_dim: Width of the patch features; projected to `dim` where the two differ.
@@ -45,9 +45,9 @@ class PerceiverResampler(nn.Module):
         torch.Size([2, 3, 4, 32])
 
     Source:
-        Flamingo (arXiv 2204.14198), section 2.1 and figure 5: latents are concatenated to the keys and values. The frame
-        embeddings are interpolated linearly with both ends kept, which the paper leaves open. The input projection is
-        implied by the published parameter counts.
+        Flamingo (arXiv 2204.14198), section 2.1 and figure 5: latents are concatenated to the keys and values. The
+        frame embeddings are interpolated linearly with both ends kept, which the paper leaves open. The input
+        projection is implied by the published parameter counts.
     """
 
     def __init__(
@@ -172,9 +172,7 @@ class ResamplerLayer(nn.Module):
         self.o_proj = nn.Linear(num_heads * head_dim, dim, bias=False)
         self.q_norm = make_norm(qk_norm, head_dim, eps=norm_eps) if qk_norm else None
         self.k_norm = make_norm(qk_norm, head_dim, eps=norm_eps) if qk_norm else None
-        self.feed_forward = FeedForward(
-            dim, ff_mult=ff_mult, activation=activation, norm=norm, norm_eps=norm_eps
-        )
+        self.feed_forward = FeedForward(dim, ff_mult=ff_mult, activation=activation, norm=norm, norm_eps=norm_eps)
 
     def forward(
         self,
@@ -182,14 +180,18 @@ class ResamplerLayer(nn.Module):
         features: Float[Tensor, "*lead tokens dim"],
         valid: Bool[Tensor, "*lead tokens"] | None,
     ) -> Float[Tensor, "*lead latents dim"]:
+        """Update the latents; see `PerceiverResampler.forward` for the shapes."""
         latents = latents + self._attend(latents, features, valid)
-        return latents + self.feed_forward(latents)
+        update: Tensor = self.feed_forward(latents)
+        return latents + update
 
     def _attend(self, latents: Tensor, features: Tensor, valid: Tensor | None) -> Tensor:
         own = self.latents_norm(latents)
         context = torch.cat([self.features_norm(features), own], dim=-2)  # features first, then latents
         query, key, value = (
-            rearrange(proj(x).flatten(0, -3), "items tokens (heads dim) -> items heads tokens dim", heads=self.num_heads)
+            rearrange(
+                proj(x).flatten(0, -3), "items tokens (heads dim) -> items heads tokens dim", heads=self.num_heads
+            )
             for proj, x in ((self.q_proj, own), (self.k_proj, context), (self.v_proj, context))
         )
         if self.q_norm is not None and self.k_norm is not None:
@@ -199,4 +201,5 @@ class ResamplerLayer(nn.Module):
             mask = F.pad(valid, (0, latents.shape[-2]), value=True).flatten(0, -2)[:, None, None]
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         out = rearrange(out, "items heads tokens dim -> items tokens (heads dim)")
-        return self.o_proj(out).view(latents.shape)
+        update: Tensor = self.o_proj(out)
+        return update.view(latents.shape)

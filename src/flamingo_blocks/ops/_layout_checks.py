@@ -33,7 +33,7 @@ def check_is_media(is_media: Tensor, valid: Tensor | None, *, batch: int | None 
         )
 
 
-def check_scope(scope: Scope, direction: Direction, group_consecutive: bool) -> None:
+def check_scope(scope: Scope, direction: Direction, *, group_consecutive: bool) -> None:
     """Known words, and no combination without a meaning."""
     if scope not in get_args(Scope):
         raise ValueError(f'scope is {scope!r}, wanted "last" or "all"')
@@ -95,7 +95,8 @@ def count_items(
     if counts is not None:
         if counts.shape != needed.shape or counts.is_floating_point():
             raise ValueError(
-                f"counts is {counts.dtype} of shape {tuple(counts.shape)}, wanted integers of shape {tuple(needed.shape)}"
+                f"counts is {counts.dtype} of shape {tuple(counts.shape)}, "
+                f"wanted integers of shape {tuple(needed.shape)}, one a row"
             )
         _check_number(is_media, needed, counts, "counts")
     return needed, item_ids

@@ -33,7 +33,7 @@ def visible_ranges(
 
     `items_under` holds the number of items under each tag, 0 between tags. Slots count the items of a row in order.
     """
-    batch, text = is_media.shape
+    text = is_media.shape[1]
     if text == 0:
         return torch.zeros_like(items_under), torch.full_like(items_under, -1)
     carry = carry or _nothing_before(is_media)
@@ -49,7 +49,10 @@ def visible_ranges(
         tag = _last_true(is_media)
         reach = tag.clamp(min=0)
         sees = tag >= run_start
-        first, last = _first_slot(is_media, start, reach, run_start, carry, scope, group_consecutive), stop - 1
+        first, last = (
+            _first_slot(is_media, start, reach, run_start, carry, scope=scope, group=group_consecutive),
+            stop - 1,
+        )
         carried = (run_start == 0) & (tag < 0)  # before the first new tag, still in the document of the last column
         first = torch.where(carried, carry.first[:, None], first)
         last = torch.where(carried, carry.last[:, None], last)
@@ -59,7 +62,7 @@ def visible_ranges(
 
 
 def _first_slot(
-    is_media: Tensor, start: Tensor, tag: Tensor, run_start: Tensor, carry: Carry, scope: Scope, group: bool
+    is_media: Tensor, start: Tensor, tag: Tensor, run_start: Tensor, carry: Carry, *, scope: Scope, group: bool
 ) -> Tensor:
     """Where the visible range begins: the tag's own items, its group's, or its document's."""
     if scope == "all":
@@ -77,7 +80,7 @@ def _first_slot(
 
 
 def _respect_pads(first: Tensor, last: Tensor, valid: Tensor, carry: Carry) -> tuple[Tensor, Tensor]:
-    """A pad repeats the last real token before it: the carry's on the left of the new columns, nothing without carry."""
+    """A pad repeats the last real token before it: the carry's left of the new columns, nothing without carry."""
     last_real = _last_true(valid)  # -1 on the left
     source = last_real.clamp(min=0)
     first = torch.where(last_real < 0, carry.first[:, None], first.gather(1, source))

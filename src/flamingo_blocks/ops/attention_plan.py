@@ -1,6 +1,6 @@
 """The integers that attention kernels need, computed once per batch from the index of a layout."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Bool, Int
@@ -13,8 +13,8 @@ _PIECE_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 class AttentionPlan:
     """How to compute attention without a mask, and which items are seen at all.
 
-    The tokens are sorted by the item they see and cut into pieces of equal size, so that one batched call without a mask
-    computes exactly the pairs that are needed. Made by `MediaLayout.prepare`; never needed for correctness.
+    The tokens are sorted by the item they see and cut into pieces of equal size, so that one batched call without a
+    mask computes exactly the pairs that are needed. Made by `MediaLayout.prepare`; never needed for correctness.
 
     Args:
         seen: Pool ids that some token sees, ascending.
@@ -38,8 +38,8 @@ class AttentionPlan:
 
     def to(self, device: torch.device | str) -> "AttentionPlan":
         """The same plan on another device."""
-        values = (getattr(self, field.name) for field in fields(self))
-        return AttentionPlan(*(None if value is None else value.to(device) for value in values))
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: value.to(device) for name, value in values.items() if value is not None})
 
 
 def make_plan(
@@ -53,7 +53,7 @@ def make_plan(
     num_tokens = token_item.numel()
     order = token_item.argsort(stable=True)
     order = order[int((token_item < 0).sum()) :]
-    items, run_lengths = token_item[order].unique_consecutive(return_counts=True)
+    items, run_lengths = torch.unique_consecutive(token_item[order], return_counts=True)
     block = _piece_size(run_lengths)
     pieces_of_run = (run_lengths + block - 1) // block
     rank = torch.arange(order.numel(), device=order.device)
@@ -112,11 +112,12 @@ def seen_items(
 
 
 def _seen_ids(item_ids: Tensor, first: Tensor, last: Tensor) -> Tensor:
-    return item_ids[seen_slots(item_ids, first, last) & (item_ids >= 0)].unique().int()
+    seen: Tensor = torch.unique(item_ids[seen_slots(item_ids, first, last) & (item_ids >= 0)])
+    return seen.int()
 
 
 def _piece_size(run_lengths: Tensor) -> int:
-    """Piece size with the least work: rows computed, plus a fixed price for each piece (its copy of keys and values)."""
+    """Piece size with the least work: rows computed, plus a price for each piece, its copy of keys and values."""
     if run_lengths.numel() == 0:
         return 1
     price_of_piece = 16

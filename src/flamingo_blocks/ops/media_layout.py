@@ -1,6 +1,8 @@
 """Which media items each text token sees: one index per token, the one source of every mask."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
@@ -8,7 +10,13 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from flamingo_blocks.ops._explain_layout import explain_layout
-from flamingo_blocks.ops._layout_checks import check_documents, check_is_media, check_scope, count_items, items_under_tags
+from flamingo_blocks.ops._layout_checks import (
+    check_documents,
+    check_is_media,
+    check_scope,
+    count_items,
+    items_under_tags,
+)
 from flamingo_blocks.ops._visible_ranges import Carry, visible_ranges
 from flamingo_blocks.ops.attention_plan import AttentionPlan, make_plan
 from flamingo_blocks.types import Direction, Scope
@@ -99,7 +107,7 @@ class MediaLayout:
             Flamingo (arXiv 2204.14198), sections 2.3, 2.4 and A.1.3; grouping as in Llama 3.2 Vision.
         """
         check_is_media(is_media, valid)
-        check_scope(scope, direction, group_consecutive)
+        check_scope(scope, direction, group_consecutive=group_consecutive)
         check_documents(document, is_media)
         items_under = items_under_tags(is_media, per_tag)
         counts, item_ids = count_items(is_media, items_under, counts, item_ids)
@@ -112,8 +120,12 @@ class MediaLayout:
             direction=direction,
             group_consecutive=group_consecutive,
         )
-        return cls(item_ids=_ids_in_order(counts) if item_ids is None else item_ids, first=first, last=last,
-                   direction=direction)
+        return cls(
+            item_ids=_ids_in_order(counts) if item_ids is None else item_ids,
+            first=first,
+            last=last,
+            direction=direction,
+        )
 
     @classmethod
     def from_grid(
@@ -260,7 +272,8 @@ class MediaLayout:
             The layout of the whole text. New ids start at `num_items`, row by row.
 
         Raises:
-            ValueError: If the layout has direction `"next"`, `num_items` is smaller than the ids in use, or as `from_tokens`.
+            ValueError: If the layout has direction `"next"`, `num_items` is smaller than the ids
+                in use, or as `from_tokens`.
 
         Example:
             >>> layout = MediaLayout.from_tokens(torch.tensor([[True, False]]))
@@ -270,7 +283,7 @@ class MediaLayout:
         if self.direction == "next":
             raise ValueError('append to a layout of direction "next" is undefined; make it with direction="previous"')
         check_is_media(is_media, valid, batch=self.last.shape[0])
-        check_scope(scope, self.direction, group_consecutive)
+        check_scope(scope, self.direction, group_consecutive=group_consecutive)
         items_under = items_under_tags(is_media, per_tag)
         counts, _ = count_items(is_media, items_under, counts, None)
         used = self.num_items
@@ -369,12 +382,10 @@ def _flatten(layout: MediaLayout) -> tuple[list[object], Direction]:
     return [layout.item_ids, layout.first, layout.last, layout.plan], layout.direction
 
 
-def _unflatten(values: list[object], direction: Direction) -> MediaLayout:
+def _unflatten(values: Iterable[Any], direction: Direction) -> MediaLayout:
     item_ids, first, last, plan = values
-    return MediaLayout(item_ids, first, last, direction, plan)  # type: ignore[arg-type]
+    return MediaLayout(item_ids, first, last, direction, plan)
 
 
-pytree.register_pytree_node(
-    MediaLayout, _flatten, _unflatten, serialized_type_name="flamingo_blocks.MediaLayout",
-)  # fmt: skip
+pytree.register_pytree_node(MediaLayout, _flatten, _unflatten, serialized_type_name="flamingo_blocks.MediaLayout")
 pytree.register_dataclass(AttentionPlan)

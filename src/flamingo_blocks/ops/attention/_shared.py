@@ -39,7 +39,7 @@ def masked_attention(
     query: Float[Tensor, "group rows heads head_dim"],
     key: Float[Tensor, "group columns kv_heads head_dim"],
     value: Float[Tensor, "group columns kv_heads head_dim"],
-    mask: Bool[Tensor, "group #rows columns"] | None,
+    mask: Bool[Tensor, "group _rows columns"] | None,
     scale: float,
 ) -> Float[Tensor, "group rows heads head_dim"]:
     """Scaled dot-product attention where a row that may attend to nothing gives exact zeros and zero gradient."""

@@ -36,7 +36,8 @@ class Attend(Protocol):
         layout: MediaLayout,
         valid: Bool[Tensor, "items latents"] | None,
         scale: float,
-    ) -> Float[Tensor, "batch text heads head_dim"]: ...
+    ) -> Float[Tensor, "batch text heads head_dim"]:
+        """Compute; arguments as in `media_attention`, checked there."""
 
 
 @dataclass(frozen=True)

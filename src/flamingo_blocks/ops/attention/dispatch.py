@@ -30,9 +30,9 @@ def media_attention(
 ) -> Float[Tensor, "batch text heads head_dim"]:
     """Let every text token attend to the media items that it sees.
 
-    The core of gated cross-attention, for those who have projections of their own. A token attends to all latents of the
-    items that the layout gives it; a token that sees no item gets exact zeros and has zero gradient. What a token does not
-    see cannot reach it, NaN and Inf included.
+    The core of gated cross-attention, for those who have projections of their own. A token attends to all latents of
+    the items that the layout gives it; a token that sees no item gets exact zeros and has zero gradient. What a token
+    does not see cannot reach it, NaN and Inf included.
 
     Args:
         query: Projected text.
@@ -65,9 +65,7 @@ def media_attention(
         check_pool(layout, key.shape[0])
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     requires_grad = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
-    request = Request(
-        query.device, query.dtype, query.shape[-1], query.shape[2], key.shape[2], requires_grad, layout
-    )
+    request = Request(query.device, query.dtype, query.shape[-1], query.shape[2], key.shape[2], requires_grad, layout)
     chosen = _choose(backend, request)
     return chosen.attend(query, hide_invalid(key, valid), hide_invalid(value, valid), layout, valid, scale)
 
@@ -132,8 +130,8 @@ def _choose(backend: str, request: Request) -> Backend:
 def _check(query: Tensor, key: Tensor, value: Tensor, layout: MediaLayout, valid: Tensor | None) -> None:
     if query.ndim != 4 or key.ndim != 4 or key.shape != value.shape or query.shape[-1] != key.shape[-1]:
         raise ValueError(
-            f"query, key and value have shapes {tuple(query.shape)}, {tuple(key.shape)} and {tuple(value.shape)}; wanted "
-            "[batch text heads head_dim] and twice [items latents kv_heads head_dim] with one head_dim"
+            f"query, key and value have shapes {tuple(query.shape)}, {tuple(key.shape)} and {tuple(value.shape)}; "
+            "wanted [batch text heads head_dim] and twice [items latents kv_heads head_dim] with one head_dim"
         )
     if key.shape[2] == 0 or query.shape[2] % key.shape[2]:
         raise ValueError(f"query has {query.shape[2]} heads and key {key.shape[2]}; key's must divide query's")
