@@ -114,6 +114,14 @@ class TinyDecoder(nn.Module):
         reach: int = 4,
     ) -> None:
         super().__init__()
+        self.config = {  # a saved model builds the language model anew from this
+            "vocab_size": vocab_size,
+            "dim": dim,
+            "num_layers": num_layers,
+            "num_heads": num_heads,
+            "ff_mult": ff_mult,
+            "reach": reach,
+        }
         self.embedding = nn.Embedding(vocab_size, dim)
         self.layers = nn.ModuleList(
             DecoderLayer(dim=dim, num_heads=num_heads, ff_mult=ff_mult, reach=reach, depth=num_layers)
@@ -122,7 +130,7 @@ class TinyDecoder(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.head = nn.Linear(dim, vocab_size, bias=False)
         self.head.weight = self.embedding.weight
-        self.scale = dim**-0.5
+        self.dim, self.num_heads, self.scale = dim, num_heads, dim**-0.5
 
     def get_input_embeddings(self) -> nn.Embedding:
         """The embedding table."""

@@ -35,6 +35,7 @@ class DigitTower(nn.Module):
 
     def __init__(self, *, dim: int = 64) -> None:
         super().__init__()
+        self.config = {"dim": dim}  # a saved model builds the tower anew from this
         self.dim = dim
         self.grid = (IMAGE_SIZE // 2, IMAGE_SIZE // 2)
         self.layers = nn.Sequential(

@@ -1,6 +1,7 @@
 """Whether a model would write a text exactly, found without generating it."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -23,18 +24,13 @@ def exact_match(model: nn.Module, batches: Iterable[FlamingoBatch]) -> float:
         Share of rows whose every labelled token is right.
 
     Raises:
-        ValueError: If there is no row.
+        ValueError: If there is no row, or a batch has no labels.
     """
     right = count = 0
     for batch in batches:
-        logits = model(
-            batch.input_ids,
-            attention_mask=batch.attention_mask,
-            pixels=batch.pixels,
-            features=batch.features,
-            frame_valid=batch.frame_valid,
-            layout=batch.layout,
-        ).logits
+        if batch.labels is None:
+            raise ValueError("a batch has no labels; give the answers as labels, -100 elsewhere")
+        logits = model(**replace(batch, labels=None).model_inputs()).logits
         wanted = batch.labels[:, 1:]
         right += int(((logits[:, :-1].argmax(dim=-1) == wanted) | (wanted < 0)).all(dim=1).sum())
         count += len(wanted)

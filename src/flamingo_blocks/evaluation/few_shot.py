@@ -1,7 +1,7 @@
 """Accuracy against the number of shots: the answer is named best of a few candidates, or among all words."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Int
@@ -56,16 +56,8 @@ def few_shot_accuracy(model: nn.Module, questions: Iterable[Questions]) -> Accur
     """
     closed = opened = count = 0
     for asked in questions:
-        batch = asked.batch
-        logits = model(
-            batch.input_ids,
-            attention_mask=batch.attention_mask,
-            pixels=batch.pixels,
-            features=batch.features,
-            frame_valid=batch.frame_valid,
-            layout=batch.layout,
-            logits_to_keep=1,
-        ).logits[:, -1]
+        inputs = replace(asked.batch, labels=None).model_inputs()
+        logits = model(**inputs, logits_to_keep=1).logits[:, -1]
         right = asked.candidates.gather(1, asked.answer[:, None])[:, 0]
         closed += int((logits.gather(1, asked.candidates).argmax(dim=1) == asked.answer).sum())
         opened += int((logits.argmax(dim=1) == right).sum())

@@ -56,13 +56,5 @@ def next_token_loss(logits: Float[Tensor, "batch text vocab"], labels: Int[Tenso
 
 def flamingo_loss(model: nn.Module, batch: FlamingoBatch) -> Float[Tensor, ""]:
     """The loss of a Flamingo on a batch, as its `forward` gives it."""
-    loss: Tensor = model(
-        batch.input_ids,
-        attention_mask=batch.attention_mask,
-        labels=batch.labels,
-        pixels=batch.pixels,
-        features=batch.features,
-        frame_valid=batch.frame_valid,
-        layout=batch.layout,
-    ).loss
+    loss: Tensor = model(**batch.model_inputs()).loss
     return loss

@@ -1,0 +1,34 @@
+"""The command line: `flamingo-blocks <command>`, one file a command."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from flamingo_blocks.cli import demo, generate
+from flamingo_blocks.errors import FlamingoBlocksError
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: Words of the command line after the program's name; those of the process by default.
+
+    Returns:
+        The exit status: 0, or 1 after an error that was printed.
+    """
+    parser = argparse.ArgumentParser(
+        prog="flamingo-blocks", description="Flamingo in parts, and what they compose into."
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for command in (demo, generate):
+        command.add_to(commands)
+    parsed = parser.parse_args(arguments)
+    try:
+        status: int = parsed.run(parsed)
+    except FlamingoBlocksError as error:
+        print(f"flamingo-blocks: {error}", file=sys.stderr)
+        return 1
+    return status

@@ -1,0 +1,109 @@
+"""`flamingo-blocks demo`: train a small Flamingo and print its few-shot curve."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from flamingo_blocks._optional import require
+from flamingo_blocks.demo import DemoConfig, DemoResult, format_table, quick_config, run_demo
+
+
+def add_to(commands: Any) -> None:
+    """Add the command and its arguments."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "demo",
+        help="train a small Flamingo and print its few-shot curve",
+        description="Train a small Flamingo to give made-up names to images in context: about two minutes on one core.",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="decides everything that is drawn (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder to write to (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch (default: %(default)s)")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--quick", action="store_true", help="train on captions only, in under a minute")
+    kind.add_argument("--ablations", action="store_true", help="train twice more, each time with one thing changed")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the demo, print what it found."""
+    for package in ("sklearn", "matplotlib", "PIL", "tqdm", "safetensors"):  # better now than after two minutes
+        require(package, used_by="flamingo-blocks demo", extra="demo")
+    torch.set_num_threads(arguments.threads)
+    seed = arguments.seed
+    config = quick_config(seed=seed) if arguments.quick else DemoConfig(seed=seed, ablations=arguments.ablations)
+    bars = _ProgressBars()
+    try:
+        result = run_demo(config, arguments.out, on_progress=bars)
+    finally:
+        bars.close()
+    _print_result(result, arguments.out, quick=arguments.quick)
+    return 0
+
+
+class _ProgressBars:
+    """A bar on standard error for each phase, with the time left."""
+
+    def __init__(self) -> None:
+        self._tqdm = require("tqdm", used_by="flamingo-blocks demo", extra="demo").tqdm
+        self._bar: Any = None
+        self._phase = ""
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        if phase != self._phase:
+            self.close()
+            self._phase = phase
+            self._bar = self._tqdm(desc=f"{phase:22}", total=total, file=sys.stderr, dynamic_ncols=True)
+        self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        """Leave the last bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _print_result(result: DemoResult, out: Path, *, quick: bool) -> None:
+    counts = result.parameters
+    print(
+        f"\nTrained {counts['trained']:,} parameters between a frozen vision encoder ({counts['tower']:,}) "
+        f"and a frozen language model ({counts['language_model']:,}).\n"
+        f"The language model alone names {result.lm_recall:.2f} of the things its text has named.\n"
+    )
+    if quick:
+        print("It was trained on captions only, never on two images in a text. Still it names a little in context:\n")
+    print(
+        f"Accuracy by number of shots; test images, and names that never stood beside an image\n\n"
+        f"{format_table(result.curves)}"
+    )
+    print("closed: the likeliest of the episode's names; open: the likeliest of all words\n")
+    captions = result.captions
+    print(
+        f"Captions right in colour and digit: {captions['seen']:.2f} on seen pairs, {captions['unseen']:.2f} on unseen "
+        f"pairs, {captions['gates_closed']:.2f} with the gates closed"
+    )
+    layers = zip(result.gates[::2], result.gates[1::2], strict=True)
+    gates = "; ".join(
+        f"layer {index}: {attention:+.2f}, {dense:+.2f}" for index, (attention, dense) in enumerate(layers)
+    )
+    print(f"Gates (tanh; attention, feed-forward): {gates}\n")
+    for sample in result.samples:
+        mark = "" if sample.written == sample.right else f"   (right: {sample.right})"
+        print(f"{sample.prompt}  -->  {sample.written}{mark}")
+    for name, found in result.ablations.items():
+        captions = found["captions"]
+        print(f"\nAblation {name}: captions {captions['seen']:.2f}\n{format_table(found['curves'])}")
+    _print_what_next(result, out)
+
+
+def _print_what_next(result: DemoResult, out: Path) -> None:
+    seconds = ", ".join(f"{phase} {time:.0f}" for phase, time in result.seconds.items())
+    print(f"\n{result.cpu_seconds:.0f} s of processor time; seconds by phase: {seconds}")
+    print(f"Wrote {out}/results.json, {out}/curve.png, {out}/images and {out}/model. Try it yourself:\n")
+    images = sorted((out / "images").glob("*.png"))
+    first, second, again = images[0], images[2], images[1]
+    print(
+        f"  flamingo-blocks generate {out}/model --image {first} --image {second} --image {again} \\\n"
+        '    --prompt "<image> this is a kulm <EOC> <image> this is a pisk <EOC> <image> this is a"'
+    )

@@ -1,0 +1,44 @@
+"""`flamingo-blocks generate`: continue a prompt with images, by a model that the demo saved."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from flamingo_blocks.demo import complete, load_demo_model
+
+
+def add_to(commands: Any) -> None:
+    """Add the command and its arguments."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "generate",
+        help="continue a prompt with images",
+        description="Continue a prompt with images, by a model that `flamingo-blocks demo` saved.",
+        epilog="example: flamingo-blocks generate runs/demo/model --image blue.png --image red.png "
+        '--prompt "<image> this is a kulm <EOC> <image> this is a"',
+    )
+    parser.add_argument("model", type=Path, metavar="MODEL_DIR", help="folder of the model")
+    parser.add_argument(
+        "--image",
+        type=Path,
+        action="append",
+        default=[],
+        help="image file, one for each <image> of the prompt, in order",
+    )
+    parser.add_argument("--prompt", required=True, help="text with an <image> for each image")
+    parser.add_argument("--max-new-tokens", type=int, default=8, help="most words to write (default: %(default)s)")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Load the model, print the continuation."""
+    flamingo, vocabulary = load_demo_model(arguments.model)
+    print(
+        complete(
+            flamingo,
+            vocabulary,
+            prompt=arguments.prompt,
+            images=arguments.image,
+            max_new_tokens=arguments.max_new_tokens,
+        )
+    )
+    return 0

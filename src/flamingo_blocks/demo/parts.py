@@ -1,0 +1,73 @@
+"""The parts that the blocks are put between: tower and language model, each trained on its own, and the images."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from flamingo_blocks.demo.image_bank import ImageBank
+from flamingo_blocks.demo.images import SEEN_PAIRS, UNSEEN_PAIRS, Digits, augment, load_digits_images, tint_with_pairs
+from flamingo_blocks.demo.language_model import TinyDecoder, train_language_model
+from flamingo_blocks.demo.progress import Stopwatch
+from flamingo_blocks.demo.tower import DigitTower, train_tower
+from flamingo_blocks.demo.words import Vocabulary, demo_vocabulary
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What the blocks are put between, and the images: all that ablations share with the main run."""
+
+    vocabulary: Vocabulary
+    tower: DigitTower
+    lm: TinyDecoder
+    training: ImageBank
+    test: ImageBank
+    test_digits: Digits
+    tower_accuracy: dict[str, float]
+
+
+def prepare_parts(watch: Stopwatch, *, seed: int, tower_steps: int, lm_steps: int) -> Parts:
+    """Train the tower and the language model, each on its own, and compute the features of all images."""
+    vocabulary = demo_vocabulary()
+    training, test = load_digits_images(seed=seed)
+    with seeded(seed):
+        tower, lm = DigitTower(), TinyDecoder(vocab_size=len(vocabulary.words))
+    with watch.phase("vision encoder", tower_steps) as advance:
+        reader = train_tower(tower, training, steps=tower_steps, seed=seed, on_step=advance)
+        shown = tint_with_pairs(test, SEEN_PAIRS), tint_with_pairs(test, UNSEEN_PAIRS)
+        accuracy = {name: reader.accuracy(*images) for name, images in zip(("seen", "unseen"), shown, strict=True)}
+        training_bank, test_bank = _banks(tower, training, test, seed=seed)
+    with watch.phase("language model", lm_steps) as advance:
+        train_language_model(lm, vocabulary, steps=lm_steps, seed=seed, on_step=advance)
+    return Parts(
+        vocabulary=vocabulary,
+        tower=tower,
+        lm=lm,
+        training=training_bank,
+        test=test_bank,
+        test_digits=test,
+        tower_accuracy=accuracy,
+    )
+
+
+@torch.no_grad()
+def _banks(tower: DigitTower, training: Digits, test: Digits, *, seed: int) -> tuple[ImageBank, ImageBank]:
+    """Features of all images, computed once since the tower is frozen: training images also once augmented."""
+    augmented = augment(training.images, torch.Generator().manual_seed(seed))
+    both = Digits(torch.cat([training.images, augmented]), torch.cat([training.labels, training.labels]))
+    pixels, pairs = tint_with_pairs(both, SEEN_PAIRS)
+    tower.standardise(pixels)
+    test_pixels, test_pairs = tint_with_pairs(test, SEEN_PAIRS + UNSEEN_PAIRS)
+    return (
+        ImageBank(features=tower(pixels).tokens, pairs=pairs),
+        ImageBank(features=tower(test_pixels).tokens, pairs=test_pairs),
+    )
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Weights drawn inside follow the seed; torch's global source of random numbers is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
