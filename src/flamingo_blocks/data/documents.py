@@ -77,7 +77,8 @@ class InterleavedDocument:
         """Make a document of texts, images and clips.
 
         Args:
-            parts: A string is text, a list or tuple of images a clip, a segment itself, and anything else an image.
+            parts: A string is text, a list or tuple of images or an array with four axes a clip, a segment itself, and
+                anything else an image.
             metadata: What is known of the document.
         """
         return cls(tuple(_segment(part) for part in parts), {} if metadata is None else metadata)
@@ -139,4 +140,6 @@ def _segment(part: Any) -> Segment:
 def _media_segment(part: Any) -> MediaSegment:
     if isinstance(part, ImageSegment | ClipSegment):
         return part
-    return ClipSegment(data=tuple(part)) if isinstance(part, list | tuple) else ImageSegment(data=part)
+    if isinstance(part, list | tuple):
+        return ClipSegment(data=tuple(part))
+    return ClipSegment(data=part) if getattr(part, "ndim", None) == 4 else ImageSegment(data=part)
