@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flamingo_blocks.data import ClipSegment, ImageSegment, InterleavedDocument
-from flamingo_blocks.models import build_tiny_flamingo
-from flamingo_blocks.models.processor import FlamingoProcessor
+from flamingo_blocks.models import FlamingoProcessor, build_tiny_flamingo
 from flamingo_blocks.vision import ImagePreprocess
 
 TAG, EOC, PAD, BOS, EOS = 300, 301, 0, 302, 303

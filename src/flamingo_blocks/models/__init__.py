@@ -10,9 +10,10 @@ from flamingo_blocks.models.builders import (
 from flamingo_blocks.models.flamingo import Flamingo, FlamingoOutput
 from flamingo_blocks.models.generation import Scores
 from flamingo_blocks.models.paper_language_model import PaperLanguageModel
+from flamingo_blocks.models.processor import FlamingoProcessor
 from flamingo_blocks.models.prompt import PromptState
 
 __all__ = [
-    "PAPER_SIZES", "Flamingo", "FlamingoOutput", "PaperLanguageModel", "PaperSize", "PromptState", "Scores",
+    "PAPER_SIZES", "Flamingo", "FlamingoOutput", "FlamingoProcessor", "PaperLanguageModel", "PaperSize", "PromptState", "Scores",
     "build_paper_flamingo", "build_tiny_flamingo", "every_layer",
 ]  # fmt: skip
