@@ -14,6 +14,6 @@ from flamingo_blocks.models.processor import FlamingoProcessor
 from flamingo_blocks.models.prompt import PromptState
 
 __all__ = [
-    "PAPER_SIZES", "Flamingo", "FlamingoOutput", "FlamingoProcessor", "PaperLanguageModel", "PaperSize", "PromptState", "Scores",
-    "build_paper_flamingo", "build_tiny_flamingo", "every_layer",
+    "PAPER_SIZES", "Flamingo", "FlamingoOutput", "FlamingoProcessor", "PaperLanguageModel", "PaperSize", "PromptState",
+    "Scores", "build_paper_flamingo", "build_tiny_flamingo", "every_layer",
 ]  # fmt: skip
