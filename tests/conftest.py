@@ -6,9 +6,17 @@ from collections.abc import Callable, Iterator
 # Under the hook every call of the library is checked against its shape annotations. It has to be there before the
 # library is imported first. `torch.compile` cannot trace the checks: tests of compiled code run with the hook off.
 if os.environ.get("FLAMINGO_BLOCKS_SHAPE_CHECKS", "1") != "0":
-    import jaxtyping
+    import sys
+    from types import ModuleType
 
-    jaxtyping.install_import_hook("flamingo_blocks", "beartype.beartype")
+    import jaxtyping
+    from beartype import BeartypeConf, beartype
+
+    # The hook imports its checker by name; ours takes an int for a float, as every static type checker does.
+    checker = ModuleType("shape_checker")
+    checker.check = beartype(conf=BeartypeConf(is_pep484_tower=True))
+    sys.modules[checker.__name__] = checker
+    jaxtyping.install_import_hook("flamingo_blocks", "shape_checker.check")
 
 import pytest
 import torch

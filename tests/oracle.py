@@ -86,20 +86,140 @@ def naive_attention(
     out = []
     for row in range(batch):
         for token in range(text):
-            places = [
-                (item, latent)
-                for item in seen[row][token]
-                for latent in range(key.shape[1])
-                if valid is None or bool(valid[item, latent])
-            ]
+            keys, values = (_seen_latents(x, seen[row][token], valid) for x in (key, value))
             for head in range(heads):
-                if not places:
+                if len(keys) == 0:
                     out.append(query.new_zeros(head_dim))
                     continue
-                keys = torch.stack([key[item, latent, head // group] for item, latent in places])
-                values = torch.stack([value[item, latent, head // group] for item, latent in places])
-                weights = torch.softmax(keys @ query[row, token, head] * factor, dim=0)
-                out.append(weights @ values)
+                scores = keys[:, head // group] @ query[row, token, head] * factor
+                out.append(torch.softmax(scores, dim=0) @ values[:, head // group])
     if not out:
         return query.new_zeros(query.shape)
     return torch.stack(out).reshape(query.shape)
+
+
+def _seen_latents(pool: Tensor, items: Sequence[int], valid: Tensor | None) -> Tensor:
+    """The latents of some items that count, one after the other: [latents kv_heads head_dim]."""
+    latents = [pool[item] if valid is None else pool[item][valid[item]] for item in items]
+    return torch.cat(latents) if latents else pool.new_zeros(0, *pool.shape[2:])
+
+
+def naive_norm(x: Tensor, weights: dict[str, Tensor], name: str, *, eps: float | None = None) -> Tensor:
+    """Layer norm or RMS norm over the last axis; which one is told by whether there is a bias."""
+    scale = weights[f"{name}.weight"]
+    if f"{name}.bias" not in weights:
+        return x / (x.square().mean(-1, keepdim=True) + (1e-6 if eps is None else eps)).sqrt() * scale
+    centred = x - x.mean(-1, keepdim=True)
+    spread = (centred.square().mean(-1, keepdim=True) + (1e-5 if eps is None else eps)).sqrt()
+    return centred / spread * scale + weights[f"{name}.bias"]
+
+
+def naive_feed_forward(x: Tensor, weights: dict[str, Tensor], activation: str, *, name: str = "feed_forward") -> Tensor:
+    """Norm, widen, activate, narrow, each written out."""
+    x = naive_norm(x, weights, f"{name}.norm")
+    hidden = x @ weights[f"{name}.up_proj.weight"].T
+    if activation == "swiglu":
+        gate = x @ weights[f"{name}.gate_proj.weight"].T
+        hidden = gate * torch.sigmoid(gate) * hidden
+    elif activation == "gelu":
+        hidden = hidden * 0.5 * (1 + torch.erf(hidden / 2**0.5))
+    elif activation == "silu":
+        hidden = hidden * torch.sigmoid(hidden)
+    else:
+        hidden = hidden.clamp(min=0) ** (2 if activation == "squared_relu" else 1)
+    return hidden @ weights[f"{name}.down_proj.weight"].T
+
+
+def naive_block(
+    weights: dict[str, Tensor],
+    text: Tensor,
+    media: Tensor,
+    seen: Sequence[Sequence[Sequence[int]]],
+    *,
+    head_dim: int,
+    activation: str,
+    dense_without_media: bool = True,
+    valid: Tensor | None = None,
+) -> Tensor:
+    """A gated block from its weights alone: which options it has is told by the names that are there."""
+    normed = naive_norm(media, weights, "attention.media_norm") if "attention.media_norm.weight" in weights else media
+    query = naive_norm(text, weights, "attention.norm") @ weights["attention.q_proj.weight"].T
+    key, value = (normed @ weights[f"attention.{name}_proj.weight"].T for name in "kv")
+    query, key, value = (x.unflatten(-1, (-1, head_dim)) for x in (query, key, value))
+    if "attention.q_norm.weight" in weights:
+        query, key = naive_norm(query, weights, "attention.q_norm"), naive_norm(key, weights, "attention.k_norm")
+    out = naive_attention(query, key, value, seen, valid=valid).flatten(-2) @ weights["attention.o_proj.weight"].T
+    text = text + torch.tanh(weights["attention_gate.gate"]) * out
+    dense = torch.tanh(weights["feed_forward_gate.gate"]) * naive_feed_forward(text, weights, activation)
+    if not dense_without_media:
+        sees = [[float(bool(items)) for items in row] for row in seen]
+        dense = dense * torch.tensor(sees, dtype=dense.dtype).reshape(*text.shape[:2], 1)
+    return text + dense
+
+
+def naive_resampler(
+    weights: dict[str, Tensor],
+    vision: Tensor,
+    *,
+    num_heads: int,
+    depth: int,
+    activation: str,
+    valid: Tensor | None = None,
+) -> Tensor:
+    """A resampler from its weights alone, item by item, with the patches that do not count cut out before anything."""
+    out = []
+    for item, frames in enumerate(vision):
+        counted = [[True] * frames.shape[1]] * frames.shape[0] if valid is None else valid[item].tolist()
+        patches = [
+            _project(frames[frame, patch], weights) + _frame_embedding(weights, frame, clip_length(counted))
+            for frame in range(frames.shape[0])
+            for patch in range(frames.shape[1])
+            if counted[frame][patch]
+        ]
+        latents = weights["latents"]
+        features = torch.stack(patches) if patches else latents[:0]
+        for layer in range(depth):
+            prefix = f"layers.{layer}."
+            own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+            latents = latents + _attend_to_patches(own, latents, features, num_heads)
+            latents = latents + naive_feed_forward(latents, own, activation)
+        out.append(naive_norm(latents, weights, "final_norm") if "final_norm.weight" in weights else latents)
+    return torch.stack(out)
+
+
+def clip_length(counted: Sequence[Sequence[bool]]) -> int:
+    """Frames of a clip, up to the last one that counts."""
+    return 1 + max((frame for frame, patches in enumerate(counted) if any(patches)), default=0)
+
+
+def _project(patch: Tensor, weights: dict[str, Tensor]) -> Tensor:
+    return weights["input_proj.weight"] @ patch if "input_proj.weight" in weights else patch
+
+
+def _frame_embedding(weights: dict[str, Tensor], frame: int, length: int) -> Tensor | float:
+    """The learned embedding of a frame; a clip longer than the table walks it from end to end in equal steps."""
+    if "frame_embeddings" not in weights:
+        return 0.0
+    table = weights["frame_embeddings"]
+    if length <= len(table):
+        return table[frame]
+    place = frame * (len(table) - 1) / (length - 1)
+    before = min(int(place), len(table) - 1)
+    after = min(before + 1, len(table) - 1)
+    return table[before] * (1 - (place - before)) + table[after] * (place - before)
+
+
+def _attend_to_patches(weights: dict[str, Tensor], latents: Tensor, features: Tensor, num_heads: int) -> Tensor:
+    own = naive_norm(latents, weights, "latents_norm")
+    context = torch.cat([naive_norm(features, weights, "features_norm"), own])
+    query, key, value = (
+        (x @ weights[f"{name}_proj.weight"].T).unflatten(-1, (num_heads, -1))
+        for name, x in (("q", own), ("k", context), ("v", context))
+    )
+    if "q_norm.weight" in weights:
+        query, key = naive_norm(query, weights, "q_norm"), naive_norm(key, weights, "k_norm")
+    heads = []
+    for head in range(num_heads):
+        scores = query[:, head] @ key[:, head].T * query.shape[-1] ** -0.5
+        heads.append(torch.softmax(scores, dim=-1) @ value[:, head])
+    return torch.cat(heads, dim=-1) @ weights["o_proj.weight"].T

@@ -4,11 +4,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from hypothesis import settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from flamingo_blocks.nn import GatedCrossAttentionBlock, PerceiverResampler
 from flamingo_blocks.ops import MediaLayout
-from tests.oracle import Row, Token, seen_slots, slots_of_tags
+from tests.oracle import Row, Token, seen_slots
 
 seeds = st.integers(min_value=0, max_value=2**16)
 
@@ -196,23 +198,68 @@ def single_item_cases(**options: Any) -> st.SearchStrategy[LayoutCase]:
     return layout_cases(scopes=("last",), grouping=False, tiles=False, **options)
 
 
-def positions(case: LayoutCase, kind: str) -> list[list[int]]:
-    """Where each row holds tokens of one kind."""
-    return [[place for place, token in enumerate(row) if token.kind == kind] for row in case.rows]
+def heavy(share: int = 2) -> settings:
+    """The profile in force with fewer examples, for properties that build modules."""
+    return settings(max_examples=max(5, settings.default.max_examples // share))
 
 
-__all__ = [
-    "LayoutCase",
-    "batches",
-    "last_document",
-    "layout_cases",
-    "padded",
-    "positions",
-    "ragged",
-    "seeds",
-    "seen_by",
-    "single_item_cases",
-    "slots_of_tags",
-    "tensor",
-    "with_shared_items",
-]
+@st.composite
+def block_options(draw: st.DrawFn) -> dict[str, Any]:
+    """Arguments of a small `GatedCrossAttentionBlock`, every option of the family among them."""
+    num_heads, num_kv_heads = draw(st.sampled_from([(2, None), (2, 1), (4, 2), (1, 1)]))
+    return {
+        "dim": 8,
+        "vision_dim": draw(st.sampled_from([6, 8])),
+        "num_heads": num_heads,
+        "num_kv_heads": num_kv_heads,
+        "head_dim": draw(st.sampled_from([None, 3, 8])),
+        "ff_mult": draw(st.sampled_from([1.0, 2.5])),
+        "activation": draw(st.sampled_from(["squared_relu", "gelu", "relu", "silu", "swiglu"])),
+        "norm": draw(st.sampled_from(["layer_norm", "rms_norm"])),
+        "media_norm": draw(st.booleans()),
+        "qk_norm": draw(st.sampled_from([None, "rms_norm", "layer_norm"])),
+        "gate": draw(st.sampled_from(["scalar", "channel"])),
+        "dense_without_media": draw(st.booleans()),
+    }
+
+
+def make_block(options: dict[str, Any], seed: int, *, dtype: torch.dtype = torch.float64, closed: bool = False) -> Any:
+    """A block whose weights come from the seed; norms and gates are moved off their starting points too."""
+    block = GatedCrossAttentionBlock(**options).to(dtype)
+    noise = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in block.named_parameters():
+            gate = "gate.gate" in name
+            scale = 0.0 if gate and closed else weight.shape[-1] ** -0.5 if weight.ndim > 1 else 0.5
+            weight.copy_(float(weight.ndim == 1 and not gate) + scale * tensor(noise, *weight.shape))
+    return block
+
+
+@st.composite
+def resampler_options(draw: st.DrawFn) -> dict[str, Any]:
+    """Arguments of a small `PerceiverResampler`, every option among them."""
+    return {
+        "vision_dim": draw(st.sampled_from([6, 8])),
+        "dim": 8,
+        "num_latents": draw(st.integers(1, 3)),
+        "depth": draw(st.integers(1, 2)),
+        "num_heads": draw(st.sampled_from([1, 2])),
+        "head_dim": draw(st.sampled_from([3, 4])),
+        "ff_mult": 2.0,
+        "max_frames": draw(st.integers(0, 3)),
+        "activation": draw(st.sampled_from(["squared_relu", "gelu", "relu", "silu", "swiglu"])),
+        "norm": draw(st.sampled_from(["layer_norm", "rms_norm"])),
+        "qk_norm": draw(st.sampled_from([None, "rms_norm", "layer_norm"])),
+        "final_norm": draw(st.booleans()),
+    }
+
+
+def make_resampler(options: dict[str, Any], seed: int, **more: Any) -> PerceiverResampler:
+    """A resampler in float64 whose weights come from the seed, norms included."""
+    resampler = PerceiverResampler(**options, **more).double()
+    noise = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in resampler.named_parameters():
+            scale = weight.shape[-1] ** -0.5 if "proj" in name else 0.5
+            weight.copy_(float("norm.weight" in name) + scale * tensor(noise, *weight.shape))
+    return resampler

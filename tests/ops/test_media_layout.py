@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from flamingo_blocks.ops import MediaLayout
-from tests.strategies import LayoutCase, ragged, seen_by
 from tests.oracle import Token
+from tests.strategies import LayoutCase, ragged, seen_by
 
 
 def row(text: str, *, documents: str | None = None) -> tuple[Token, ...]:
@@ -27,7 +27,10 @@ PICTURES = {
     "next": (case("tMttMt", direction="next"), [[0], [0], [1], [1], [1], []]),
     "consecutive tags": (case("tMMt"), [[], [0], [1], [1]]),
     "grouped tags": (case("MMtMt", grouped=True), [[0], [0, 1], [0, 1], [2], [2]]),
-    "groups are for scope last": (case("MMtMt", scope="all", grouped=True), [[0], [0, 1], [0, 1], [0, 1, 2], [0, 1, 2]]),
+    "groups are for scope last": (
+        case("MMtMt", scope="all", grouped=True),
+        [[0], [0, 1], [0, 1], [0, 1, 2], [0, 1, 2]],
+    ),
     "tiles": (case("t2t3"), [[], [0, 1], [0, 1], [2, 3, 4]]),
     "tiles next": (case("t2t3t", direction="next"), [[0, 1], [0, 1], [2, 3, 4], [2, 3, 4], []]),
     "grouped tiles": (case("22t", grouped=True), [[0, 1], [0, 1, 2, 3], [0, 1, 2, 3]]),
@@ -170,7 +173,7 @@ WRONG_TYPES = {
     "documents as floats": (TAGS, dict(document=torch.zeros(2, 3)), "document is torch.float32"),
     "counts of another batch": (TAGS, dict(counts=torch.tensor([3])), r"counts .* of shape \(1,\), wanted .*\(2,\)"),
     "ids of another batch": (TAGS, dict(item_ids=torch.tensor([[0, 1]])), r"item_ids .*\(1, 2\), wanted \[2 media\]"),
-    "an unknown scope": (TAGS, dict(scope="every"), "scope is 'every', wanted \"last\" or \"all\""),
+    "an unknown scope": (TAGS, dict(scope="every"), 'scope is \'every\', wanted "last" or "all"'),
     "an unknown direction": (TAGS, dict(direction="back"), "direction is 'back', wanted"),
 }
 

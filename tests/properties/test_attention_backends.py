@@ -1,5 +1,6 @@
 """Laws 2, 3, 10 and 15 for `media_attention`: every backend is the plain loops, in output and in gradient."""
 
+import math
 import re
 
 import pytest
@@ -74,8 +75,8 @@ def test_backend_is_the_loops(backend, dtype, case, seed, heads, head_dim, laten
     for ours, theirs in zip(actual, expected, strict=True):
         assert ours.dtype == dtype
         bound = BOUNDS[dtype]
-        if dtype == torch.bfloat16:  # products are rounded before they are summed: relative to the largest entry
-            bound *= max(1.0, float(theirs.abs().max())) if theirs.numel() else 1.0
+        if dtype == torch.bfloat16 and theirs.numel():  # each term of a sum over tokens is rounded to 8 bits
+            bound *= max(1.0, float(theirs.abs().max())) * max(1.0, len(case.rows) * case.width) ** 0.5
         torch.testing.assert_close(ours, theirs, atol=bound, rtol=BOUNDS[dtype])
 
 
@@ -99,7 +100,7 @@ def test_tokens_that_see_nothing_get_exact_zeros(backend, case, seed, masked):
 @every_backend
 @given(cases, seeds)
 def test_influence_is_exactly_visibility(backend, case, seed):
-    """d out[t] / d item[j] is non-zero where some slot that holds j is visible to t, and exactly zero elsewhere."""
+    """The gradient d out[t] / d item[j] is non-zero where some slot that holds j is visible to t, else exactly zero."""
     layout = case.layout()
     if refused(layout, backend):
         return
@@ -139,7 +140,7 @@ def test_what_is_not_seen_cannot_reach_a_token(backend, case, seed, bad_value, d
         assert torch.equal(spoilt[index][clean_tokens], clean[index][clean_tokens])
     for index in (2, 3):
         assert torch.equal(spoilt[index][good], clean[index][good])
-    if bad_value != bad_value:  # NaN
+    if math.isnan(bad_value):
         assert spoilt[0][~clean_tokens].isnan().all()
 
 

@@ -82,8 +82,7 @@ def conversations(draw: st.DrawFn) -> tuple[LayoutCase, LayoutCase, LayoutCase]:
     second = replace(first, rows=turns, item_ids=None, spare_items=0, says_documents=False)
     both = tuple(old + new for old, new in zip(first.rows, turns, strict=True))
     ids = tuple(
-        tuple(old + [first.num_items + item for item in new])
-        for old, new in zip(first.ids, second.ids, strict=True)
+        tuple(old + [first.num_items + item for item in new]) for old, new in zip(first.ids, second.ids, strict=True)
     )
     return first, second, replace(first, rows=both, item_ids=ids)
 

@@ -294,7 +294,7 @@ class GatedCrossAttentionBlock(nn.Module):
 
 def _hide_unseen(media: Float[Tensor, "items latents dim"], layout: MediaLayout) -> Float[Tensor, "items latents dim"]:
     """Zero the items that no token sees: their gradient is 0, but 0 times a NaN of theirs would reach the weights."""
-    if not torch.is_grad_enabled() or media.shape[0] == 0 or layout.item_ids.shape[1] == 0:
+    if not torch.is_grad_enabled():
         return media
     seen = seen_items(layout.item_ids, layout.first, layout.last, num_items=media.shape[0])
     return media.masked_fill(~seen[:, None, None], 0)

@@ -1,5 +1,7 @@
 """Any number of patch features in, a fixed number of media tokens out."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -116,7 +118,7 @@ class PerceiverResampler(nn.Module):
         if self.input_proj is not None:
             vision = self.input_proj(vision)
         if self.frame_embeddings is not None:
-            vision = vision + self._embed_frames(vision.shape[-3])[:, None].to(vision.dtype)
+            vision = vision + self._embed_frames(vision.shape[-3], valid)[..., None, :].to(vision.dtype)
         features = vision.flatten(-3, -2)  # *lead frames*patches dim
         valid = None if valid is None else valid.flatten(-2)
         latents = self.latents.to(features.dtype).expand(*features.shape[:-2], -1, -1)
@@ -127,13 +129,24 @@ class PerceiverResampler(nn.Module):
                 latents = layer(latents, features, valid)
         return latents if self.final_norm is None else self.final_norm(latents)
 
-    def _embed_frames(self, frames: int) -> Float[Tensor, "frames dim"]:
-        """One embedding a frame; more frames than were learned are spread over the same span."""
-        assert self.frame_embeddings is not None
+    def _embed_frames(self, frames: int, valid: Tensor | None) -> Float[Tensor, "*lead frames dim"]:
+        """One embedding a frame; a clip of more frames than were learned is spread over the same span.
+
+        A clip ends with its last frame that counts, so that padding it to the longest of a batch changes nothing.
+        """
+        table = self.frame_embeddings
+        assert table is not None
         if frames <= self.max_frames:
-            return self.frame_embeddings[:frames]
-        table = self.frame_embeddings.T[None]
-        return F.interpolate(table, size=frames, mode="linear", align_corners=True)[0].T
+            return table[:frames]
+        frame = torch.arange(frames, device=table.device)
+        num_frames = frame.new_tensor(frames) if valid is None else ((frame + 1) * valid.any(-1)).amax(-1, keepdim=True)
+        last = self.max_frames - 1
+        dtype = torch.promote_types(table.dtype, torch.float32)
+        place = (frame * last).to(dtype) / (num_frames - 1).clamp(min=max(last, 1))  # at most one learned step a frame
+        place = place.clamp(max=last)
+        before = place.long()
+        after = (before + 1).clamp(max=last)
+        return torch.lerp(table[before], table[after], (place - before)[..., None].to(table.dtype))
 
     def _check(self, vision: Tensor, valid: Tensor | None) -> None:
         if vision.ndim < 3 or vision.shape[-1] != self.vision_dim:
@@ -188,9 +201,12 @@ class ResamplerLayer(nn.Module):
     def _attend(self, latents: Tensor, features: Tensor, valid: Tensor | None) -> Tensor:
         own = self.latents_norm(latents)
         context = torch.cat([self.features_norm(features), own], dim=-2)  # features first, then latents
+        items = math.prod(latents.shape[:-2])  # fused kernels take one leading axis only, and there may be none
         query, key, value = (
             rearrange(
-                proj(x).flatten(0, -3), "items tokens (heads dim) -> items heads tokens dim", heads=self.num_heads
+                proj(x).reshape(items, x.shape[-2], proj.out_features),
+                "items tokens (heads dim) -> items heads tokens dim",
+                heads=self.num_heads,
             )
             for proj, x in ((self.q_proj, own), (self.k_proj, context), (self.v_proj, context))
         )
@@ -198,7 +214,7 @@ class ResamplerLayer(nn.Module):
             query, key = self.q_norm(query), self.k_norm(key)
         mask = None
         if valid is not None:  # the latents always count, so no row is without anything to attend to
-            mask = F.pad(valid, (0, latents.shape[-2]), value=True).flatten(0, -2)[:, None, None]
+            mask = F.pad(valid, (0, latents.shape[-2]), value=True).reshape(items, 1, 1, context.shape[-2])
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         out = rearrange(out, "items heads tokens dim -> items tokens (heads dim)")
         update: Tensor = self.o_proj(out)

@@ -73,8 +73,8 @@ def hide_bad_items(key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Bool[Ten
 def mark_bad(
     out: Float[Tensor, "batch text heads head_dim"], sees_bad: Bool[Tensor, "batch text"]
 ) -> Float[Tensor, "batch text heads head_dim"]:
-    """Give NaN to the tokens that see an item with NaN or Inf, without touching a gradient."""
-    return out + torch.zeros_like(out).masked_fill(sees_bad[..., None, None], float("nan"))
+    """Give NaN to the tokens that see an item with NaN or Inf, and let no gradient of theirs into the other items."""
+    return out.masked_fill(sees_bad[..., None, None], float("nan"))
 
 
 def zeros_in_graph(query: Tensor, *others: Tensor) -> Tensor:

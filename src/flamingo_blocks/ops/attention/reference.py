@@ -43,7 +43,7 @@ def attend(
 
     def gathered(x: Tensor) -> Tensor:
         pattern = "batch text width latents kv_heads head_dim -> batch text (kv_heads groups) (width latents) head_dim"
-        x = repeat(x[items].to(wide), pattern, groups=groups)
+        x = repeat(x.to(wide)[items], pattern, groups=groups)
         return x.masked_fill(~sees[..., None], 0)
 
     axes = "batch text heads head_dim, batch text heads tokens head_dim -> batch text heads tokens"

@@ -1,0 +1,186 @@
+"""`media_attention` in examples: odd sizes, empty sizes, the choice of a backend, and what each slip is told."""
+
+import gc
+import weakref
+
+import pytest
+import torch
+
+from flamingo_blocks.errors import BackendRefusedError
+from flamingo_blocks.ops import MediaLayout, available_backends, media_attention
+from tests.oracle import naive_attention
+from tests.strategies import seen_by, tensor
+
+BACKENDS = list(available_backends("cpu", torch.float64))
+every_backend = pytest.mark.parametrize("backend", [*BACKENDS, "auto"])
+TAGS = torch.tensor([[False, True, False, True], [True, False, False, False]])
+
+
+def problem(generator, *, batch=2, text=4, items=3, latents=2, heads=2, kv_heads=2, head_dim=4, dtype=torch.float64):
+    query = tensor(generator, batch, text, heads, head_dim, dtype=dtype)
+    return query, *(tensor(generator, items, latents, kv_heads, head_dim, dtype=dtype) for _ in "kv")
+
+
+@every_backend
+@pytest.mark.parametrize("text", [1, 63])
+@pytest.mark.parametrize("latents", [1, 63])
+@pytest.mark.parametrize(("head_dim", "heads", "kv_heads"), [(1, 1, 1), (7, 3, 1), (8, 4, 2)])
+def test_odd_sizes(backend, text, latents, head_dim, heads, kv_heads, generator, assert_close):
+    """Sizes that fit no tile of a kernel are right in output and gradient."""
+    places = torch.arange(text)
+    layout = MediaLayout.from_tokens(torch.stack([places % 5 == 2, places == 0]))
+    sizes = dict(text=text, items=max(layout.num_items, 1), latents=latents)
+    inputs = problem(generator, heads=heads, kv_heads=kv_heads, head_dim=head_dim, **sizes)
+    inputs = [x.requires_grad_() for x in inputs]
+    ours = media_attention(*inputs, layout, backend=backend)
+    theirs = naive_attention(*inputs, seen_by(layout))
+    assert_close(ours, theirs)
+    cotangent = tensor(generator, *ours.shape)
+    for our_grad, their_grad in zip(
+        torch.autograd.grad(ours, inputs, cotangent), torch.autograd.grad(theirs, inputs, cotangent), strict=True
+    ):
+        assert_close(our_grad, their_grad)
+
+
+@every_backend
+@pytest.mark.parametrize(
+    ("batch", "text", "latents", "tags"),
+    [(0, 3, 2, False), (2, 0, 2, False), (2, 3, 2, False), (2, 3, 0, True), (2, 1, 0, True)],
+    ids=["no rows", "no text", "no media", "no latents", "no latents for one token"],
+)
+def test_empty_sizes_give_zeros_and_gradients(backend, batch, text, latents, tags, generator):
+    """Where there is nothing to see the update is zero, and every input still gets a gradient."""
+    layout = MediaLayout.from_tokens(torch.full((batch, text), tags))
+    sizes = dict(batch=batch, text=text, items=layout.num_items, latents=latents)
+    inputs = [x.requires_grad_() for x in problem(generator, **sizes)]
+    out = media_attention(*inputs, layout, backend=backend)
+    assert out.shape == inputs[0].shape
+    assert (out == 0).all()
+    for grad, given in zip(torch.autograd.grad(out.sum(), inputs), inputs, strict=True):
+        assert grad.shape == given.shape
+        assert (grad == 0).all()
+
+
+@every_backend
+def test_pool_nobody_names_gets_zero_gradients(backend, generator):
+    """Items beyond those that a text-only batch names stay in the graph with a zero gradient."""
+    layout = MediaLayout.from_tokens(torch.zeros(2, 4, dtype=torch.bool))
+    inputs = [x.requires_grad_() for x in problem(generator)]
+    out = media_attention(*inputs, layout, backend=backend)
+    assert (out == 0).all()
+    assert all((grad == 0).all() for grad in torch.autograd.grad(out.sum(), inputs))
+
+
+@every_backend
+def test_decoding_one_token_is_the_last_column(backend, generator, assert_close):
+    """One new token a row, as `extend` and `slice` lay it out, reads what the row's last token read."""
+    layout = MediaLayout.from_tokens(TAGS)
+    query, key, value = problem(generator, text=1)
+    step = layout.extend(1).slice(4, 5)
+    out = media_attention(query, key, value, step, backend=backend)
+    assert_close(out, naive_attention(query, key, value, [[[1]], [[2]]]))
+    blind = MediaLayout.from_tokens(torch.zeros(2, 1, dtype=torch.bool))
+    assert (media_attention(query, key, value, blind, backend=backend) == 0).all()
+
+
+def test_a_layout_is_planned_once_and_forgotten_with_it(generator, monkeypatch):
+    """A layout that was not prepared is planned at its first use, and the plan lives as long as the layout."""
+    from flamingo_blocks.ops.attention import _shared
+
+    made = []
+    make_plan = _shared.make_plan
+    monkeypatch.setattr(_shared, "make_plan", lambda *args: made.append(1) or make_plan(*args))
+    layout = MediaLayout.from_tokens(TAGS)
+    inputs = problem(generator)
+    for _ in range(3):
+        media_attention(*inputs, layout, backend="runs")
+    assert len(made) == 1
+    watched = weakref.ref(layout)
+    del layout
+    gc.collect()
+    assert watched() is None
+
+
+def test_ranges_are_refused_with_the_reason_and_auto_goes_on(generator, assert_close):
+    """A backend for one item a token refuses ranges; the error lists all backends, and `auto` takes another."""
+    layout = MediaLayout.from_tokens(TAGS, scope="all")
+    inputs = problem(generator)
+    reasons = available_backends("cpu", torch.float64, layout=layout)
+    assert "several items" in reasons["runs"]
+    assert reasons["sdpa"] == reasons["reference"] == "ok"
+    with pytest.raises(BackendRefusedError, match="(?s)'runs' cannot run .*several items.*reference: ok.*sdpa: ok"):
+        media_attention(*inputs, layout, backend="runs")
+    assert_close(media_attention(*inputs, layout), naive_attention(*inputs, seen_by(layout)))
+
+
+def test_unknown_backend_is_told():
+    """An unknown name is answered with the known ones."""
+    layout = MediaLayout.from_tokens(TAGS)
+    x, pool = torch.zeros(2, 4, 1, 2), torch.zeros(3, 1, 1, 2)
+    with pytest.raises(ValueError, match="backend is 'flash', wanted 'auto' or one of 'reference', 'sdpa', 'runs'"):
+        media_attention(x, pool, pool, layout, backend="flash")
+
+
+SLIPS = {
+    "pool too small": (dict(items=2), "the media pool holds 2 items, but the layout names item 2"),
+    "no pool": (dict(items=0), "the media pool holds 0 items, but the layout names item 2"),
+    "heads that do not divide": (dict(heads=3, kv_heads=2), "query has 3 heads and key 2"),
+    "text of another width": (dict(text=5), r"query has batch and text \(2, 5\), the layout \(2, 4\)"),
+    "rows of another batch": (dict(batch=4), r"query has batch and text \(4, 4\), the layout \(2, 4\).*repeat_rows"),
+}
+
+
+@every_backend
+@pytest.mark.parametrize("name", SLIPS)
+def test_slip_is_told(name, backend, generator):
+    """Sizes that do not fit each other are told with both numbers, whatever the backend."""
+    sizes, message = SLIPS[name]
+    with pytest.raises(ValueError, match=message):
+        media_attention(*problem(generator, **sizes), MediaLayout.from_tokens(TAGS), backend=backend)
+
+
+@every_backend
+def test_a_pool_may_hold_items_that_no_row_names(backend, generator, assert_close):
+    """A pool larger than the ids in use is fine: shared pools and spare items are."""
+    inputs = problem(generator, items=5)
+    layout = MediaLayout.from_tokens(TAGS)
+    assert_close(media_attention(*inputs, layout, backend=backend), naive_attention(*inputs, seen_by(layout)))
+
+
+def test_mixed_dtypes_are_told(generator):
+    """Query, key and value have to agree; nothing is cast in silence."""
+    query, key, value = problem(generator)
+    with pytest.raises(ValueError, match="torch.float64, torch.float32 and torch.float64; wanted one dtype"):
+        media_attention(query, key.float(), value, MediaLayout.from_tokens(TAGS))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda q, k, v: (q[0], k, v, {}), r"query, key and value have shapes \(4, 2, 4\)"),
+        (lambda q, k, v: (q, k[:, :1], v, {}), r"\(3, 1, 2, 4\) and \(3, 2, 2, 4\)"),
+        (lambda q, k, v: (q, k[..., :2], v[..., :2], {}), "with one head_dim"),
+        (lambda q, k, v: (q, k, v, {"valid": torch.ones(3, 2)}), "valid is torch.float32 .* wanted bool"),
+        (
+            lambda q, k, v: (q, k, v, {"valid": torch.ones(2, 2, dtype=torch.bool)}),
+            r"valid .*\(2, 2\), wanted .*\(3, 2\)",
+        ),
+    ],
+    ids=["query of one row", "keys and values differ", "another head_dim", "valid as floats", "valid of another pool"],
+)
+def test_wrong_shape_is_told(change, message, generator, without_shape_checks):
+    """The library says itself which shape does not fit, without a type checker."""
+    query, key, value, options = change(*problem(generator))
+    with pytest.raises(ValueError, match=message):
+        media_attention(query, key, value, MediaLayout.from_tokens(TAGS), **options)
+
+
+@every_backend
+def test_no_global_state_is_touched(backend, generator):
+    """Inputs are left as they were, and running twice gives the same bits."""
+    inputs = problem(generator)
+    copies = [x.clone() for x in inputs]
+    layout = MediaLayout.from_tokens(TAGS)
+    first, second = (media_attention(*inputs, layout, backend=backend) for _ in range(2))
+    assert torch.equal(first, second)
+    assert all(torch.equal(x, copy) for x, copy in zip(inputs, copies, strict=True))
