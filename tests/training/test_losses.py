@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flamingo_blocks.models import build_tiny_flamingo
 from flamingo_blocks.data import FlamingoBatch
+from flamingo_blocks.models import build_tiny_flamingo
 from flamingo_blocks.training import IGNORED, flamingo_loss, make_labels, next_token_loss
 
 

@@ -1,5 +1,7 @@
 """The schedule is a pure function of the step: it rises, stays and falls."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +22,7 @@ def test_the_fall_is_monotone_and_stops_at_the_floor(steps, hold, floor):
     """After the hold the factor never rises, and never is below the floor."""
     factor = warmup_hold_decay(warmup=1, steps=steps, hold=hold, floor=floor)
     values = [factor(step) for step in range(steps)]
-    assert all(later <= earlier for earlier, later in zip(values, values[1:], strict=False))
+    assert all(later <= earlier for earlier, later in itertools.pairwise(values))
     assert min(values) >= floor
     assert values[-1] < 1
 

@@ -34,17 +34,17 @@ def run(arguments: argparse.Namespace) -> int:
     torch.set_num_threads(arguments.threads)
     seed = arguments.seed
     config = quick_config(seed=seed) if arguments.quick else DemoConfig(seed=seed, ablations=arguments.ablations)
-    bars = _ProgressBars()
+    bars = ProgressBars()
     try:
         result = run_demo(config, arguments.out, on_progress=bars)
     finally:
         bars.close()
-    _print_result(result, arguments.out, quick=arguments.quick)
+    print_result(result, arguments.out, quick=arguments.quick)
     return 0
 
 
-class _ProgressBars:
-    """A bar on standard error for each phase, with the time left."""
+class ProgressBars:
+    """A bar on standard error for each phase, with the time left; called as `run_demo` reports its progress."""
 
     def __init__(self) -> None:
         self._tqdm = require("tqdm", used_by="flamingo-blocks demo", extra="demo").tqdm
@@ -52,6 +52,7 @@ class _ProgressBars:
         self._phase = ""
 
     def __call__(self, phase: str, done: int, total: int) -> None:
+        """Show that so many steps of a phase are done."""
         if phase != self._phase:
             self.close()
             self._phase = phase
@@ -64,7 +65,8 @@ class _ProgressBars:
             self._bar.close()
 
 
-def _print_result(result: DemoResult, out: Path, *, quick: bool) -> None:
+def print_result(result: DemoResult, out: Path, *, quick: bool) -> None:
+    """Print what a run found, and a command to try its model with."""
     counts = result.parameters
     print(
         f"\nTrained {counts['trained']:,} parameters between a frozen vision encoder ({counts['tower']:,}) "

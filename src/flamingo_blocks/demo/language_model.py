@@ -157,7 +157,7 @@ def text_loss(lm: nn.Module, ids: Int[Tensor, "batch text"]) -> Float[Tensor, ""
 
 
 def train_language_model(
-    lm: TinyDecoder,
+    lm: nn.Module,
     vocabulary: Vocabulary,
     *,
     steps: int,
@@ -196,13 +196,13 @@ def train_language_model(
 
 
 @torch.no_grad()
-def text_recall(lm: TinyDecoder, vocabulary: Vocabulary, *, seed: int, documents: int = 128) -> float:
+def text_recall(lm: nn.Module, vocabulary: Vocabulary, *, seed: int, documents: int = 128) -> float:
     """How often the model names a thing rightly that its document has named before.
 
     This is what the few-shot demo stands on: an image will take the place of the thing.
 
     Args:
-        lm: The language model.
+        lm: The language model; gives logits for token ids.
         vocabulary: Words and their ids.
         seed: Decides the text.
         documents: How many are read.

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import torch
 
+from flamingo_blocks.demo.errors import DemoError
 from flamingo_blocks.demo.image_bank import ImageBank
 from flamingo_blocks.demo.images import SEEN_PAIRS, UNSEEN_PAIRS, Digits, augment, load_digits_images, tint_with_pairs
-from flamingo_blocks.demo.language_model import TinyDecoder, train_language_model
+from flamingo_blocks.demo.language_model import TinyDecoder, text_recall, train_language_model
 from flamingo_blocks.demo.progress import Stopwatch
-from flamingo_blocks.demo.tower import DigitTower, train_tower
+from flamingo_blocks.demo.tower import DigitReader, DigitTower, train_tower
 from flamingo_blocks.demo.words import Vocabulary, demo_vocabulary
 
 
@@ -21,29 +22,48 @@ class Parts:
     vocabulary: Vocabulary
     tower: DigitTower
     lm: TinyDecoder
+    lm_recall: float
     training: ImageBank
     test: ImageBank
     test_digits: Digits
     tower_accuracy: dict[str, float]
 
 
-def prepare_parts(watch: Stopwatch, *, seed: int, tower_steps: int, lm_steps: int) -> Parts:
-    """Train the tower and the language model, each on its own, and compute the features of all images."""
+def prepare_parts(watch: Stopwatch, *, seed: int, tower_steps: int, lm_steps: int, min_recall: float = 0.0) -> Parts:
+    """Train the language model and the tower, each on its own, and compute the features of all images.
+
+    Args:
+        watch: Times the phases and reports their progress.
+        seed: Decides everything that is drawn.
+        tower_steps: Updates of the tower.
+        lm_steps: Updates of the language model.
+        min_recall: Recall on text that the language model needs.
+
+    Raises:
+        DemoError: If the language model's recall stays below `min_recall`.
+    """
     vocabulary = demo_vocabulary()
-    training, test = load_digits_images(seed=seed)
     with seeded(seed):
-        tower, lm = DigitTower(), TinyDecoder(vocab_size=len(vocabulary.words))
-    with watch.phase("vision encoder", tower_steps) as advance:
-        reader = train_tower(tower, training, steps=tower_steps, seed=seed, on_step=advance)
-        shown = tint_with_pairs(test, SEEN_PAIRS), tint_with_pairs(test, UNSEEN_PAIRS)
-        accuracy = {name: reader.accuracy(*images) for name, images in zip(("seen", "unseen"), shown, strict=True)}
-        training_bank, test_bank = _banks(tower, training, test, seed=seed)
+        reader, lm = DigitReader(DigitTower()), TinyDecoder(vocab_size=len(vocabulary.words))
     with watch.phase("language model", lm_steps) as advance:
         train_language_model(lm, vocabulary, steps=lm_steps, seed=seed, on_step=advance)
+    recall = text_recall(lm, vocabulary, seed=seed + 1)
+    if not recall >= min_recall:
+        raise DemoError(
+            f"the language model names {recall:.2f} of the things its text has named, wanted {min_recall:.2f} "
+            f"after {lm_steps} steps: without that, naming images cannot work. Train it longer"
+        )
+    training, test = load_digits_images(seed=seed)
+    with watch.phase("vision encoder", tower_steps) as advance:
+        train_tower(reader, training, steps=tower_steps, seed=seed, on_step=advance)
+        shown = tint_with_pairs(test, SEEN_PAIRS), tint_with_pairs(test, UNSEEN_PAIRS)
+        accuracy = {name: reader.accuracy(*images) for name, images in zip(("seen", "unseen"), shown, strict=True)}
+        training_bank, test_bank = _banks(reader.tower, training, test, seed=seed)
     return Parts(
         vocabulary=vocabulary,
-        tower=tower,
+        tower=reader.tower,
         lm=lm,
+        lm_recall=recall,
         training=training_bank,
         test=test_bank,
         test_digits=test,

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from flamingo_blocks.demo.completion import save_demo_model
-from flamingo_blocks.demo.errors import DemoError
 from flamingo_blocks.demo.images import SEEN_PAIRS, UNSEEN_PAIRS
-from flamingo_blocks.demo.language_model import TinyDecoder, text_recall
+from flamingo_blocks.demo.language_model import TinyDecoder
 from flamingo_blocks.demo.measure import ROWS, UNSEEN_FIVE, Row, caption_accuracy, naming_curves
 from flamingo_blocks.demo.model import Task, build_flamingo, train_flamingo
 from flamingo_blocks.demo.parts import Parts, prepare_parts, seeded
@@ -75,13 +74,13 @@ def run_demo(config: DemoConfig, out: Path, *, on_progress: Progress = lambda _n
         MissingDependencyError: If a package of the extra `demo` is not installed.
     """
     started, watch = time.process_time(), Stopwatch(on_progress)
-    parts = prepare_parts(watch, seed=config.seed, tower_steps=config.tower_steps, lm_steps=config.lm_steps)
-    recall = text_recall(parts.lm, parts.vocabulary, seed=config.seed + 1)
-    if not recall >= config.min_recall:
-        raise DemoError(
-            f"the language model names {recall:.2f} of the things its text has named, wanted {config.min_recall:.2f} "
-            f"after {config.lm_steps} steps: without that, naming images cannot work. Train it longer"
-        )
+    parts = prepare_parts(
+        watch,
+        seed=config.seed,
+        tower_steps=config.tower_steps,
+        lm_steps=config.lm_steps,
+        min_recall=config.min_recall,
+    )
     flamingo = train_blocks(parts, watch, tasks=config.tasks, steps=config.steps, seed=config.seed)
     curves, captions = measure(flamingo, parts, watch, rows=config.rows, episodes=config.episodes)
     samples = [
@@ -95,7 +94,7 @@ def run_demo(config: DemoConfig, out: Path, *, on_progress: Progress = lambda _n
         curves=curves,
         captions=captions,
         tower=parts.tower_accuracy,
-        lm_recall=recall,
+        lm_recall=parts.lm_recall,
         gates=[float(gate.value().detach()) for gate in flamingo.modules() if isinstance(gate, TanhGate)],
         parameters=_count_parameters(flamingo, parts),
         samples=samples,

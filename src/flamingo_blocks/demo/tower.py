@@ -114,27 +114,23 @@ def _batches(digits: Digits, *, size: int, generator: torch.Generator) -> Iterat
 
 
 def train_tower(
-    tower: DigitTower,
+    reader: DigitReader,
     digits: Digits,
     *,
     steps: int,
     seed: int,
     on_step: Callable[[StepReport], None] | None = None,
-) -> DigitReader:
-    """Train the tower on augmented digits in the colours that are not held out, then freeze it.
+) -> None:
+    """Train a tower on augmented digits in the colours that are not held out, then freeze it.
 
     Args:
-        tower: Changed in place.
+        reader: The tower with its reading layer; changed in place.
         digits: Training digits.
         steps: Updates.
         seed: Decides batches and augmentation.
         on_step: Called after each step.
-
-    Returns:
-        The tower with its reading layer, to measure it by.
     """
     generator = torch.Generator().manual_seed(seed)
-    reader = DigitReader(tower)
     train(
         TrainConfig(
             model=reader,
@@ -149,4 +145,3 @@ def train_tower(
         )
     )
     reader.eval().requires_grad_(False)
-    return reader

@@ -1,0 +1,88 @@
+"""The commands, called as the shell calls them."""
+
+from dataclasses import replace
+
+import pytest
+
+from flamingo_blocks.cli import main
+from flamingo_blocks.cli.demo import ProgressBars, print_result
+
+
+def test_generate_prints_the_continuation(small_run, capsys):
+    """`flamingo-blocks generate` prints words, and nothing else, on standard output."""
+    out = small_run[1]
+    image = str(min((out / "images").iterdir()))
+    status = main(["generate", str(out / "model"), "--image", image, "--prompt", "<image> an", "--max-new-tokens", "2"])
+    printed = capsys.readouterr()
+    assert status == 0
+    assert 1 <= len(printed.out.split()) <= 2
+    assert not printed.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--prompt", "<image> this is a"], "1 <image> tags, but 0 images"),
+        (["--prompt", "this is a kuml"], "'kuml'"),
+        (["--prompt", "<image>", "--image", "gone.png"], "there is no file gone.png"),
+    ],
+)
+def test_a_slip_of_the_user_is_one_line_on_standard_error(small_run, capsys, words, message):
+    """Wrong numbers of images, unknown words and missing files end with status 1 and one line, without a trace."""
+    assert main(["generate", str(small_run[1] / "model"), *words]) == 1
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert printed.err.count("\n") == 1
+    assert not printed.out
+
+
+def test_a_missing_model_is_said(tmp_path, capsys):
+    """A folder without a model is an error of status 1."""
+    assert main(["generate", str(tmp_path / "nowhere"), "--prompt", "a"]) == 1
+    assert "holds no vocabulary.json" in capsys.readouterr().err
+
+
+def test_a_command_is_needed(capsys):
+    """Without a command the usage is printed, with status 2."""
+    with pytest.raises(SystemExit) as stopped:
+        main([])
+    assert stopped.value.code == 2
+    assert "COMMAND" in capsys.readouterr().err
+
+
+def test_help_names_the_options(capsys):
+    """`demo --help` lists every option; quick and ablations exclude each other."""
+    with pytest.raises(SystemExit):
+        main(["demo", "--help"])
+    text = capsys.readouterr().out
+    assert all(option in text for option in ("--seed", "--out", "--threads", "--quick", "--ablations"))
+    with pytest.raises(SystemExit):
+        main(["demo", "--quick", "--ablations"])
+
+
+def test_the_report_shows_table_controls_gates_samples_and_a_command(small_run, capsys):
+    """What the demo prints at its end names every part, and the command it shows runs on files that exist."""
+    result, out, _ = small_run
+    print_result(result, out, quick=False)
+    text = capsys.readouterr().out
+    for part in ("5 names, unseen pairs", "gates closed", "images permuted", "layer 1:", "-->", "all_previous_images"):
+        assert part in text
+    command = text[text.index("flamingo-blocks generate") :].replace("\\\n", " ").split("--prompt")
+    words = [*command[0].split()[1:], "--prompt", command[1].strip().strip('"')]
+    assert main(words) == 0
+    print_result(replace(result, ablations={}), out, quick=True)
+    assert "captions only" in capsys.readouterr().out
+
+
+def test_bars_count_on_standard_error(capsys):
+    """Each phase has a bar of its own on standard error, so that standard output stays clean."""
+    bars = ProgressBars()
+    for phase in ("first", "second"):
+        for done in range(3):
+            bars(phase, done, 2)
+    bars.close()
+    printed = capsys.readouterr()
+    assert "first" in printed.err
+    assert "second" in printed.err
+    assert "2/2" in printed.err
+    assert not printed.out
