@@ -64,7 +64,7 @@ def test_the_readme_shows_code():
     assert ROOT / "README.md" in PAGES_WITH_CODE
 
 
-@pytest.mark.parametrize("example", examples(), ids=lambda example: example.name)
+@pytest.mark.parametrize("example", list(examples()), ids=lambda example: example.name)
 def test_docstring_example_prints_what_it_says(example, tmp_path, monkeypatch):
     """The example of a docstring runs with the names of its module, and prints what stands below each line."""
     monkeypatch.chdir(tmp_path)
