@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from flamingo_blocks import MediaLayout
 from flamingo_blocks.data import FlamingoBatch, FlamingoExample, collate
-from tests.strategies import seeds, tensor
+from tests.oracle import Token, seen_slots
+from tests.strategies import seeds, seen_by, tensor
 
 PAD = 0
 
@@ -17,57 +18,71 @@ def row_lists(draw):
     """Arguments of examples: 0 to 6 tokens with 0 to 3 items of pixels or features, made from one seed."""
     generator = torch.Generator().manual_seed(draw(seeds))
     kind, labelled, packed = draw(st.sampled_from(["pixels", "features"])), draw(st.booleans()), draw(st.booleans())
+    most_frames, most_patches = draw(st.sampled_from([1, 3])), draw(st.sampled_from([1, 3]))
     rows = []
     for row in range(draw(st.integers(1, 4))):
         width = draw(st.integers(0, 6))
         tags = sorted(draw(st.sets(st.integers(0, width - 1), max_size=3))) if width else []
         items = []
         for _ in tags:
-            frames, patches = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+            frames, patches = draw(st.integers(1, most_frames)), draw(st.integers(1, most_patches))
             shape = (frames, 3, 2, 2) if kind == "pixels" else (frames, patches, 5)
             items.append(tensor(generator, *shape, dtype=torch.float32))
         cut = draw(st.integers(0, width))
         rows.append(
-            dict(
-                input_ids=[10 * row + column + 1 for column in range(width)],
-                tags=tags,
-                labels=[-100 if column in tags else column for column in range(width)] if labelled else None,
-                document=[0] * cut + [1] * (width - cut) if packed else None,
-                source=draw(st.none() | st.just(f"set {row}")),
-                **{kind: items},
-            )
+            {
+                "input_ids": [10 * row + column + 1 for column in range(width)],
+                "tags": tags,
+                "labels": [-100 if column in tags else column for column in range(width)] if labelled else None,
+                "document": [0] * cut + [1] * (width - cut) if packed else None,
+                "source": draw(st.none() | st.just(f"set {row}")),
+                kind: items,
+            }
         )
     return rows
 
 
-@given(row_lists(), st.sampled_from(["left", "right"]), st.sampled_from(["last", "all"]))
-def test_a_batch_is_what_a_loop_over_rows_makes(rows, side, scope):
-    """Each row's tokens, labels and documents stand in its own columns, and its items see what they see alone."""
+def padded(values, *, width, side, fill):
+    pads = [fill] * (width - len(values))
+    return pads + list(values) if side == "left" else list(values) + pads
+
+
+def tokens_of(row):
+    """The row as the oracle reads it."""
+    documents = row["document"] or [0] * len(row["input_ids"])
+    return [
+        Token("tag", 1, document) if place in row["tags"] else Token("text", 0, document)
+        for place, document in enumerate(documents)
+    ]
+
+
+looks = st.sampled_from([("last", "previous"), ("all", "previous"), ("last", "next")])
+
+
+@given(row_lists(), st.sampled_from(["left", "right"]), looks)
+def test_a_batch_is_what_a_loop_over_rows_makes(rows, side, look):
+    """Each row's tokens, labels and documents stand in its own columns, beside pads, and see the row's own items."""
+    scope, direction = look
     examples = [FlamingoExample(**row) for row in rows]
-    batch = collate(examples, pad_id=PAD, padding_side=side, scope=scope)
-    width = max(len(example.input_ids) for example in examples)
-    assert batch.input_ids.shape == (len(examples), width)
+    batch = collate(examples, pad_id=PAD, padding_side=side, scope=scope, direction=direction)
+    pad = {"width": max(len(row["input_ids"]) for row in rows), "side": side}
+    used = 0
+    for index, row in enumerate(rows):
+        assert batch.input_ids[index].tolist() == padded(row["input_ids"], fill=PAD, **pad)
+        assert batch.attention_mask[index].tolist() == padded([True] * len(row["input_ids"]), fill=False, **pad)
+        for name, fill in (("labels", -100), ("document", 0)):
+            found = getattr(batch, name)
+            assert (None if found is None else found[index].tolist()) == (
+                None if row[name] is None else padded(row[name], fill=fill, **pad)
+            )
+        assert row["source"] is None or batch.source[index] == row["source"]
+        slots = seen_slots(
+            tuple(padded(tokens_of(row), fill=Token("pad"), **pad)), scope=scope, direction=direction, grouped=False
+        )
+        assert seen_by(batch.layout)[index] == [[used + slot for slot in token] for token in slots]
+        used += len(row["tags"])
+    assert batch.layout.num_items == used
     assert batch.layout.plan is not None
-    item = 0
-    for row, example in enumerate(examples):
-        start = width - len(example.input_ids) if side == "left" else 0
-        columns = range(start, start + len(example.input_ids))
-        assert batch.attention_mask[row].tolist() == [column in columns for column in range(width)]
-        assert batch.input_ids[row, columns].tolist() == example.input_ids
-        assert (batch.input_ids[row][~batch.attention_mask[row]] == PAD).all()
-        for name in ("labels", "document"):
-            given_row, found = getattr(example, name), getattr(batch, name)
-            assert (found is None) == (given_row is None)
-            assert found is None or found[row, columns].tolist() == given_row
-        if batch.labels is not None:
-            assert (batch.labels[row][~batch.attention_mask[row]] == -100).all()
-        assert (example.source is None) or batch.source[row] == example.source
-        alone = collate([example], pad_id=PAD, scope=scope).layout
-        count = len(example.tags)
-        assert batch.layout.item_ids[row, :count].tolist() == list(range(item, item + count))
-        assert torch.equal(batch.layout.mask()[row, columns, :count], alone.mask()[0, :, :count])
-        item += count
-    assert batch.layout.num_items == item
 
 
 @given(row_lists())

@@ -70,14 +70,14 @@ def test_a_frozen_encoder_stays_in_eval_mode_and_gets_no_gradient():
 
 def test_an_unfrozen_encoder_trains_and_is_left_as_it_was():
     """Making the tower neither changes the modes of its modules nor their running statistics."""
-    encoder = nn.Sequential(nn.Conv2d(3, 8, 4, stride=4), nn.BatchNorm2d(8).eval())
+    encoder = nn.Sequential(nn.Conv2d(3, 8, 4, stride=4), nn.BatchNorm2d(8), nn.Dropout().eval())
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
     tower = CallableTower(encoder, image_size=8, frozen=False)
-    assert [module.training for module in tower.modules()] == [True, True, True, False]
+    assert [module.training for module in tower.modules()] == [True, True, True, True, False]
     assert all(parameter.requires_grad for parameter in tower.parameters())
     assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
     assert not tower.eval().training
-    assert tower.train().encoder[1].training
+    assert tower.train().encoder[2].training
 
 
 def test_pixels_take_the_dtype_of_the_weights():
