@@ -175,6 +175,21 @@ def test_wrong_shape_is_told(change, message, generator, without_shape_checks):
         media_attention(query, key, value, MediaLayout.from_tokens(TAGS), **options)
 
 
+@pytest.mark.parametrize("backend", ["reference", "sdpa", "auto"])
+def test_gradients_go_round_a_bad_item_in_a_range(backend, generator):
+    """Two tokens see item 0 and one of them a NaN too: the other one's gradients stay finite."""
+    layout = MediaLayout.from_tokens(torch.tensor([[True, True]]), scope="all")
+    query, key, value = problem(generator, batch=1, text=2, items=2)
+    key[1] = float("nan")
+    inputs = [x.requires_grad_() for x in (query, key, value)]
+    out = media_attention(*inputs, layout, backend=backend)
+    assert out[0, 0].isfinite().all()
+    assert out[0, 1].isnan().all()
+    query_grad, key_grad, value_grad = torch.autograd.grad(out[0, 0].sum(), inputs)
+    assert query_grad[0, 0].any()
+    assert all(grad.isfinite().all() for grad in (query_grad, key_grad[0], value_grad[0]))
+
+
 @every_backend
 def test_no_global_state_is_touched(backend, generator):
     """Inputs are left as they were, and running twice gives the same bits."""

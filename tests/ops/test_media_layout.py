@@ -111,6 +111,18 @@ def test_explain_draws_the_picture_with_words():
     ]
 
 
+def test_pads_in_front_of_a_turn_repeat_the_turn_before():
+    """In the whole text they stand in the middle, where a pad repeats the last real token before it."""
+    layout = case("tM").layout().append(torch.tensor([[False, False]]), valid=torch.tensor([[False, True]]))
+    assert seen_by(layout) == [[[], [0], [0], [0]]]
+
+
+def test_a_turn_goes_on_with_the_group_that_the_last_one_ended_with():
+    """Tags side by side across two turns are one group, as in the whole text at once."""
+    layout = case("tM", grouped=True).layout().append(torch.tensor([[True, False]]), group_consecutive=True)
+    assert seen_by(layout) == [[[], [0], [0, 1], [0, 1]]]
+
+
 def test_append_starts_new_ids_behind_an_existing_pool():
     """`num_items` says how large the pool is when no row names its last items."""
     layout = MediaLayout.from_tokens(torch.tensor([[True]]), item_ids=torch.tensor([[1]]))

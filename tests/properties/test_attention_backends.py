@@ -12,12 +12,13 @@ from torch import Tensor
 from flamingo_blocks.errors import BackendRefusedError
 from flamingo_blocks.ops import MediaLayout, available_backends, media_attention
 from tests.oracle import naive_attention
-from tests.strategies import LayoutCase, layout_cases, seeds, single_item_cases, tensor
+from tests.strategies import LayoutCase, heavy, layout_cases, seeds, single_item_cases, tensor
 
-BACKENDS = [name for name, reason in available_backends("cpu", torch.float64).items() if reason == "ok"]
-BOUNDS = {torch.float64: 1e-9, torch.float32: 1e-5, torch.bfloat16: 2e-2}
+BOUNDS = {torch.float64: 1e-9, torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 4e-3}
+DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+PLACES = [(device, name) for device in DEVICES for name in [*available_backends(device, torch.float32), "auto"]]
 
-every_backend = pytest.mark.parametrize("backend", [*BACKENDS, "auto"])
+every_backend = pytest.mark.parametrize("backend", PLACES, ids="-".join)
 cases = layout_cases() | single_item_cases()  # the second kind is the one that all backends run
 head_counts = st.sampled_from([(1, 1), (2, 1), (4, 2), (3, 3)])
 
@@ -41,8 +42,17 @@ class Problem:
         return [out.detach(), *torch.autograd.grad(out, inputs, self.cotangent)]
 
 
-def with_layout(layout: MediaLayout, backend: str):
-    return lambda query, key, value, valid: media_attention(query, key, value, layout, valid=valid, backend=backend)
+def with_layout(layout: MediaLayout, backend: tuple[str, str], *, scale: float | None = None):
+    """Attention on the backend's device; inputs and outputs stay on the CPU."""
+    device, name = backend
+
+    def attend(query, key, value, valid):
+        query, key, value = (x.to(device) for x in (query, key, value))
+        valid = None if valid is None else valid.to(device)
+        out = media_attention(query, key, value, layout.to(device), valid=valid, scale=scale, backend=name)
+        return out.cpu()
+
+    return attend
 
 
 def in_loops(case: LayoutCase):
@@ -56,12 +66,14 @@ def in_loops(case: LayoutCase):
     return attend
 
 
-def refused(layout: MediaLayout, backend: str, dtype: torch.dtype = torch.float64) -> bool:
-    return backend != "auto" and available_backends("cpu", dtype, layout=layout)[backend] != "ok"
+def refused(layout: MediaLayout, backend: tuple[str, str], dtype: torch.dtype = torch.float64) -> bool:
+    device, name = backend
+    return name != "auto" and available_backends(device, dtype, layout=layout)[name] != "ok"
 
 
 @every_backend
 @pytest.mark.parametrize("dtype", BOUNDS, ids=str)
+@heavy()
 @given(cases, seeds, head_counts, st.integers(1, 4), st.integers(1, 4), st.booleans(), st.booleans())
 def test_backend_is_the_loops(backend, dtype, case, seed, heads, head_dim, latents, masked, prepared):
     """Output and the gradients of q, k and v are those of the loops, whatever is masked, shared, padded or empty."""
@@ -75,12 +87,13 @@ def test_backend_is_the_loops(backend, dtype, case, seed, heads, head_dim, laten
     for ours, theirs in zip(actual, expected, strict=True):
         assert ours.dtype == dtype
         bound = BOUNDS[dtype]
-        if dtype == torch.bfloat16 and theirs.numel():  # each term of a sum over tokens is rounded to 8 bits
+        if dtype.itemsize == 2 and theirs.numel():  # each term of a sum over tokens is rounded to a few bits
             bound *= max(1.0, float(theirs.abs().max())) * max(1.0, len(case.rows) * case.width) ** 0.5
         torch.testing.assert_close(ours, theirs, atol=bound, rtol=BOUNDS[dtype])
 
 
 @every_backend
+@heavy()
 @given(cases, seeds, st.booleans())
 def test_tokens_that_see_nothing_get_exact_zeros(backend, case, seed, masked):
     """A token that may attend to no latent gets an update of exactly 0, and its query a gradient of exactly 0."""
@@ -98,6 +111,7 @@ def test_tokens_that_see_nothing_get_exact_zeros(backend, case, seed, masked):
 
 
 @every_backend
+@heavy()
 @given(cases, seeds)
 def test_influence_is_exactly_visibility(backend, case, seed):
     """The gradient d out[t] / d item[j] is non-zero where some slot that holds j is visible to t, else exactly zero."""
@@ -106,7 +120,7 @@ def test_influence_is_exactly_visibility(backend, case, seed):
         return
     problem = Problem(case, seed, heads=(1, 1))
     key, value = problem.key.requires_grad_(), problem.value.requires_grad_()
-    out = media_attention(problem.query, key, value, layout, backend=backend)
+    out = with_layout(layout, backend)(problem.query, key, value, None)
     for row, tokens in enumerate(case.seen_items()):
         for token, items in enumerate(tokens):
             target = (out[row, token] * problem.cotangent[row, token]).sum()
@@ -120,6 +134,7 @@ BAD = [float("nan"), float("inf"), float("-inf")]
 
 
 @every_backend
+@heavy()
 @given(cases, seeds, st.sampled_from(BAD), st.data())
 def test_what_is_not_seen_cannot_reach_a_token(backend, case, seed, bad_value, data):
     """NaN or Inf in an item changes no token that does not see it, nor that token's gradients, by a single bit."""
@@ -145,6 +160,7 @@ def test_what_is_not_seen_cannot_reach_a_token(backend, case, seed, bad_value, d
 
 
 @every_backend
+@heavy()
 @given(cases, seeds, st.sampled_from(BAD))
 def test_masked_latents_have_no_influence(backend, case, seed, bad_value):
     """What stands in a latent that does not count, NaN included, changes nothing and gets no gradient."""
@@ -162,6 +178,7 @@ def test_masked_latents_have_no_influence(backend, case, seed, bad_value):
 
 
 @every_backend
+@heavy()
 @given(cases, seeds, st.randoms(use_true_random=False))
 def test_the_order_of_the_pool_is_free(backend, case, seed, random):
     """Permuting the pool together with its ids changes neither output nor gradients."""
@@ -182,6 +199,7 @@ def test_the_order_of_the_pool_is_free(backend, case, seed, random):
 
 
 @every_backend
+@heavy()
 @given(cases, seeds)
 def test_a_shared_item_is_its_copies(backend, case, seed):
     """An item that several slots name acts as copies would, and its gradient is the sum of theirs."""
@@ -207,6 +225,7 @@ def test_a_shared_item_is_its_copies(backend, case, seed):
 
 
 @every_backend
+@heavy()
 @given(single_item_cases() | layout_cases(), seeds, st.floats(0.1, 3.0))
 def test_scale_is_a_factor_on_the_scores(backend, case, seed, scale):
     """`scale` replaces `head_dim ** -0.5`."""
@@ -214,11 +233,12 @@ def test_scale_is_a_factor_on_the_scores(backend, case, seed, scale):
     if refused(layout, backend):
         return
     problem = Problem(case, seed)
-    ours = media_attention(problem.query, problem.key, problem.value, layout, scale=scale, backend=backend)
+    ours = with_layout(layout, backend, scale=scale)(problem.query, problem.key, problem.value, None)
     theirs = naive_attention(problem.query, problem.key, problem.value, case.seen_items(), scale=scale)
     torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=1e-9)
 
 
+@heavy()
 @given(cases, st.sampled_from([torch.float32, torch.bfloat16]))
 def test_reasons_are_told_before_they_bite(case, dtype):
     """`available_backends` says of each layout what asking for the backend then does: run, or raise that reason."""
@@ -226,7 +246,7 @@ def test_reasons_are_told_before_they_bite(case, dtype):
     problem = Problem(case, 0, dtype=dtype)
     reasons = available_backends("cpu", dtype, head_dim=3, num_heads=2, num_kv_heads=1, layout=layout)
     for backend, reason in reasons.items():
-        attend = with_layout(layout, backend)
+        attend = with_layout(layout, ("cpu", backend))
         if reason == "ok":
             attend(problem.query, problem.key, problem.value, None)
         else:
