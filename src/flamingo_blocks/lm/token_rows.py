@@ -45,12 +45,7 @@ def attach_token_rows(
     """
     if num_tokens < 1:
         raise ValueError(f"num_tokens is {num_tokens}, wanted 1 or more")
-    table = _find(lm, embedding, "embedding", "get_input_embeddings", nn.Embedding)
-    output = _find(lm, head, "head", "get_output_embeddings", nn.Linear, rows=table.weight.shape[0])
-    if output.weight.shape[0] != table.weight.shape[0]:
-        raise ValueError(
-            f"the head has {output.weight.shape[0]} rows, the embedding {table.weight.shape[0]}; new ids need both alike"
-        )
+    table, output = _find_pair(lm, embedding, head)
     if any(isinstance(hook, _LookUp) for hook in table._forward_hooks.values()):
         raise ValueError("the embedding has token rows already; call detach() on them first")
     rows = TokenRows(table.weight, output.weight, num_tokens, scale=getattr(table, "embed_scale", None))
@@ -165,22 +160,38 @@ def _mean_rows(table: Tensor, num_tokens: int) -> Tensor:
     return wide.mean(0, keepdim=True).repeat(num_tokens, 1)
 
 
-def _find(
-    lm: nn.Module, name: str | None, argument: str, getter: str, kind: type[nn.Module], *, rows: int | None = None
-) -> Any:
-    """A named module, or the one the model gives, or the only one of its kind."""
+def _find_pair(lm: nn.Module, embedding: str | None, head: str | None) -> tuple[Any, Any]:
+    """The token embedding and the head: named, or given by the model, or the only two with as many rows."""
+    tables = _candidates(lm, embedding, "embedding", "get_input_embeddings", nn.Embedding)
+    heads = _candidates(lm, head, "head", "get_output_embeddings", nn.Linear)
+    pairs = [(t, h) for t in tables for h in heads if len(tables[t].weight) == len(heads[h].weight)]
+    if len(pairs) == 1:
+        return tables[pairs[0][0]], heads[pairs[0][1]]
+    if len(tables) == len(heads) == 1:
+        (table,), (output,) = tables.values(), heads.values()
+        raise ValueError(
+            f"the head has {len(output.weight)} rows, the embedding {len(table.weight)}; new ids need both alike"
+        )
+    # Positions are embeddings too, and any layer may be as wide as the vocabulary: only the caller can tell then.
+    found = {"embedding": tables, "head": heads}
+    if pairs:
+        found = {"embedding": {t: tables[t] for t, _ in pairs}, "head": {h: heads[h] for _, h in pairs}}
+    argument = next(name for name, modules in found.items() if len(modules) != 1)
+    raise ValueError(
+        f"{type(lm).__name__} has {len(found[argument])} modules that could be its {argument}: {list(found[argument])}; "
+        f"pass {argument}="
+    )
+
+
+def _candidates(
+    lm: nn.Module, name: str | None, argument: str, getter: str, kind: type[nn.Module]
+) -> dict[str, Any]:
+    """A named module, or the one the model gives, or all of its kind."""
     if name is not None:
         try:
-            return lm.get_submodule(name)
+            return {name: lm.get_submodule(name)}
         except AttributeError:
             raise ValueError(f"{argument}={name!r} names no module of {type(lm).__name__}") from None
     if callable(get := getattr(lm, getter, None)) and (module := get()) is not None:
-        return module
-    found = {path: module for path, module in lm.named_modules() if isinstance(module, kind)}
-    if rows is not None:
-        found = {path: module for path, module in found.items() if len(module.weight) == rows}  # type: ignore[arg-type]
-    if len(found) != 1:
-        raise ValueError(
-            f"{type(lm).__name__} has {len(found)} modules that could be its {argument}: {list(found)}; pass {argument}="
-        )
-    return next(iter(found.values()))
+        return {getter: module}
+    return {path: module for path, module in lm.named_modules() if isinstance(module, kind)}
