@@ -4,7 +4,7 @@ import inspect
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 
@@ -42,7 +42,7 @@ def call_language_model(
     Args:
         lm: Any decoder, called as `lm(input_ids, ...)`; gives logits, or an object with `logits`.
         input_ids: The tokens that the cache does not hold yet.
-        attention_mask: Bool [batch past+text], True at real tokens; or [batch 1 text text], added to the scores.
+        attention_mask: [batch past+text], 1 or True at real tokens; or [batch 1 text text], added to the scores.
         position_ids: Positions; derived from a two-axis `attention_mask` where the model takes them.
         cache: The model's own cache; it is changed by the call.
         use_cache: Whether to make or fill a cache.
@@ -74,8 +74,9 @@ def call_language_model(
     return LanguageModelOutput(logits, getattr(output, "past_key_values", None) if use_cache else None)
 
 
-def _refuse_left_pads(lm: nn.Module, attention_mask: Bool[Tensor, "batch text"]) -> None:
-    if attention_mask.ndim == 2 and bool((~attention_mask.bool()[:, :-1] & attention_mask.bool()[:, 1:]).any()):
+def _refuse_left_pads(lm: nn.Module, attention_mask: Shaped[Tensor, "batch text"]) -> None:
+    real = attention_mask.bool()
+    if bool((~real[:, :-1] & real[:, 1:]).any()):
         raise ValueError(
             f"attention_mask has pads before real tokens, but {type(lm).__name__}.forward takes no attention_mask; "
             "pad on the right, or give rows of one length"
