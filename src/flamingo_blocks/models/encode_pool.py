@@ -61,7 +61,7 @@ def encode_pool(
     elif frame_valid is not None:
         frames = frame_valid[..., None].expand(features.shape[:-1])
         valid = frames if patch_valid is None else frames & patch_valid
-    if layout is not None and torch.is_grad_enabled() and 0 < layout.num_items <= features.shape[0]:
+    if layout is not None and torch.is_grad_enabled() and layout.num_items <= features.shape[0]:
         seen = seen_items(layout.item_ids, layout.first, layout.last, num_items=features.shape[0])
         features = features.masked_fill(~seen.to(features.device)[:, None, None, None], 0)
     media, valid = _resample(resampler, features, valid)

@@ -324,7 +324,7 @@ class Flamingo(nn.Module):
             self._keeps_documents_apart = True
         valid = None if attention_mask is None else attention_mask.bool()
         dtype = next(p.dtype for p in self.lm.parameters() if p.is_floating_point())
-        return packed_mask(document, valid, dtype), packed_positions(document)
+        return packed_mask(document, valid, dtype), packed_positions(document, valid)
 
     def _loss(self, logits: Tensor, labels: Tensor, input_ids: Tensor, document: Tensor | None) -> Tensor:
         """Mean cross-entropy over the labels that count; 0 when none does."""

@@ -22,10 +22,15 @@ def packed_mask(
     return mask.masked_fill(~allowed, torch.finfo(dtype).min)[:, None]
 
 
-def packed_positions(document: Int[Tensor, "batch text"]) -> Int[Tensor, "batch text"]:
-    """Positions that start at 0 in each document."""
+def packed_positions(
+    document: Int[Tensor, "batch text"], valid: Bool[Tensor, "batch text"] | None = None
+) -> Int[Tensor, "batch text"]:
+    """Positions that start at 0 in each document; pads take none."""
     start = run_start_columns(torch.zeros_like(document, dtype=torch.bool), document)
-    return torch.arange(document.shape[1], device=document.device) - start
+    if valid is None:
+        return torch.arange(document.shape[1], device=document.device) - start
+    before = valid.long().cumsum(1) - valid.long()  # real tokens left of each column
+    return before - before.gather(1, start)
 
 
 @torch.no_grad()
