@@ -64,9 +64,15 @@ class ImagePreprocess:
             image: A PIL image, a path or the bytes of an image file, an array `[height width channels]` or
                 `[height width]`, or a tensor `[channels height width]`; integers are 0 to 255, floats 0 to 1.
         """
-        rgb = to_rgb(image)
+        rgb = _read_rgb(image)
+        if self.fit == "crop":
+            rgb = _middle(rgb)
+        if rgb.device.type != "cpu":  # where torch resizes floats only
+            rgb = _as_float(rgb)
         height, width = self._resized(rgb.shape[1], rgb.shape[2])
-        resized = F.interpolate(rgb[None], (height, width), mode=self.interpolation, antialias=True)[0].clamp(0.0, 1.0)
+        # Bytes are resized as bytes: an order of magnitude faster than as floats, and rounded as PIL rounds.
+        resized = F.interpolate(rgb[None], (height, width), mode=self.interpolation, antialias=True)[0]
+        resized = _as_float(resized).clamp(0.0, 1.0)
         mean, std = (resized.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
         normalised = (resized - mean) / std
         # The mean is 0 once normalised. Negative padding crops.
@@ -128,6 +134,11 @@ def to_rgb(image: Any) -> Float[Tensor, "3 height width"]:
         >>> to_rgb(torch.full((1, 2, 2), 255, dtype=torch.uint8)).max()
         tensor(1.)
     """
+    return _as_float(_read_rgb(image))
+
+
+def _read_rgb(image: Any) -> UInt8[Tensor, "3 height width"] | Float[Tensor, "3 height width"]:
+    """Bytes as they are, floats as float32."""
     if isinstance(image, Path | bytes):
         image = _open(image)
     if hasattr(image, "convert"):  # PIL, told apart without importing it
@@ -139,26 +150,37 @@ def to_rgb(image: Any) -> Float[Tensor, "3 height width"]:
         channels_first = array.permute(2, 0, 1) if array.ndim == 3 else array[None]
     else:
         raise ValueError(f"image is a {type(image).__name__}; pass a PIL image, a path, an array or a tensor")
-    return _as_float_rgb(channels_first)
+    _check_image(channels_first)
+    colours = channels_first.expand(3, -1, -1) if channels_first.shape[0] == 1 else channels_first[:3]
+    return colours if colours.dtype == torch.uint8 else colours.float()
 
 
-def _as_float_rgb(image: Tensor) -> Tensor:
+def _as_float(image: Tensor) -> Tensor:
+    return image.float() / 255 if image.dtype == torch.uint8 else image
+
+
+def _middle(image: Tensor, *, most: int = 64) -> Tensor:
+    """Cut the far ends of a strip, which a crop would drop anyway after making them huge."""
+    limit = most * min(image.shape[1:])
+    top, left = (max(side - limit, 0) // 2 for side in image.shape[1:])
+    return image[:, top : top + limit, left : left + limit]
+
+
+def _check_image(image: Tensor) -> None:
     if image.ndim != 3 or image.shape[0] not in {1, 3, 4} or 0 in image.shape:
         raise ValueError(
             f"image has channels, height and width {list(image.shape)}, wanted 1, 3 or 4 channels and at least one "
             "pixel; arrays are [height width channels], tensors [channels height width]"
         )
     if image.dtype == torch.uint8:
-        image = image.float() / 255
-    elif not image.is_floating_point():
+        return
+    if not image.is_floating_point():
         raise ValueError(f"image has dtype {image.dtype}, wanted uint8 (0 to 255) or floats (0 to 1)")
-    image = image.float()
     if image.device.type != "meta" and not (image.min() >= 0.0 and image.max() <= 1.0):
         raise ValueError(
             f"image holds floats from {float(image.min()):.3g} to {float(image.max()):.3g}, wanted 0 to 1; "
             "pass it before any normalisation, or as uint8"
         )
-    return image.expand(3, -1, -1) if image.shape[0] == 1 else image[:3]
 
 
 def _open(source: Path | bytes) -> Any:
