@@ -61,6 +61,14 @@ def test_logits_of_new_tokens_are_scaled_like_the_others():
     torch.testing.assert_close(logits[..., 11], logits[..., 4])
 
 
+def test_logits_start_at_unit_size():
+    """Embeddings have unit variance, and so have the logits of a new model: no word starts out certain."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        logits = TinyDecoder(vocab_size=200)(torch.arange(40)[None])
+    assert 0.5 < logits.std() < 2
+
+
 def test_training_lowers_the_loss_and_freezes():
     """A few steps already make text likelier; afterwards nothing is trained any more."""
     with torch.random.fork_rng():

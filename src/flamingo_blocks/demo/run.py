@@ -34,7 +34,7 @@ class DemoConfig:
         tower_steps: Updates of the vision encoder.
         lm_steps: Updates of the language model.
         steps: Updates of the blocks.
-        episodes: Test episodes for each number of shots.
+        episodes: Test episodes for each number of shots, and images whose captions are asked for.
         rows: Kinds of questions asked.
         min_recall: Below this recall on text the language model cannot carry the demo, and it stops.
         ablations: Whether to train again with one thing changed, twice.
@@ -169,7 +169,7 @@ def measure(
         curves = naming_curves(flamingo, parts.test, parts.vocabulary, rows=rows, episodes=episodes, on_row=advance)
 
         def captions_of(pairs: tuple[int, ...]) -> float:
-            return caption_accuracy(flamingo, parts.test, parts.vocabulary, pairs=pairs)
+            return caption_accuracy(flamingo, parts.test, parts.vocabulary, pairs=pairs, count=episodes)
 
         captions = {"seen": captions_of(SEEN_PAIRS), "unseen": captions_of(UNSEEN_PAIRS)}
         with closed_gates(flamingo):
