@@ -74,7 +74,7 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def full(session: nox.Session) -> None:
-    """Run what takes minutes: the demo on three seeds against its bars, its ablations, whole peers, larger searches."""
+    """Run what takes minutes: the demo on three seeds against its bars, its ablations, mutations, larger searches."""
     install(session, "--editable", ".[hf,vision,demo,test]")
     session.install("--constraint", CONSTRAINTS, "--no-deps", *PEERS)
     keep_inside(session)
