@@ -16,7 +16,7 @@ from flamingo_blocks.models import generation, saving
 from flamingo_blocks.models.call_language_model import call_language_model, caches
 from flamingo_blocks.models.encode_pool import encode_pool
 from flamingo_blocks.models.packing import packed_mask, packed_positions, refuse_if_leaking
-from flamingo_blocks.models.prompt import PromptState
+from flamingo_blocks.models.prompt import PromptState, next_logits
 from flamingo_blocks.ops.media_layout import MediaLayout
 from flamingo_blocks.types import Scope
 from flamingo_blocks.vision import VisionTower
@@ -264,16 +264,18 @@ class Flamingo(nn.Module):
         self, input_ids: Tensor, state: MediaState, mask: Tensor, prompt: PromptState | None
     ) -> PromptState:
         """Run new tokens behind a prompt; the state's layout covers both."""
-        run_ids, whole_ids, cache = input_ids, input_ids, None
+        run_ids, whole_ids, cache, new = input_ids, input_ids, None, mask
         if prompt is not None:
             mask = prompt.extended_mask(mask, input_ids.shape[1])
             run_ids, cache = self._after(prompt, input_ids)
             whole_ids = torch.cat([prompt.input_ids, input_ids], dim=1)
         with self.attachment.media(state):
             output = call_language_model(
-                self.lm, run_ids, attention_mask=mask, cache=cache, use_cache=caches(self.lm), logits_to_keep=1
-            )
-        return PromptState(whole_ids, mask, state, output.cache, output.logits)
+                self.lm, run_ids, attention_mask=mask, cache=cache, use_cache=caches(self.lm),
+                logits_to_keep=1 if new[:, -1].all() else input_ids.shape[1],
+            )  # fmt: skip
+        logits = next_logits(output.logits, new, None if prompt is None else prompt.logits)
+        return PromptState(whole_ids, mask, state, output.cache, logits)
 
     def _state(
         self,

@@ -102,7 +102,8 @@ def generate(
         raise ValueError(
             f"return_prompt with {sequences.shape[0]} sequences for {rows} rows; wanted num_return_sequences=1"
         )
-    return out, _prompt_of(self, state, sequences, mask, input_ids.shape[1], before)
+    ends = _as_list(arguments.get("eos_token_id"))
+    return out, _prompt_of(self, state, sequences, mask, input_ids.shape[1], before, ends)
 
 
 @torch.no_grad()
@@ -194,10 +195,11 @@ def _prompt_of(
     mask: Tensor,
     num_text: int,
     before: PromptState | None,
+    ends: list[int],
 ) -> PromptState:
     """Run what was generated once more, in one pass, so that the result holds for beams as well."""
     generated = sequences[:, mask.shape[1] :]
-    ended = torch.isin(generated, torch.tensor(_ends(flamingo), device=generated.device, dtype=generated.dtype))
+    ended = torch.isin(generated, torch.tensor(ends, device=generated.device, dtype=generated.dtype))
     real = ended.cumsum(1) - ended.long() == 0  # up to the first end, which itself counts
     assert state.layout is not None
     ids = sequences[:, mask.shape[1] - num_text :]
@@ -207,24 +209,25 @@ def _prompt_of(
     return flamingo._run_prompt(ids, whole, new_mask, before)
 
 
-def _ends(flamingo: "Flamingo") -> list[int]:
-    """Ids at which generation stops: the model's own and `<EOC>`."""
-    config = getattr(flamingo.lm, "generation_config", None)
-    own = getattr(config, "eos_token_id", None)
-    ends = [] if own is None else list(own) if isinstance(own, list) else [int(own)]
-    return ends if flamingo.end_token_id is None else [*ends, flamingo.end_token_id]
-
-
 def _with_ends(flamingo: "Flamingo", arguments: dict[str, Any]) -> dict[str, Any]:
+    """Name the ids at which generation stops, unless the caller does: the model's own and `<EOC>`."""
     arguments = dict(arguments)
-    ends = _ends(flamingo)
-    if "eos_token_id" not in arguments and ends:
-        arguments["eos_token_id"] = ends
-    stop = arguments.get("eos_token_id")
     config = arguments.get("generation_config") or getattr(flamingo.lm, "generation_config", None)
-    if "pad_token_id" not in arguments and getattr(config, "pad_token_id", None) is None and stop is not None:
-        arguments["pad_token_id"] = stop[0] if isinstance(stop, list) else stop
+    if "eos_token_id" not in arguments:
+        own = _as_list(getattr(config, "eos_token_id", None))
+        ends = own if flamingo.end_token_id is None else [*own, flamingo.end_token_id]
+        arguments |= {"eos_token_id": ends} if ends else {}
+    ends = _as_list(arguments.get("eos_token_id"))
+    if "pad_token_id" not in arguments and getattr(config, "pad_token_id", None) is None and ends:
+        arguments["pad_token_id"] = ends[0]
     return arguments
+
+
+def _as_list(ids: Any) -> list[int]:
+    """Ids given as one number, several, or none."""
+    if ids is None:
+        return []
+    return [int(token) for token in ids] if isinstance(ids, list | tuple) else [int(ids)]
 
 
 def _refuse_right_pads(attention_mask: Tensor | None) -> None:

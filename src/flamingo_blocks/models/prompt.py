@@ -69,3 +69,22 @@ class PromptState:
         """Mask of the prompt and the text behind it."""
         new = self.attention_mask.new_ones(self.num_rows, num_text) if attention_mask is None else attention_mask.bool()
         return torch.cat([self.attention_mask, new], dim=1)
+
+
+def next_logits(
+    logits: Float[Tensor, "batch kept vocab"],
+    real: Bool[Tensor, "batch text"],
+    before: Float[Tensor, "batch 1 vocab"] | None,
+) -> Float[Tensor, "batch 1 vocab"]:
+    """Logits of each row's last real token; a row without any new one keeps those it had.
+
+    Args:
+        logits: Those of the last columns.
+        real: Real tokens among the new columns.
+        before: Logits of the prompt before them.
+    """
+    real = real[:, -logits.shape[1] :]
+    columns = torch.arange(real.shape[1], device=real.device)
+    last = torch.where(real, columns, -1).amax(1)
+    found = logits.gather(1, last.clamp(min=0)[:, None, None].expand(-1, 1, logits.shape[2]))
+    return found if before is None else torch.where((last < 0)[:, None, None], before, found)
