@@ -2,7 +2,7 @@
 
 import torch
 from einops import einsum, rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from flamingo_blocks.nn.feed_forward import FeedForward
@@ -68,15 +68,19 @@ class PaperLanguageModel(nn.Module):
         """
         text = input_ids.shape[1]
         causal = torch.ones(text, text, dtype=torch.bool, device=input_ids.device).tril()[None, None]
+        positions = torch.arange(text, device=input_ids.device)[None]
         if attention_mask is not None and attention_mask.ndim == 4:
             causal = causal & (attention_mask == 0)
         elif attention_mask is not None:
             causal = causal & (attention_mask.bool()[:, None, None] | torch.eye(text, device=input_ids.device).bool())
-        x = self.embedding(input_ids)
+            positions = attention_mask.long().cumsum(1)  # pads, which may stand between turns, are no distance
+        x: Tensor = self.embedding(input_ids)
         distances = _sinusoids(text, x.shape[-1], x)
+        back = (positions[..., None] - positions[:, None]).clamp(min=0)[:, None]
         for layer in self.layers:
-            x = layer(x, distances, causal)
-        return self.head(self.norm(x))
+            x = layer(x, distances, back, causal)
+        logits: Tensor = self.head(self.norm(x))
+        return logits
 
 
 class PaperDecoderLayer(nn.Module):
@@ -99,7 +103,8 @@ class PaperDecoderLayer(nn.Module):
         self,
         x: Float[Tensor, "batch text dim"],
         distances: Float[Tensor, "text dim"],
-        allowed: Tensor,
+        back: Int[Tensor, "#batch 1 text text"],
+        allowed: Bool[Tensor, "#batch 1 text text"],
     ) -> Float[Tensor, "batch text dim"]:
         y = self.norm(x)
         query, key, value = (
@@ -109,12 +114,11 @@ class PaperDecoderLayer(nn.Module):
         far = rearrange(self.distance_proj(distances), "far (heads dim) -> heads far dim", heads=self.num_heads)
         content = (query + self.content_bias) @ key.transpose(-1, -2)
         position = einsum(query + self.distance_bias, far, "batch heads text dim, heads far dim -> batch heads text far")
-        columns = torch.arange(x.shape[1], device=x.device)
-        back = (columns[:, None] - columns).clamp(min=0).expand_as(content)
-        scores = (content + position.gather(-1, back)) * query.shape[-1] ** -0.5
+        scores = (content + position.gather(-1, back.expand_as(content))) * query.shape[-1] ** -0.5
         out = scores.masked_fill(~allowed, float("-inf")).softmax(-1) @ value
         x = x + self.o_proj(rearrange(out, "batch heads text dim -> batch text (heads dim)"))
-        return x + self.feed_forward(x)
+        update: Tensor = self.feed_forward(x)
+        return x + update
 
 
 def _sinusoids(length: int, dim: int, like: Tensor) -> Float[Tensor, "length dim"]:
