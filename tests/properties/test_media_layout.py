@@ -143,13 +143,16 @@ def test_prepare_changes_nothing_seen(case: LayoutCase):
         assert changed.plan is None
 
 
-@given(layout_cases())
-def test_plan_is_small_integers_that_name_the_seen_items(case: LayoutCase):
-    """The plan holds int32 tensors only, and lists the pool items that some token sees."""
-    plan = case.layout().prepare("cpu").plan
-    leaves = pytree.tree_leaves(plan)
+@given(layout_cases(), st.data())
+def test_plan_is_small_integers_that_name_the_seen_items(case: LayoutCase, data: st.DataObject):
+    """The plan holds int32 tensors only, and lists the items that the columns in use see, not those they skip."""
+    start = data.draw(st.integers(0, case.width))
+    stop = data.draw(st.integers(start, case.width))
+    plan = case.layout().slice(start, stop).prepare("cpu").plan
+    leaves = [leaf for leaf in pytree.tree_leaves(plan) if leaf is not None]
     assert all(leaf.dtype == torch.int32 for leaf in leaves)
-    assert plan.seen.tolist() == sorted({item for row in case.seen_items() for token in row for item in token})
+    seen = {item for row in case.seen_items() for token in row[start:stop] for item in token}
+    assert plan.seen.tolist() == sorted(seen)
 
 
 @given(layout_cases(), st.booleans())
