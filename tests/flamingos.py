@@ -107,9 +107,16 @@ class Batch:
     def rows(self, rows: list[int]) -> "Batch":
         return self._pick(rows, slice(None))
 
+    def then(self, other: "Batch") -> "Batch":
+        """The columns of another batch behind these."""
+        pairs = {name: (getattr(self, name), getattr(other, name)) for name in _FIELDS}
+        return replace(self, **{name: torch.cat(pair, 1) for name, pair in pairs.items()})
+
     def _pick(self, rows: Any, columns: Any) -> "Batch":
-        names = ("input_ids", "real", "document", "clips", "num_frames")
-        return replace(self, **{name: getattr(self, name)[rows][:, columns] for name in names})
+        return replace(self, **{name: getattr(self, name)[rows][:, columns] for name in _FIELDS})
+
+
+_FIELDS = ("input_ids", "real", "document", "clips", "num_frames")
 
 
 def make_batch(rows: tuple[Row, ...], seed: int, *, tag: int = NEW_TAG, dtype: torch.dtype = torch.float64) -> Batch:
@@ -151,10 +158,3 @@ def prompt_rows(draw: st.DrawFn, *, max_rows: int = 3, max_segments: int = 3, pa
         rows = [row[-min(len(row) for row in rows) :] for row in rows]
         return tuple(rows)
     return tuple((PAD,) * (width - len(row)) + row for row in rows)
-
-
-def joined(*turns: tuple[Row, ...]) -> tuple[Row, ...]:
-    """The rows of several turns one behind the other; a turn with fewer rows than the first repeats its first row."""
-    number = len(turns[0])
-    wide = [turn[:number] + turn[:1] * (number - len(turn)) for turn in turns]
-    return tuple(tuple(token for part in parts for token in part) for parts in zip(*wide, strict=True))

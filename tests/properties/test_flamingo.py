@@ -72,11 +72,7 @@ def test_text_and_media_never_move_earlier_logits(name, rows, later, scope, know
     column = data.draw(st.integers(0, batch.input_ids.shape[1]))
     number = batch.input_ids.shape[0]
     other = batch_for(name, tuple((later * number)[:number]), seed + 1, tag=tag)
-    parts = (batch.columns(0, column), other)
-    changed = replace(batch, **{
-        field: torch.cat([getattr(part, field) for part in parts], 1)
-        for field in ("input_ids", "real", "document", "clips", "num_frames")
-    })  # fmt: skip
+    changed = batch.columns(0, column).then(other)
     before, after = flamingo(**batch.arguments()).logits, flamingo(**changed.arguments()).logits
     real = batch.real[:, :column]
     close(after[:, :column][real], before[:, :column][real], name)
@@ -86,9 +82,7 @@ def test_text_and_media_never_move_earlier_logits(name, rows, later, scope, know
 @heavy(3)
 @given(text_rows(), scopes, seeds)
 def test_pads_and_other_rows_change_nothing(name, rows, scope, seed):
-    """Each row has the logits it has alone and without pads, whatever is beside it: pads, frames that do not exist, rows
-    without media or without text.
-    """
+    """Each row has the logits it has alone, whatever pads, absent frames and rows without media surround it."""
     flamingo = make_flamingo(name, scope=scope)
     batch = make_batch(rows, seed)
     logits = flamingo(**batch.arguments()).logits
@@ -169,9 +163,7 @@ def weights_of(flamingo: Flamingo) -> dict[str, Tensor]:
 @heavy(5)
 @given(text_rows(), seeds)
 def test_frozen_weights_never_move(name, rows, seed):
-    """After steps of an optimiser that was given every parameter, frozen ones are bit for bit the same, and `.train()` leaves
-    their modules in eval mode.
-    """
+    """Frozen parts stay in eval mode under `.train()`, and bit for bit as they were whatever an optimiser is given."""
     flamingo = make_flamingo(name).train()
     assert flamingo.training and flamingo.blocks["0"].training and flamingo.resampler.training
     assert not any(module.training for part in (flamingo.lm, flamingo.vision) for module in part.modules())
@@ -193,7 +185,7 @@ def test_frozen_weights_never_move(name, rows, seed):
 @heavy(5)
 @given(text_rows(), seeds, st.sampled_from([float("nan"), float("inf")]), scopes)
 def test_an_item_that_nobody_sees_reaches_no_gradient(name, rows, seed, bad, scope):
-    """A pool with an item of NaN that the layout names for no token leaves all parameter gradients finite and as without."""
+    """NaN in an item that the layout names for no token leaves all parameter gradients as they are without."""
     flamingo = make_flamingo(name, scope=scope)
     batch = batch_for(name, rows, seed)
     given = batch.arguments()
