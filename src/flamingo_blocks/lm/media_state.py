@@ -63,24 +63,29 @@ class MediaState:
         Raises:
             ValueError: If the new items have other tokens or another width than the pool.
         """
-        if media.shape[1:] != self.media.shape[1:] and 0 not in (media.shape[0], self.num_items):
+        if media.shape[0] == 0:
+            return self.with_layout(layout)
+        new = {} if self.projected is None else {n: project(self._block(n), media, valid) for n in self.projected}
+        if self.num_items == 0:  # a pool that was empty so far may not have known how many latents an item has
+            return replace(
+                self, media=media, layout=layout, valid=valid, projected=None if self.projected is None else new
+            )
+        if media.shape[1:] != self.media.shape[1:]:
             raise ValueError(
                 f"media has shape {tuple(media.shape)}, the pool {tuple(self.media.shape)}; "
                 "wanted the same latents and width"
             )
-        projected = self.projected
-        if projected is not None and media.shape[0]:
-            assert self.blocks is not None
-            projected = {
-                name: kv.append(project(self.blocks[name], media, valid)) for name, kv in projected.items()
-            }
         return replace(
             self,
-            media=torch.cat([self.media, media]) if media.shape[0] else self.media,
+            media=torch.cat([self.media, media]),
             layout=layout,
             valid=_join(self, media, valid),
-            projected=projected,
+            projected=None if self.projected is None else {n: kv.append(new[n]) for n, kv in self.projected.items()},
         )
+
+    def _block(self, name: str) -> nn.Module:
+        assert self.blocks is not None
+        return self.blocks[name]
 
     def with_layout(self, layout: MediaLayout) -> "MediaState":
         """The same media under another layout."""
