@@ -88,4 +88,6 @@ class FeedForward(nn.Module):
 def compute_dtype(parameter: Tensor) -> torch.dtype:
     """Dtype in which a module with this weight computes: autocast's where it is on, else the weight's own."""
     device = parameter.device.type
+    if not torch.amp.is_autocast_available(device):  # the meta device, where asking further is an error
+        return parameter.dtype
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else parameter.dtype
