@@ -140,7 +140,7 @@ def train_flamingo(
             model=flamingo,
             objectives=[Objective(name=task, batches=batches(task), loss=flamingo_loss) for task in tasks],
             steps=steps,
-            lr=4e-3,
+            lr=6e-3,
             schedule=warmup_hold_decay(warmup=30, steps=steps, hold=0.6, floor=0.02),
             weight_decay=0.0,
             gate_lr_factor=10.0,
