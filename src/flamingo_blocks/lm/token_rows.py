@@ -48,7 +48,7 @@ def attach_token_rows(
     table, output = _find_pair(lm, embedding, head)
     if any(isinstance(hook, _LookUp) for hook in table._forward_hooks.values()):
         raise ValueError("the embedding has token rows already; call detach() on them first")
-    rows = TokenRows(table.weight, output.weight, num_tokens, scale=getattr(table, "embed_scale", None))
+    rows = TokenRows(table.weight, output.weight, num_tokens)
     if init is not None:
         with torch.no_grad():
             rows.input.copy_(init)
@@ -69,7 +69,6 @@ class TokenRows(nn.Module):
         head: The weight of the output projection; the same tensor as `table` when the model ties them, and then one
             parameter serves both here too.
         num_tokens: How many new tokens.
-        scale: Factor that the model's embedding applies to what it looks up (Gemma).
 
     Example:
         >>> table = torch.randn(10, 4)
@@ -82,12 +81,9 @@ class TokenRows(nn.Module):
         table: Float[Tensor, "vocab dim"],
         head: Float[Tensor, "vocab dim"],
         num_tokens: int,
-        *,
-        scale: float | Tensor | None = None,
     ) -> None:
         super().__init__()
         self.vocab_size, self.num_tokens = table.shape[0], num_tokens
-        self.scale = None if scale is None else float(scale)
         self.input = nn.Parameter(_mean_rows(table, num_tokens))
         self.output = self.input if head is table else nn.Parameter(_mean_rows(head, num_tokens))
         self._handles: list[Any] = []
@@ -97,12 +93,12 @@ class TokenRows(nn.Module):
         """Ids of the new tokens."""
         return list(range(self.vocab_size, self.vocab_size + self.num_tokens))
 
-    def embed(self, ids: Int[Tensor, "*lead"], known: Float[Tensor, "*lead dim"]) -> Float[Tensor, "*lead dim"]:
-        """Replace the embeddings of new ids by their rows."""
+    def embed(
+        self, ids: Int[Tensor, "*lead"], known: Float[Tensor, "*lead dim"], *, scale: float | Tensor = 1.0
+    ) -> Float[Tensor, "*lead dim"]:
+        """Replace the embeddings of new ids by their rows, times the factor of the model's own embedding (Gemma)."""
         is_new = ids >= self.vocab_size
-        rows = F.embedding((ids - self.vocab_size).clamp(min=0), self.input)
-        if self.scale is not None:
-            rows = rows * self.scale
+        rows = F.embedding((ids - self.vocab_size).clamp(min=0), self.input) * scale
         return torch.where(is_new[..., None], rows.to(known.dtype), known)
 
     def logits(self, hidden: Float[Tensor, "*lead dim"]) -> Float[Tensor, "*lead tokens"]:
@@ -144,7 +140,7 @@ class _LookUp:
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
         ids, self.clamp.ids = self.clamp.ids, None
         assert ids is not None
-        return self.rows.embed(ids, output)
+        return self.rows.embed(ids, output, scale=getattr(module, "embed_scale", 1.0))
 
 
 class _Append:
