@@ -146,17 +146,20 @@ def test_a_decoder_with_a_cache_of_its_own_is_told_how_much_it_holds(projected):
         close(attachment.lm(IDS[:, :2]).double(), longer[:, 6:].double(), "llama")
 
 
+class Sum(nn.Module):
+    """A layer that knows its inputs by name."""
+
+    def forward(self, **kwargs: Tensor) -> Tensor:
+        return sum(kwargs.values())
+
+
 class WithKeywords(nn.Module):
     """A decoder that calls its layers by keywords."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
         super().__init__()
         self.names = names
-        self.layers = nn.ModuleList([self.Layer(), self.Layer()])
-
-    class Layer(nn.Module):
-        def forward(self, **kwargs: Tensor) -> Tensor:
-            return sum(kwargs.values())
+        self.layers = nn.ModuleList([Sum(), Sum()])
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers:
