@@ -17,8 +17,8 @@ def attach(lm: nn.Module, blocks: Mapping[int, nn.Module], *, layers: str | None
     """Put blocks in front of decoder layers, without touching the model.
 
     Forward pre-hooks do all of it: no key of the model is renamed, no class swapped, no attribute left behind, and
-    nothing is computed, so models on the meta device, sharded or dispatched ones attach as well. Afterwards the model runs
-    only inside `attachment.media(...)` or `attachment.without_media()`, so that no call forgets its media.
+    nothing is computed, so models on the meta device, sharded or dispatched ones attach as well. Afterwards the model
+    runs only inside `attachment.media(...)` or `attachment.without_media()`, so that no call forgets its media.
 
     Args:
         lm: Any decoder language model: of transformers, or plain torch.
@@ -244,7 +244,8 @@ def _find_text(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, s
     tensors = [name for name, value in kwargs.items() if isinstance(value, Tensor) and value.ndim == 3]
     if "hidden_states" not in tensors and len(tensors) != 1:
         raise ValueError(
-            f"the decoder layer was called with keywords {sorted(kwargs)}; wanted hidden_states, or one [batch text dim]"
+            f"the decoder layer was called with keywords {sorted(kwargs)}; "
+            "wanted hidden_states, or one tensor [batch text dim]"
         )
     name = "hidden_states" if "hidden_states" in tensors else tensors[0]
     return kwargs[name], name

@@ -18,8 +18,9 @@ def attach_token_rows(
 ) -> "TokenRows":
     """Give a language model new tokens without resizing its table or head.
 
-    The new ids follow the table: `vocab`, `vocab + 1`, ... Their rows are parameters of their own, so that they train while
-    the table stays frozen, and logits grow by as many columns. Nothing of the model is changed; hooks look up and append.
+    The new ids follow the table: `vocab`, `vocab + 1`, ... Their rows are parameters of their own, so that they train
+    while the table stays frozen, and logits grow by as many columns. Nothing of the model is changed; hooks look up and
+    append.
 
     Args:
         lm: Any decoder language model.
@@ -174,14 +175,12 @@ def _find_pair(lm: nn.Module, embedding: str | None, head: str | None) -> tuple[
         found = {"embedding": {t: tables[t] for t, _ in pairs}, "head": {h: heads[h] for _, h in pairs}}
     argument = next(name for name, modules in found.items() if len(modules) != 1)
     raise ValueError(
-        f"{type(lm).__name__} has {len(found[argument])} modules that could be its {argument}: {list(found[argument])}; "
-        f"pass {argument}="
+        f"{type(lm).__name__} has {len(found[argument])} modules that could be its {argument}: "
+        f"{list(found[argument])}; pass {argument}="
     )
 
 
-def _candidates(
-    lm: nn.Module, name: str | None, argument: str, getter: str, kind: type[nn.Module]
-) -> dict[str, Any]:
+def _candidates(lm: nn.Module, name: str | None, argument: str, getter: str, kind: type[nn.Module]) -> dict[str, Any]:
     """A named module, or the one the model gives, or all of its kind."""
     if name is not None:
         try:

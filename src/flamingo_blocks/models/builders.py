@@ -89,8 +89,8 @@ def build_paper_flamingo(
         193.6
 
     Source:
-        Flamingo (arXiv 2204.14198), tables 4 and 5. Resampler tokens (1536 wide) reach the width of the language model by
-        one projection, and heads are 128 wide, as the published counts imply.
+        Flamingo (arXiv 2204.14198), tables 4 and 5. Resampler tokens (1536 wide) reach the width of the language model
+        by one projection, and heads are 128 wide, as the published counts imply.
     """
     if size not in PAPER_SIZES:
         raise ValueError(f"size is {size!r}, wanted one of {', '.join(map(repr, PAPER_SIZES))}")

@@ -51,36 +51,54 @@ def encode_pool(
     """
     if pixels is not None and features is not None:
         raise ValueError("pixels and features were given; wanted one of them")
-    valid = patch_valid
+    given, valid = pixels if features is None else features, patch_valid
+    unseen = None if given is None else _unseen(layout, given)
     if pixels is not None:
-        features, valid = _run_tower(vision, pixels, frame_valid)
+        features, valid = _run_tower(vision, pixels, frame_valid, unseen)
     elif features is None:
-        features = _no_features(vision, resampler, projection, width)
+        features = _no_features(vision, resampler, projection, width) + _nothing_of(vision)
     elif features.ndim != 4:
         raise ValueError(f"features has shape {tuple(features.shape)}, wanted [items frames patches vision_dim]")
     elif frame_valid is not None:
         frames = frame_valid[..., None].expand(features.shape[:-1])
         valid = frames if patch_valid is None else frames & patch_valid
-    if layout is not None and torch.is_grad_enabled() and layout.num_items <= features.shape[0]:
-        seen = seen_items(layout.item_ids, layout.first, layout.last, num_items=features.shape[0])
-        features = features.masked_fill(~seen.to(features.device)[:, None, None, None], 0)
+    if unseen is not None:
+        features = features.masked_fill(unseen[:, None, None, None], 0)
     media, valid = _resample(resampler, features, valid)
     return MediaState(media=media if projection is None else projection(media), valid=valid)
 
 
+def _unseen(layout: MediaLayout | None, given: Tensor) -> Bool[Tensor, " items"] | None:
+    """Items that no token sees, where gradients flow; `None` when nothing is to be hidden."""
+    if layout is None or not torch.is_grad_enabled() or layout.num_items > given.shape[0]:
+        return None
+    return ~seen_items(layout.item_ids, layout.first, layout.last, num_items=given.shape[0]).to(given.device)
+
+
 def _run_tower(
-    vision: VisionTower | None, pixels: Tensor, frame_valid: Tensor | None
+    vision: VisionTower | None, pixels: Tensor, frame_valid: Tensor | None, unseen: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
     if vision is None:
         raise ValueError("pixels were given, but this model has no vision tower; pass vision=, or give features")
-    trained = isinstance(vision, nn.Module) and any(p.requires_grad for p in vision.parameters())
-    with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
-        return encode_frames(vision, pixels, frame_valid)
+    trained = torch.is_grad_enabled() and bool(_trained_weights(vision))
+    if trained and unseen is not None:
+        pixels = pixels.masked_fill(unseen[:, None, None, None, None], 0)
+    with torch.set_grad_enabled(trained):
+        features, valid = encode_frames(vision, pixels, frame_valid)
+        return features + _nothing_of(vision) if trained else features, valid
 
 
-def _resample(
-    resampler: nn.Module | None, features: Tensor, valid: Tensor | None
-) -> tuple[Tensor, Tensor | None]:
+def _trained_weights(vision: object) -> list[Tensor]:
+    return [p for p in vision.parameters() if p.requires_grad] if isinstance(vision, nn.Module) else []
+
+
+def _nothing_of(vision: object) -> Tensor | float:
+    """A zero that holds the weights of a tower that trains, so that a batch without frames gives them gradients too."""
+    # Sums of empty slices: 0 times a sum would turn a NaN among the weights into a NaN of the features.
+    return sum(weight.flatten()[:0].sum() for weight in _trained_weights(vision))
+
+
+def _resample(resampler: nn.Module | None, features: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None]:
     if resampler is None:
         media = features
     elif "valid" in inspect.signature(resampler.forward).parameters:
@@ -97,13 +115,15 @@ def _no_features(
 ) -> Float[Tensor, "0 1 1 vision_dim"]:
     """The features of a pool without items."""
     modules = [module for module in (resampler, projection, vision) if isinstance(module, nn.Module)]
-    parameter = next((p for module in modules for p in module.parameters()), torch.empty(0))
-    dims = [getattr(vision, "dim", None), getattr(resampler, "vision_dim", None), getattr(resampler, "in_features", None)]
+    weights = (p for module in modules for p in module.parameters() if p.is_floating_point())
+    parameter = next(weights, torch.empty(0))
+    sources = [(vision, "dim"), (resampler, "vision_dim"), (resampler, "in_features")]
+    dims = [getattr(source, name, None) for source, name in sources]
     if resampler is None:
         dims += [getattr(projection, "in_features", None), width]
     for dim in dims:
         if isinstance(dim, int):
-            return torch.zeros(0, 1, 1, dim, device=parameter.device)
+            return torch.zeros(0, 1, 1, dim, device=parameter.device, dtype=parameter.dtype)
     raise ValueError(
         "a text without media needs the width of the features, which neither vision nor resampler tells; give the "
         "resampler an attribute vision_dim, or pass features of shape [0 1 1 vision_dim]"

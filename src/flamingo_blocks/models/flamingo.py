@@ -13,7 +13,7 @@ from flamingo_blocks.lm.attach import attach
 from flamingo_blocks.lm.media_state import MediaState
 from flamingo_blocks.lm.token_rows import attach_token_rows
 from flamingo_blocks.models import generation, saving
-from flamingo_blocks.models.call_language_model import call_language_model, caches
+from flamingo_blocks.models.call_language_model import caches, call_language_model
 from flamingo_blocks.models.encode_pool import encode_pool
 from flamingo_blocks.models.packing import packed_mask, packed_positions, refuse_if_leaking
 from flamingo_blocks.models.prompt import PromptState, next_logits
@@ -94,7 +94,7 @@ class Flamingo(nn.Module):
         self._keeps_documents_apart = False
         self.train(self.training)
 
-    def train(self, mode: bool = True) -> "Flamingo":
+    def train(self, mode: bool = True) -> "Flamingo":  # noqa: FBT001, FBT002 - the signature of nn.Module
         """Set training mode; parts without a trained parameter stay in eval mode, so no dropout runs in them."""
         super().train(mode)
         for part in self._frozen_parts():
@@ -201,8 +201,8 @@ class Flamingo(nn.Module):
     ) -> PromptState:
         """Run text and media once, to be continued by many queries.
 
-        Chunks of a long prompt and chat turns are repeated prefills: pass the last result as `prompt`. No gradient flows
-        into a prompt.
+        Chunks of a long prompt and chat turns are repeated prefills: pass the last result as `prompt`. No gradient
+        flows into a prompt.
 
         Args:
             input_ids: The new tokens.
@@ -297,12 +297,12 @@ class Flamingo(nn.Module):
         own = layout is None
         if layout is None:
             layout = self.make_layout(input_ids, attention_mask=attention_mask, document=document, prompt=prompt)
-        new = given.pop("media", None)
-        if new is None:
+        media = given.pop("media", None)
+        if media is None:
             seen_by = layout if prompt is None else None
             new = self._encode(**given, frame_valid=frame_valid, patch_valid=patch_valid, layout=seen_by)
-        elif isinstance(new, Tensor):
-            new = MediaState(media=new)
+        else:
+            new = MediaState(media=media) if isinstance(media, Tensor) else media
         tags = int((input_ids == self.media_token_id).sum())
         if own and tags != new.num_items:
             raise ValueError(
@@ -340,4 +340,5 @@ class Flamingo(nn.Module):
 def _media_width(blocks: Mapping[int, nn.Module]) -> int | None:
     """Width of the media tokens that the blocks take, where they tell."""
     attentions = (getattr(block, "attention", block) for block in blocks.values())
-    return next((a.vision_dim for a in attentions if isinstance(getattr(a, "vision_dim", None), int)), None)
+    widths = (getattr(attention, "vision_dim", None) for attention in attentions)
+    return next((width for width in widths if isinstance(width, int)), None)

@@ -159,7 +159,7 @@ def score(
     )  # fmt: skip
     rows = done.num_rows
     padded = [list(candidate) + [candidate[-1]] * (int(lengths.max()) - len(candidate)) for candidate in candidates]
-    ids = torch.tensor(padded, device=input_ids.device).repeat(rows, 1)  # row-major: all candidates of row 0, then row 1
+    ids = torch.tensor(padded, device=input_ids.device).repeat(rows, 1)  # all candidates of row 0, then of row 1
     real = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]).repeat(rows, 1)
     done = done.repeat_rows(len(candidates))
     logits = done.logits
@@ -178,7 +178,8 @@ def _run(
         with flamingo.attachment.media(state):
             return plain_generate(lm, ids, attention_mask=mask, **arguments)
     config = arguments.get("generation_config") or lm.generation_config
-    several = (arguments.get(name) or getattr(config, name, None) or 1 for name in ("num_beams", "num_return_sequences"))
+    names = ("num_beams", "num_return_sequences")
+    several = (arguments.get(name) or getattr(config, name, None) or 1 for name in names)
     expand = max(several)  # the rows that `generate` makes of each row, before its first call of the model
     if cache is not None:
         if expand > 1:
@@ -233,7 +234,9 @@ def _as_list(ids: Any) -> list[int]:
 def _refuse_right_pads(attention_mask: Tensor | None) -> None:
     if attention_mask is not None and attention_mask.shape[1] and not bool(attention_mask[:, -1].all()):
         row = int((attention_mask[:, -1] == 0).nonzero()[0])
-        raise ValueError(f"attention_mask of row {row} ends in a pad; pad on the left, so that new tokens follow real ones")
+        raise ValueError(
+            f"attention_mask of row {row} ends in a pad; pad on the left, so that new tokens follow real ones"
+        )
 
 
 def _check_candidates(candidates: Sequence[Sequence[int]], media_token_id: int) -> None:
@@ -244,4 +247,3 @@ def _check_candidates(candidates: Sequence[Sequence[int]], media_token_id: int) 
             raise ValueError(f"candidate {index} has no token; give each candidate one token or more")
         if media_token_id in candidate:
             raise ValueError(f"candidate {index} holds the media tag (id {media_token_id}); candidates are text")
-

@@ -46,8 +46,8 @@ def refuse_if_leaking(lm: nn.Module, num_text: int) -> None:
     window = getattr(getattr(lm, "config", None), "sliding_window", None)
     if window is not None and num_text > window:
         raise ValueError(
-            f"document was given with rows of {num_text} tokens, but {type(lm).__name__} has a sliding window of {window} "
-            f"tokens, which a mask for packed documents would replace; {advice}"
+            f"document was given with rows of {num_text} tokens, but {type(lm).__name__} has a sliding window of "
+            f"{window} tokens, which a mask for packed documents would replace; {advice}"
         )
     weight = next(p for p in lm.parameters() if p.is_floating_point())
     ids = torch.arange(1, 8, device=weight.device)[None]

@@ -106,6 +106,7 @@ class PaperDecoderLayer(nn.Module):
         back: Int[Tensor, "#batch 1 text text"],
         allowed: Bool[Tensor, "#batch 1 text text"],
     ) -> Float[Tensor, "batch text dim"]:
+        """Run the layer; `back` holds how far behind each token every other one stands."""
         y = self.norm(x)
         query, key, value = (
             rearrange(proj(y), "batch text (heads dim) -> batch heads text dim", heads=self.num_heads)
@@ -113,7 +114,8 @@ class PaperDecoderLayer(nn.Module):
         )
         far = rearrange(self.distance_proj(distances), "far (heads dim) -> heads far dim", heads=self.num_heads)
         content = (query + self.content_bias) @ key.transpose(-1, -2)
-        position = einsum(query + self.distance_bias, far, "batch heads text dim, heads far dim -> batch heads text far")
+        query = query + self.distance_bias
+        position = einsum(query, far, "batch heads text dim, heads far dim -> batch heads text far")
         scores = (content + position.gather(-1, back.expand_as(content))) * query.shape[-1] ** -0.5
         out = scores.masked_fill(~allowed, float("-inf")).softmax(-1) @ value
         x = x + self.o_proj(rearrange(out, "batch heads text dim -> batch text (heads dim)"))

@@ -15,8 +15,8 @@ from flamingo_blocks.lm.media_state import MediaState
 class PromptState:
     """Text and media that went through the model already; made by `Flamingo.prefill`.
 
-    Using a prompt never changes it: each use works on a copy of the language model's cache, so one prompt may serve many
-    queries, in any order.
+    Using a prompt never changes it: each use works on a copy of the language model's cache, so one prompt may serve
+    many queries, in any order.
 
     Args:
         input_ids: The tokens so far.

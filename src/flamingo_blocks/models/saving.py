@@ -30,8 +30,8 @@ def save_pretrained(
 
     Args:
         directory: Made if it is missing. Each file is written beside its name and then renamed.
-        frozen: `"reference"`: only what was trained, with class, config and sha256 of the frozen language model and tower;
-            `"include"`: their weights too.
+        frozen: `"reference"`: only what was trained, with class, config and sha256 of the frozen language model and
+            tower; `"include"`: their weights too.
 
     Raises:
         ValueError: If `frozen` is another word.
@@ -79,8 +79,8 @@ def from_pretrained(
         The model in eval mode, with the same logits bit for bit.
 
     Raises:
-        CheckpointError: If a file is missing or of another format version, a frozen part is needed or is not the one that
-            was saved, or names or shapes of tensors differ.
+        CheckpointError: If a file is missing or of another format version, a frozen part is needed or is not the one
+            that was saved, or names or shapes of tensors differ.
     """
     safetensors = require("safetensors.torch", used_by="Flamingo.from_pretrained", extra="hf")
     folder = Path(directory)
@@ -106,7 +106,9 @@ def from_pretrained(
 
 def _split(model: "Flamingo") -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Tensors that are ours or were trained, and those of the frozen parts; a tied tensor stands once."""
-    own, others, known = {}, {}, set()
+    own: dict[str, Tensor] = {}
+    others: dict[str, Tensor] = {}
+    known = set()
     for name, tensor in model.state_dict(keep_vars=True).items():
         if id(tensor) in known:
             continue
@@ -197,14 +199,17 @@ def _read_tensors(safetensors: Any, path: Path) -> dict[str, Tensor]:
 def _load(model: "Flamingo", tensors: dict[str, Tensor], *, trained: set[str]) -> None:
     """Copy every tensor, in the dtype that was saved; nothing may be left on either side."""
     own, others = _split(model)
-    places = {name: tensor for name, tensor in model.state_dict(keep_vars=True).items() if name in own or name in others}
+    state = model.state_dict(keep_vars=True)
+    places = {name: state[name] for name in (*own, *others)}
     missing, unknown = sorted(places.keys() - tensors.keys()), sorted(tensors.keys() - places.keys())
     if missing or unknown:
         raise CheckpointError(f"saved tensors and model differ: missing {missing[:5]}, unknown {unknown[:5]}")
     for name, tensor in tensors.items():
         place = places[name]
         if place.shape != tensor.shape:
-            raise CheckpointError(f"{name} has shape {tuple(tensor.shape)} in the file, {tuple(place.shape)} in the model")
+            raise CheckpointError(
+                f"{name} has shape {tuple(tensor.shape)} in the file, {tuple(place.shape)} in the model"
+            )
         if place.data_ptr() != tensor.data_ptr():
             place.data = tensor.to(place.device).clone()
     for name, parameter in model.named_parameters():
@@ -217,6 +222,6 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
     beside = path.with_name(path.name + ".tmp")
     try:
         write(beside)
-        os.replace(beside, path)
+        beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
