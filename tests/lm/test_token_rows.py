@@ -161,7 +161,7 @@ def test_positions_are_not_taken_for_words():
 def test_what_cannot_be_found_is_named():
     """Several tables, no head, another length, a name that is none: each error says what to pass."""
     lm = PlainDecoder(max_text=VOCAB)
-    with pytest.raises(ValueError, match=r"2 modules that could be its embedding: \['embedding', 'positions'\]; pass embed"):
+    with pytest.raises(ValueError, match=r"2 modules that could be its embedding: \['embedding', 'positions'\]; pass"):
         attach_token_rows(lm, 1)
     assert attach_token_rows(lm, 1, embedding="embedding").token_ids == [VOCAB]
     with pytest.raises(ValueError, match=r"0 modules that could be its head: \[\]; pass head="):

@@ -1,12 +1,14 @@
 """Continue texts and score candidates: methods of `Flamingo`, kept beside it."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from flamingo_blocks.lm.media_state import MediaState
 from flamingo_blocks.models.plain_decoding import plain_generate
@@ -70,8 +72,8 @@ def generate(
         Token ids as the language model's own `generate` returns them, prompt included; with `return_prompt` a pair.
 
     Raises:
-        ValueError: If a row is padded on the right, tags and items differ in number, or `return_prompt` comes with
-            several sequences a row.
+        ValueError: If a row is padded on the right, tags and items differ in number, `return_prompt` comes with
+            several sequences a row, or the plain loop is asked for what it does not know.
 
     Example:
         >>> from flamingo_blocks.models import build_tiny_flamingo
@@ -175,6 +177,7 @@ def _run(
 ) -> Any:
     lm: Any = flamingo.lm
     if not callable(getattr(lm, "generate", None)):
+        _refuse_unknown(lm, arguments)
         with flamingo.attachment.media(state):
             return plain_generate(lm, ids, attention_mask=mask, **arguments)
     config = arguments.get("generation_config") or lm.generation_config
@@ -185,8 +188,31 @@ def _run(
         if expand > 1:
             cache.batch_repeat_interleave(expand)
         arguments = {**arguments, "past_key_values": cache}
-    with flamingo.attachment.media(state.repeat_rows(expand)):
+    with flamingo.attachment.media(state.repeat_rows(expand)), _wider_vocabulary(lm, flamingo.num_new_tokens):
         return lm.generate(ids, attention_mask=mask.long(), **arguments)
+
+
+def _refuse_unknown(lm: nn.Module, arguments: dict[str, Any]) -> None:
+    known = [name for name in inspect.signature(plain_generate).parameters if name not in _OF_THE_CALL]
+    if unknown := sorted(arguments.keys() - set(known)):
+        raise ValueError(
+            f"{', '.join(unknown)} given, but {type(lm).__name__} has no generate of its own, and the plain loop takes "
+            f"{', '.join(known)}; leave the others out"
+        )
+
+
+_OF_THE_CALL = ("lm", "input_ids", "attention_mask")
+
+
+@contextmanager
+def _wider_vocabulary(lm: Any, num_new_tokens: int) -> Iterator[None]:
+    """Count the new tokens among the model's own: assisted decoding makes room for `config.vocab_size` ids."""
+    config = lm.config.get_text_config()
+    config.vocab_size += num_new_tokens
+    try:
+        yield
+    finally:
+        config.vocab_size -= num_new_tokens
 
 
 def _prompt_of(
