@@ -112,6 +112,10 @@ def _bloom() -> nn.Module:
     return _of_transformers("BloomForCausalLM", "BloomConfig", hidden_size=DIM, n_layer=2, n_head=4)
 
 
+def _mamba() -> nn.Module:
+    return _of_transformers("MambaForCausalLM", "MambaConfig", hidden_size=DIM, num_hidden_layers=2, state_size=4)
+
+
 def _paper() -> nn.Module:
     return PaperLanguageModel(vocab_size=VOCAB, dim=DIM, depth=2, num_heads=4)
 
@@ -123,6 +127,7 @@ _FACTORIES: dict[str, Callable[..., nn.Module]] = {
     "gemma3": _gemma3,
     "plain": PlainDecoder,
     "bloom": _bloom,
+    "mamba": _mamba,
     "paper": _paper,
 }
 

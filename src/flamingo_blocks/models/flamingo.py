@@ -15,7 +15,7 @@ from flamingo_blocks.lm.token_rows import attach_token_rows
 from flamingo_blocks.models import generation, saving
 from flamingo_blocks.models.call_language_model import caches, call_language_model
 from flamingo_blocks.models.encode_pool import encode_pool
-from flamingo_blocks.models.packing import packed_mask, packed_positions, refuse_if_leaking
+from flamingo_blocks.models.packing import packed_mask, packed_positions, refuse_if_leaking, refuse_long_rows
 from flamingo_blocks.models.prompt import PromptState, next_logits
 from flamingo_blocks.ops.media_layout import MediaLayout
 from flamingo_blocks.types import Scope
@@ -294,8 +294,9 @@ class Flamingo(nn.Module):
             raise ValueError(f"{' and '.join(given)} were given; wanted one of pixels, features and media")
         if prompt is not None:
             prompt = prompt.for_rows(input_ids.shape[0])
-        own = layout is None
+        tags = None
         if layout is None:
+            tags = int((input_ids == self.media_token_id).sum())
             layout = self.make_layout(input_ids, attention_mask=attention_mask, document=document, prompt=prompt)
         media = given.pop("media", None)
         if media is None:
@@ -303,8 +304,7 @@ class Flamingo(nn.Module):
             new = self._encode(**given, frame_valid=frame_valid, patch_valid=patch_valid, layout=seen_by)
         else:
             new = MediaState(media=media) if isinstance(media, Tensor) else media
-        tags = int((input_ids == self.media_token_id).sum())
-        if own and tags != new.num_items:
+        if tags is not None and tags != new.num_items:
             raise ValueError(
                 f"input_ids hold {tags} media tags (id {self.media_token_id}), but {new.num_items} items were given; "
                 "give one item a tag, in the order of the text, or pass layout= to share items"
@@ -320,9 +320,10 @@ class Flamingo(nn.Module):
         return input_ids, prompt.fork_cache()
 
     def _keep_apart(self, document: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        refuse_long_rows(self.lm, document.shape[1])
         if not self._keeps_documents_apart:
             with self.attachment.without_media():
-                refuse_if_leaking(self.lm, document.shape[1])
+                refuse_if_leaking(self.lm)
             self._keeps_documents_apart = True
         valid = None if attention_mask is None else attention_mask.bool()
         dtype = next(p.dtype for p in self.lm.parameters() if p.is_floating_point())

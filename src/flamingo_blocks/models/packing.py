@@ -1,5 +1,7 @@
 """Several documents in one row: the mask and positions that keep them apart, and the proof that the model obeys."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -33,33 +35,62 @@ def packed_positions(
     return before - before.gather(1, start)
 
 
-@torch.no_grad()
-def refuse_if_leaking(lm: nn.Module, num_text: int) -> None:
-    """Run two short documents packed and alone, and compare; for the bare model, inside `without_media()`.
+_ADVICE = "give each document a row of its own"
+
+
+def refuse_long_rows(lm: nn.Module, num_text: int) -> None:
+    """Check that no sliding window of the model is shorter than the rows.
 
     Raises:
-        ValueError: If the model takes no mask, or its logits in the packed row differ from those alone.
+        ValueError: If one is.
     """
-    advice = "give each document a row of its own"
-    if not accepts(lm, "attention_mask"):
-        raise ValueError(f"document was given, but {type(lm).__name__}.forward takes no attention_mask; {advice}")
-    window = getattr(getattr(lm, "config", None), "sliding_window", None)
+    config: Any = getattr(lm, "config", None)
+    if hasattr(config, "get_text_config"):
+        config = config.get_text_config()
+    window = getattr(config, "sliding_window", None)
     if window is not None and num_text > window:
         raise ValueError(
             f"document was given with rows of {num_text} tokens, but {type(lm).__name__} has a sliding window of "
-            f"{window} tokens, which a mask for packed documents would replace; {advice}"
+            f"{window} tokens, which a mask for packed documents would replace; {_ADVICE}"
         )
+
+
+@torch.no_grad()
+def refuse_if_leaking(lm: nn.Module) -> None:
+    """Run two short documents packed and alone, and compare; for the bare model, inside `without_media()`.
+
+    Raises:
+        ValueError: If the model takes no mask of that kind, or its logits in the packed row differ from those alone.
+    """
+    if not accepts(lm, "attention_mask"):
+        raise ValueError(f"document was given, but {type(lm).__name__}.forward takes no attention_mask; {_ADVICE}")
     weight = next(p for p in lm.parameters() if p.is_floating_point())
-    ids = torch.arange(1, 8, device=weight.device)[None]
+    modes = [(module, module.training) for module in lm.modules()]
+    lm.eval()  # dropout would look like a leak
+    try:
+        error = _leak(lm, weight)
+    except Exception as problem:  # whatever a model does with a mask that it was not made for
+        raise ValueError(
+            f"document was given, but {type(lm).__name__} cannot run under a mask [batch 1 text text]: "
+            f"{type(problem).__name__}: {problem}; {_ADVICE}"
+        ) from problem
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    bound = 1e-3 if weight.dtype in (torch.float32, torch.float64) else 5e-2
+    if error > bound:
+        raise ValueError(
+            f"document was given, but {type(lm).__name__} does not keep packed documents apart: its logits change by "
+            f"{error:.1e} of their size (bound {bound:.0e}); {_ADVICE}"
+        )
+
+
+def _leak(lm: nn.Module, weight: Tensor) -> float:
+    """How far the logits of two packed documents are from those of each alone, relative to their size."""
+    ids = torch.tensor([[2, 1, 3, 3, 1, 1, 2]], device=weight.device)
     document = torch.tensor([[0, 0, 0, 1, 1, 1, 1]], device=weight.device)
     packed = call_language_model(
         lm, ids, attention_mask=packed_mask(document, None, weight.dtype), position_ids=packed_positions(document)
     ).logits.float()
     alone = torch.cat([call_language_model(lm, part).logits.float() for part in (ids[:, :3], ids[:, 3:])], dim=1)
-    bound = 1e-3 if weight.dtype in (torch.float32, torch.float64) else 5e-2
-    error = float((packed - alone).abs().max() / alone.abs().max().clamp(min=1e-6))
-    if error > bound:
-        raise ValueError(
-            f"document was given, but {type(lm).__name__} does not keep packed documents apart: its logits change by "
-            f"{error:.1e} of their size (bound {bound:.0e}); {advice}"
-        )
+    return float((packed - alone).abs().max() / alone.abs().max().clamp(min=1e-6))
