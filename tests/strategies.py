@@ -133,12 +133,12 @@ def documents(draw: st.DrawFn, *, number: int, max_items: int, max_segments: int
 
 @st.composite
 def batches(
-    draw: st.DrawFn, *, max_rows: int = 3, max_documents: int = 2, max_items: int = 2, max_segments: int = 4
+    draw: st.DrawFn, *, max_rows: int = 3, max_documents: int = 2, max_items: int = 2, max_segments: int = 5
 ) -> tuple[Row, ...]:
     """Rows of one width, padded on either side; pads carry any document, for they belong to none."""
     rows = []
     for _ in range(draw(st.integers(1, max_rows))):
-        numbers = range(draw(st.integers(1, max_documents)))
+        numbers = range(draw(st.sampled_from(range(max_documents, 0, -1))))
         parts = [draw(documents(number=n, max_items=max_items, max_segments=max_segments)) for n in numbers]
         rows.append(tuple(token for part in parts for token in part))
     width = max(len(row) for row in rows) + draw(st.integers(0, 2))
@@ -164,7 +164,7 @@ def layout_cases(
     packed: bool = True,
     shared: bool = True,
     max_rows: int = 3,
-    max_segments: int = 4,
+    max_segments: int = 5,
 ) -> LayoutCase:
     """Layouts of the whole family: scopes, directions, groups, tiles, packed documents, shared items, pads."""
     scope = draw(st.sampled_from(scopes))
@@ -174,7 +174,7 @@ def layout_cases(
     rows = draw(
         batches(
             max_rows=max_rows,
-            max_documents=2 if says_documents else 1,
+            max_documents=3 if says_documents else 1,
             max_items=2 if tiles and draw(st.booleans()) else 1,
             max_segments=max_segments,
         )
@@ -201,6 +201,11 @@ def single_item_cases(**options: Any) -> st.SearchStrategy[LayoutCase]:
 def heavy(share: int = 2) -> settings:
     """The profile in force with fewer examples, for properties that build modules."""
     return settings(max_examples=max(5, settings.default.max_examples // share))
+
+
+def light(times: int = 2) -> settings:
+    """The profile in force with more examples, for properties that cost next to nothing."""
+    return settings(max_examples=settings.default.max_examples * times)
 
 
 @st.composite

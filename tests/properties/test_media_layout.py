@@ -10,9 +10,10 @@ from torch.utils import _pytree as pytree
 
 from flamingo_blocks.ops import MediaLayout
 from tests.oracle import Token
-from tests.strategies import LayoutCase, batches, last_document, layout_cases, padded, ragged, seen_by
+from tests.strategies import LayoutCase, batches, last_document, layout_cases, light, padded, ragged, seen_by
 
 
+@light()
 @given(layout_cases())
 def test_mask_is_what_the_oracle_sees(case: LayoutCase):
     """A token may attend to a slot exactly where the plain loops say so, pads and empty rows included."""
@@ -22,18 +23,21 @@ def test_mask_is_what_the_oracle_sees(case: LayoutCase):
     assert slots == case.seen_slots()
 
 
+@light()
 @given(layout_cases())
 def test_layout_names_the_items_the_oracle_sees(case: LayoutCase):
     """Read through `item_ids`, the mask names the oracle's pool items, shared ones included."""
     assert seen_by(case.layout()) == case.seen_items()
 
 
+@light()
 @given(layout_cases())
 def test_sees_any_is_true_where_something_is_seen(case: LayoutCase):
     """`sees_any` is True exactly for tokens with at least one visible slot."""
     assert case.layout().sees_any().tolist() == [[bool(token) for token in row] for row in case.seen_slots()]
 
 
+@light()
 @given(layout_cases())
 def test_index_follows_the_contract(case: LayoutCase):
     """`first..last` is the visible range, `last == -1` where it is empty, and `first == last` for one item."""
@@ -45,12 +49,14 @@ def test_index_follows_the_contract(case: LayoutCase):
             assert not slots or first == slots[0]
 
 
+@light()
 @given(layout_cases(), st.integers(0, 4))
 def test_extend_is_the_whole_text_at_once(case: LayoutCase, num_tokens: int):
     """`extend` gives new text what the row's last token saw: what the longer text gives when laid out at once."""
     assert seen_by(case.layout().extend(num_tokens)) == case.extended(num_tokens).seen_items()
 
 
+@light()
 @given(layout_cases(), st.data())
 def test_slice_is_the_columns_of_the_whole(case: LayoutCase, data: st.DataObject):
     """`slice` is the whole layout's columns, and beyond the width those of `extend`."""
@@ -60,6 +66,7 @@ def test_slice_is_the_columns_of_the_whole(case: LayoutCase, data: st.DataObject
     assert seen_by(case.layout().slice(start, stop)) == [row[start:stop] for row in whole]
 
 
+@light()
 @given(layout_cases(), st.integers(1, 3))
 def test_repeat_rows_repeats_rows_over_one_pool(case: LayoutCase, times: int):
     """Beams of a row stand side by side, see what it sees, and add nothing to the pool."""
@@ -95,6 +102,7 @@ def append(layout: MediaLayout, turn: LayoutCase, *, num_items: int | None = Non
     return layout.append(turn.is_media(), num_items=num_items, **options)
 
 
+@light()
 @given(conversations())
 def test_append_is_the_whole_conversation_at_once(turns: tuple[LayoutCase, LayoutCase, LayoutCase]):
     """A chat turn appended is the whole conversation laid out at once; its items stand at the end of the pool."""
@@ -103,6 +111,7 @@ def test_append_is_the_whole_conversation_at_once(turns: tuple[LayoutCase, Layou
     assert seen_by(appended) == both.seen_items()
 
 
+@light()
 @given(conversations(), st.integers(0, 3))
 def test_append_after_decoding_is_the_whole_conversation(turns, num_tokens: int):
     """A turn appended after generated text continues what that text saw."""
@@ -116,6 +125,7 @@ def test_append_after_decoding_is_the_whole_conversation(turns, num_tokens: int)
     assert seen_by(appended) == replace(first, rows=rows, item_ids=ids).seen_items()
 
 
+@light()
 @given(layout_cases(directions=("previous",), shared=False, packed=False), st.data())
 def test_column_by_column_is_the_whole(case: LayoutCase, data: st.DataObject):
     """A text cut anywhere and put together again by `append` is the text in one piece."""
@@ -132,6 +142,7 @@ def split(case: LayoutCase, cut: int):
     return tuple(row[:cut] for row in case.rows), tuple(row[cut:] for row in case.rows)
 
 
+@light()
 @given(layout_cases())
 def test_prepare_changes_nothing_seen(case: LayoutCase):
     """A prepared layout sees the same, and keeps its plan through `to`; the other methods drop it."""
@@ -143,6 +154,7 @@ def test_prepare_changes_nothing_seen(case: LayoutCase):
         assert changed.plan is None
 
 
+@light()
 @given(layout_cases(), st.data())
 def test_plan_is_small_integers_that_name_the_seen_items(case: LayoutCase, data: st.DataObject):
     """The plan holds int32 tensors only, and lists the items that the columns in use see, not those they skip."""
@@ -155,6 +167,7 @@ def test_plan_is_small_integers_that_name_the_seen_items(case: LayoutCase, data:
     assert plan.seen.tolist() == sorted(seen)
 
 
+@light()
 @given(layout_cases(), st.booleans())
 def test_layout_is_a_pytree(case: LayoutCase, prepared: bool):
     """Flattened and rebuilt, as export and FSDP do, a layout is the same layout."""
@@ -167,6 +180,7 @@ def test_layout_is_a_pytree(case: LayoutCase, prepared: bool):
     assert (rebuilt.direction, rebuilt.plan is None) == (layout.direction, layout.plan is None)
 
 
+@light()
 @given(layout_cases(shared=False), st.integers(0, 2))
 def test_from_grid_is_a_flattened_padded_pool(case: LayoutCase, spare: int):
     """Item m of row b has the pool id `b * num_media + m`, and tokens see what they see in a packed pool."""
@@ -178,6 +192,7 @@ def test_from_grid_is_a_flattened_padded_pool(case: LayoutCase, spare: int):
     ]
 
 
+@light()
 @given(layout_cases())
 def test_explain_draws_the_mask(case: LayoutCase):
     """The picture has one line a token and one mark an item: `#` where the token sees it, `.` where not."""
@@ -192,6 +207,7 @@ def test_explain_draws_the_mask(case: LayoutCase):
     assert not list(lines)
 
 
+@light()
 @given(layout_cases(directions=("previous",), shared=False), st.integers(1, 3), st.data())
 def test_wrong_counts_name_the_row_and_both_numbers(case: LayoutCase, off_by: int, data: st.DataObject):
     """More tags than items, or items without a tag, are an error that names the row and both numbers."""
@@ -202,6 +218,7 @@ def test_wrong_counts_name_the_row_and_both_numbers(case: LayoutCase, off_by: in
         MediaLayout.from_tokens(case.is_media(), **options)
 
 
+@light()
 @given(layout_cases(directions=("previous",), shared=False), st.data())
 def test_wrong_number_of_names_is_told(case: LayoutCase, data: st.DataObject):
     """`item_ids` with more or fewer ids than the row's tags need are an error with both numbers."""
