@@ -93,6 +93,13 @@ def test_block_works_as_a_submodule_of_a_plain_decoder(text, media):
     assert torch.equal(hidden, text)
 
 
+def test_block_can_be_exported(text, media, without_shape_checks):
+    """A layout is an input like a tensor: `torch.export` takes it apart and puts it together again."""
+    block = make_block(OPTIONS | {"backend": "sdpa"}, 0, dtype=torch.float32)
+    program = torch.export.export(block, (text, media, LAYOUT)).module()
+    assert torch.equal(program(text, media, LAYOUT), block(text, media, LAYOUT))
+
+
 def test_closed_gates_are_open_again_after_an_error(block, text, media):
     """`closed_gates` closes every gate inside and gives back the same bits, also when the inside raises."""
     before = block.attention_gate.gate.clone()

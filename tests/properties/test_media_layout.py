@@ -175,6 +175,8 @@ def test_layout_is_a_pytree(case: LayoutCase, prepared: bool):
     leaves, spec = pytree.tree_flatten(layout)
     rebuilt = pytree.tree_unflatten(leaves, spec)
     assert all(leaf is None or isinstance(leaf, torch.Tensor) for leaf in leaves)
+    named = {pytree.keystr(path): leaf for path, leaf in pytree.tree_flatten_with_path(layout)[0]}
+    assert named[".item_ids"] is layout.item_ids
     assert isinstance(rebuilt, MediaLayout)
     assert seen_by(rebuilt) == case.seen_items()
     assert (rebuilt.direction, rebuilt.plan is None) == (layout.direction, layout.plan is None)

@@ -387,5 +387,17 @@ def _unflatten(values: Iterable[Any], direction: Direction) -> MediaLayout:
     return MediaLayout(item_ids, first, last, direction, plan)
 
 
-pytree.register_pytree_node(MediaLayout, _flatten, _unflatten, serialized_type_name="flamingo_blocks.MediaLayout")
+def _flatten_with_keys(layout: MediaLayout) -> tuple[list[tuple[Any, object]], Direction]:
+    values, direction = _flatten(layout)
+    names = ("item_ids", "first", "last", "plan")
+    return [(pytree.GetAttrKey(name), value) for name, value in zip(names, values, strict=True)], direction
+
+
+pytree.register_pytree_node(
+    MediaLayout,
+    _flatten,
+    _unflatten,
+    serialized_type_name="flamingo_blocks.MediaLayout",
+    flatten_with_keys_fn=_flatten_with_keys,
+)
 pytree.register_dataclass(AttentionPlan)
