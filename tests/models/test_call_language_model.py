@@ -70,5 +70,7 @@ def test_left_pads_without_a_mask_are_refused_and_right_pads_are_not(dtype):
     lm = PlainDecoder()
     call_language_model(lm, IDS, attention_mask=torch.tensor([[1, 1, 0]]).to(dtype))
     for mask in ([[0, 1, 1]], [[1, 0, 1]]):
-        with pytest.raises(ValueError, match="pads before real tokens, but PlainDecoder.forward takes no attention_mask"):
+        with pytest.raises(
+            ValueError, match="pads before real tokens, but PlainDecoder.forward takes no attention_mask"
+        ):
             call_language_model(lm, IDS, attention_mask=torch.tensor(mask).to(dtype))

@@ -2,8 +2,10 @@
 
 import importlib
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
+import torch
 from torch import nn
 
 from flamingo_blocks._optional import require
@@ -31,7 +33,7 @@ def describe_module(module: nn.Module) -> Description:
                      "bias": module.bias is not None}  # fmt: skip
         return {"class": "torch.nn:Linear", "arguments": arguments}
     if hasattr(config, "to_diff_dict") and type(module).__module__.startswith("transformers."):
-        return {"class": f"transformers:{type(module).__name__}", "config": config.to_dict()}  # type: ignore[union-attr]
+        return _describe_transformers(module)
     if isinstance(config, dict):
         return {"class": name, "arguments": config}
     return {"class": name}
@@ -62,20 +64,52 @@ def build_module(description: Description, *, argument: str) -> nn.Module:
         raise CheckpointError(
             f"{name} cannot be built from the saved file alone; build it yourself and pass it as {argument}="
         )
-    package, _, qualname = name.partition(":")
+    package = name.partition(":")[0]
     if package == "transformers":
-        return _build_transformers(qualname, description["config"])
-    found: Any = importlib.import_module(package)
-    for part in qualname.split("."):
-        found = getattr(found, part)
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise CheckpointError(f"{name} in the saved file is no nn.Module; the file is damaged")
+        return _build_transformers(name, description)
+    try:
+        found = _find_class(importlib.import_module(package), name)
+    except ModuleNotFoundError as error:
+        raise CheckpointError(f"{name} in the saved file does not exist; the file is damaged") from error
     make: Callable[..., nn.Module] = found
     return make(**description["arguments"])
 
 
-def _build_transformers(name: str, config: dict[str, Any]) -> nn.Module:
+def _find_class(module: ModuleType, name: str) -> Any:
+    """The class that a saved file names, and nothing but a module's class."""
+    found: Any = module
+    for part in name.partition(":")[2].split("."):
+        found = getattr(found, part, None)
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise CheckpointError(
+            f"{name} in the saved file is no nn.Module of {module.__name__} {getattr(module, '__version__', '')}; "
+            "the file is damaged, or that package too old"
+        )
+    return found
+
+
+def _describe_transformers(module: Any) -> Description:
+    """The config, and what it forgets: how the model attends and generates, dtypes of buffers that are not saved."""
+    generation = getattr(module, "generation_config", None)
+    unsaved = {name: buffer for name, buffer in module.named_buffers() if name not in module.state_dict()}
+    return {
+        "class": f"transformers:{type(module).__name__}",
+        "config": module.config.to_dict(),
+        "attention": module.config._attn_implementation,
+        "generation": None if generation is None else generation.to_dict(),
+        "buffers": {name: str(buffer.dtype).removeprefix("torch.") for name, buffer in unsaved.items()},
+    }
+
+
+def _build_transformers(name: str, description: Description) -> nn.Module:
     transformers = require("transformers", used_by="Flamingo.from_pretrained", extra="hf")
-    cls = getattr(transformers, name)
-    model: nn.Module = cls(cls.config_class.from_dict(config))
+    cls = _find_class(transformers, name)
+    config = cls.config_class.from_dict(description["config"])
+    config._attn_implementation = description["attention"]
+    model: nn.Module = cls(config)
+    if description["generation"] is not None:
+        model.generation_config = transformers.GenerationConfig.from_dict(description["generation"])
+    for buffer_name, buffer in model.named_buffers():  # another version of transformers may have other buffers
+        if dtype := description["buffers"].get(buffer_name):
+            buffer.data = buffer.data.to(getattr(torch, dtype))
     return model

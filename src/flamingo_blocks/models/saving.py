@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 CONFIG, TRAINED, FROZEN = "flamingo_config.json", "model.safetensors", "frozen.safetensors"
 _FROZEN_PARTS = ("lm", "vision")
+_KEYS = {"frozen", "arguments", "trained", "blocks", "resampler", "projection", "lm", "vision"}
 
 
 def save_pretrained(
@@ -67,6 +68,9 @@ def from_pretrained(
     *,
     lm: nn.Module | None = None,
     vision: nn.Module | None = None,
+    resampler: nn.Module | None = None,
+    projection: nn.Module | None = None,
+    blocks: Mapping[int, nn.Module] | None = None,
 ) -> "Flamingo":
     """Load a model that `save_pretrained` wrote.
 
@@ -74,6 +78,9 @@ def from_pretrained(
         directory: Where it is.
         lm: The language model; needed when its weights were not included. Its weights are compared by sha256.
         vision: The tower, likewise.
+        resampler: One of your own that cannot be built from plain values; its weights are loaded.
+        projection: Likewise.
+        blocks: Likewise, all of them by layer index.
 
     Returns:
         The model in eval mode, with the same logits bit for bit.
@@ -89,10 +96,15 @@ def from_pretrained(
         lm = _frozen_part(config, "lm")
     if vision is None and config["vision"] is not None:
         vision = _frozen_part(config, "vision")
-    parts = {name: build_module(config[name], argument=name) if config[name] else None
-             for name in ("resampler", "projection")}  # fmt: skip
-    blocks = {int(index): build_module(block, argument="blocks") for index, block in config["blocks"].items()}
-    model = cls(lm=lm, vision=vision, blocks=blocks, **parts, **config["arguments"])  # type: ignore[arg-type]
+    if resampler is None and config["resampler"] is not None:
+        resampler = build_module(config["resampler"], argument="resampler")
+    if projection is None and config["projection"] is not None:
+        projection = build_module(config["projection"], argument="projection")
+    if blocks is None:
+        blocks = {int(index): build_module(block, argument="blocks") for index, block in config["blocks"].items()}
+    model = cls(
+        lm=lm, vision=vision, resampler=resampler, projection=projection, blocks=blocks, **config["arguments"]  # type: ignore[arg-type]
+    )  # fmt: skip
     _, others = _split(model)
     tensors = _read_tensors(safetensors, folder / TRAINED)
     if config["frozen"] == "include":
@@ -175,14 +187,18 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path} is missing; wanted a folder written by Flamingo.save_pretrained")
     try:
-        config: dict[str, Any] = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        config = json.loads(path.read_text())
+    except ValueError as error:  # no text, or no JSON
         raise CheckpointError(f"{path} is damaged: {error}") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path} is damaged: it holds a {type(config).__name__}, wanted a mapping")
     if config.get("format_version") != FORMAT_VERSION:
         raise CheckpointError(
-            f"{path} has format version {config.get('format_version')}, this library reads {FORMAT_VERSION}; "
+            f"{path} has format version {config.get('format_version')!r}, this library reads {FORMAT_VERSION}; "
             f"it was written by flamingo_blocks {config.get('flamingo_blocks')}"
         )
+    if missing := _KEYS - config.keys():
+        raise CheckpointError(f"{path} is damaged: it lacks {sorted(missing)}")
     return config
 
 
