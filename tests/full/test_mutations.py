@@ -16,7 +16,7 @@ pytestmark = pytest.mark.full
 ROOT = Path(__file__).parents[2]
 PACKAGE = "src/flamingo_blocks"
 LAYOUT, ATTEND = "tests/properties/test_media_layout.py", "tests/properties/test_attention_backends.py"
-BLOCKS = "tests/properties/test_blocks.py"
+BLOCKS, RESAMPLER = "tests/properties/test_blocks.py", "tests/properties/test_resampler.py"
 MUTATIONS = {
     "greater-or-equal for equal: a token sees every earlier item": (
         f"{PACKAGE}/ops/_visible_ranges.py",
@@ -136,19 +136,19 @@ MUTATIONS = {
         f"{PACKAGE}/nn/perceiver_resampler.py",
         "        if valid is not None:  # the latents",
         "        if False:  # the latents",
-        f"{BLOCKS}::test_resampler_is_the_loops_in_every_option",
+        f"{RESAMPLER}::test_resampler_is_the_loops_in_every_option",
     ),
     "a padded clip is stretched with its pads": (
         f"{PACKAGE}/nn/perceiver_resampler.py",
         "frame.new_tensor(frames) if valid is None else",
         "frame.new_tensor(frames) if True else",
-        f"{BLOCKS}::test_padded_frames_and_patches_change_nothing",
+        f"{RESAMPLER}::test_padded_frames_and_patches_change_nothing",
     ),
     "items of a pool feel each other in the resampler": (
         f"{PACKAGE}/nn/perceiver_resampler.py",
         "        features = vision.flatten(-3, -2)",
         "        features = (vision + vision.mean(0, keepdim=True)).flatten(-3, -2)",
-        f"{BLOCKS}::test_resampler_treats_items_one_by_one",
+        f"{RESAMPLER}::test_resampler_treats_items_one_by_one",
     ),
     "the block runs after its layer": (
         f"{PACKAGE}/lm/attach.py",
