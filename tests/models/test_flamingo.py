@@ -166,7 +166,7 @@ def test_the_loss_is_the_mean_over_the_labels_that_count(name):
     labels[:, 2] = -100
     out = flamingo(**batch.arguments(), labels=labels)
     each = [
-        F.cross_entropy(out.logits[row, column - 1].float(), labels[row, column])
+        F.cross_entropy(out.logits[row, column - 1], labels[row, column])
         for row in range(labels.shape[0])
         for column in range(1, labels.shape[1])
         if labels[row, column] != -100 and batch.input_ids[row, column] != NEW_TAG

@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from flamingo_blocks.data.batch import FlamingoBatch
-from flamingo_blocks.data.tokenize import IGNORED
 from flamingo_blocks.ops.media_layout import MediaLayout
+from flamingo_blocks.ops.next_token_loss import IGNORED
 from flamingo_blocks.types import Direction, Scope
 
 

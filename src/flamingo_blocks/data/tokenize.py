@@ -6,8 +6,7 @@ from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
 from flamingo_blocks.data.documents import InterleavedDocument, MediaSegment, Segment, TextSegment
-
-IGNORED = -100
+from flamingo_blocks.ops.next_token_loss import IGNORED
 
 
 @runtime_checkable

@@ -18,6 +18,7 @@ from flamingo_blocks.models.encode_pool import encode_pool
 from flamingo_blocks.models.packing import packed_mask, packed_positions, refuse_if_leaking, refuse_long_rows
 from flamingo_blocks.models.prompt import PromptState, next_logits
 from flamingo_blocks.ops.media_layout import MediaLayout
+from flamingo_blocks.ops.next_token_loss import IGNORED, next_token_loss
 from flamingo_blocks.types import Scope
 from flamingo_blocks.vision import VisionTower
 
@@ -331,11 +332,11 @@ class Flamingo(nn.Module):
 
     def _loss(self, logits: Tensor, labels: Tensor, input_ids: Tensor, document: Tensor | None) -> Tensor:
         """Mean cross-entropy over the labels that count; 0 when none does."""
-        wanted = labels.masked_fill(input_ids == self.media_token_id, -100)[:, 1:]
+        labels = labels.masked_fill(input_ids == self.media_token_id, IGNORED)
         if document is not None:
-            wanted = wanted.masked_fill(document[:, 1:] != document[:, :-1], -100)
-        total = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), wanted.flatten(), reduction="sum")
-        return total / (wanted != -100).sum().clamp(min=1)
+            starts = document[:, 1:] != document[:, :-1]
+            labels = labels.masked_fill(F.pad(starts, (1, 0)), IGNORED)
+        return next_token_loss(logits, labels)
 
 
 def _media_width(blocks: Mapping[int, nn.Module]) -> int | None:

@@ -3,13 +3,11 @@
 from collections.abc import Collection
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from flamingo_blocks.data import FlamingoBatch
-
-IGNORED = -100
+from flamingo_blocks.ops.next_token_loss import IGNORED
 
 
 def make_labels(
@@ -36,22 +34,6 @@ def make_labels(
     if attention_mask is not None:
         ignored = ignored | ~attention_mask
     return input_ids.masked_fill(ignored, IGNORED)
-
-
-def next_token_loss(logits: Float[Tensor, "batch text vocab"], labels: Int[Tensor, "batch text"]) -> Float[Tensor, ""]:
-    """Mean cross-entropy of each token given those before it, over the labels that count.
-
-    Args:
-        logits: One row of scores a token.
-        labels: Token ids, -100 where nothing counts; not shifted.
-
-    Returns:
-        The mean, or zero where no label counts.
-    """
-    wanted = labels[:, 1:]
-    counted = wanted != IGNORED
-    total = F.cross_entropy(logits[:, :-1][counted].float(), wanted[counted], reduction="sum")
-    return total / counted.sum().clamp(min=1)
 
 
 def flamingo_loss(model: nn.Module, batch: FlamingoBatch) -> Float[Tensor, ""]:
