@@ -51,6 +51,17 @@ def test_a_name_means_one_pair_throughout_an_episode(seed, source, shots):
     assert all(len(set(row)) == len(row) for row in texts.images.tolist())
 
 
+@given(seed=st.integers(0, 10**6))
+def test_names_are_unknowable_at_their_first_mention_only(seed):
+    """In an episode the first mention of each name is marked, and no other token."""
+    texts = TRAINING.training(
+        batch=4, num_images=9, num_names=(2, 5), generator=torch.Generator().manual_seed(seed)
+    ).texts
+    for words, marks in zip(texts.input_ids.tolist(), texts.unknowable.tolist(), strict=True):
+        names = set(VOCABULARY.decode(words).split()) & set(NAMES_BESIDE_IMAGES)
+        assert {place for place, mark in enumerate(marks) if mark} == {words.index(VOCABULARY.ids[n]) for n in names}
+
+
 @given(seed=st.integers(0, 10**6), shots=st.integers(0, 12), num_names=st.integers(2, 5))
 def test_shots_show_each_name_once_before_any_twice(seed, shots, num_names):
     """In a test episode the names' counts among the shots differ by at most one."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Int
 from torch import Tensor
 
@@ -15,10 +16,17 @@ from flamingo_blocks.demo.words import COLOURS, DIGITS, END_OF_CHUNK, IMAGE, STA
 
 @dataclass(frozen=True, eq=False)
 class Texts:
-    """Token ids with the images that stand at their tags, in order."""
+    """Token ids with the images that stand at their tags, in order.
+
+    Args:
+        input_ids: Token ids.
+        images: Numbers of images in the bank.
+        unknowable: Tokens that nothing before them tells; all can be learnt when None.
+    """
 
     input_ids: Int[Tensor, "batch text"]
     images: Int[Tensor, "batch media"]
+    unknowable: Bool[Tensor, "batch text"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,9 +130,22 @@ class EpisodeSource:
         chunk = torch.tensor(self.vocabulary.encode(f"{IMAGE} this is a {self.names[0]} {END_OF_CHUNK}"))
         ids = chunk.repeat(batch, places.shape[1], 1)
         ids[:, :, 4] = names.gather(1, places)
+        # Nothing tells a name at its first mention. Trained on it, a model learns which names training had, and in a
+        # test prefers them to the new names that it reads.
+        first_mention = torch.zeros_like(ids, dtype=torch.bool)
+        first_mention[:, :, 4] = ~_has_come_before(places)
         start = torch.full((batch, 1), self.vocabulary.ids[START])
-        images = self.bank.draw(pairs.gather(1, places), generator)
-        return Episodes(Texts(torch.cat([start, ids.flatten(1)], dim=1), images), names, places[:, -1])
+        texts = Texts(
+            input_ids=torch.cat([start, ids.flatten(1)], dim=1),
+            images=self.bank.draw(pairs.gather(1, places), generator),
+            unknowable=F.pad(first_mention.flatten(1), (1, 0)),
+        )
+        return Episodes(texts, names, places[:, -1])
+
+
+def _has_come_before(places: Int[Tensor, "batch media"]) -> Bool[Tensor, "batch media"]:
+    earlier = torch.ones(places.shape[1], places.shape[1], dtype=torch.bool).tril(-1)
+    return ((places[:, :, None] == places[:, None]) & earlier).any(dim=-1)
 
 
 def _groups_of_like_pairs(pairs: Int[Tensor, " pairs"]) -> Bool[Tensor, "groups pairs"]:

@@ -17,6 +17,7 @@ from flamingo_blocks.demo.words import END_OF_CHUNK, IMAGE, NAMES_BESIDE_IMAGES,
 from flamingo_blocks.models import Flamingo
 from flamingo_blocks.nn import GatedCrossAttentionBlock, PerceiverResampler
 from flamingo_blocks.training import (
+    IGNORED,
     Objective,
     StepReport,
     TrainConfig,
@@ -91,10 +92,13 @@ def to_batch(texts: Texts, bank: ImageBank, flamingo: Flamingo) -> FlamingoBatch
         bank: The images.
         flamingo: The model, which knows its media tag and its scope.
     """
+    labels = make_labels(texts.input_ids, ignored_ids=[flamingo.media_token_id])
+    if texts.unknowable is not None:
+        labels = labels.masked_fill(texts.unknowable, IGNORED)
     return FlamingoBatch(
         input_ids=texts.input_ids,
         attention_mask=torch.ones_like(texts.input_ids, dtype=torch.bool),
-        labels=make_labels(texts.input_ids, ignored_ids=[flamingo.media_token_id]),
+        labels=labels,
         features=bank.features[texts.images].flatten(0, 1)[:, None],
         layout=flamingo.make_layout(texts.input_ids).prepare(),
     )
