@@ -78,12 +78,12 @@ def test_the_same_seed_gives_the_same_run(few_steps):
     states, curves = [], []
     for _ in range(2):
         parts = prepare_parts(SILENT, seed=5, tower_steps=1, lm_steps=1)
-        flamingo = train_blocks(parts, SILENT, tasks=("naming", "captions"), steps=2, seed=5)
+        flamingo = train_blocks(parts, SILENT, tasks=("naming", "captions"), steps=2, lr=0.01, seed=5)
         states.append(flamingo.state_dict())
         curves.append(naming_curves(flamingo, parts.test, parts.vocabulary, rows=(UNSEEN_FIVE,), episodes=5))
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert curves[0] == curves[1]
-    other = train_blocks(parts, SILENT, tasks=("captions",), steps=1, seed=6)
+    other = train_blocks(parts, SILENT, tasks=("captions",), steps=1, lr=0.01, seed=6)
     assert not torch.equal(states[0]["resampler.latents"], other.state_dict()["resampler.latents"])
 
 
@@ -91,7 +91,7 @@ def test_the_quick_run_trains_on_captions_alone():
     """`--quick` has no naming episodes, and asks about naming all the same."""
     config = quick_config(seed=4)
     assert config.tasks == ("captions",)
-    assert config.rows == (UNSEEN_FIVE,)
+    assert UNSEEN_FIVE in config.rows
     assert config.seed == 4
 
 

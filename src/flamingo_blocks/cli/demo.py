@@ -74,7 +74,7 @@ def print_result(result: DemoResult, out: Path, *, quick: bool) -> None:
         f"The language model alone names {result.lm_recall:.2f} of the things its text has named.\n"
     )
     if quick:
-        print("It was trained on captions only, never on two images in a text. Still it names a little in context:\n")
+        print("Trained on captions only, never on two images in a text. What it names in context all the same:\n")
     print(
         f"Accuracy by number of shots; test images, and names that never stood beside an image\n\n"
         f"{format_table(result.curves)}"

@@ -111,6 +111,7 @@ def train_flamingo(
     *,
     tasks: tuple[Task, ...],
     steps: int,
+    lr: float,
     seed: int,
     on_step: Callable[[StepReport], None] | None = None,
 ) -> None:
@@ -122,6 +123,7 @@ def train_flamingo(
         vocabulary: Words and their ids.
         tasks: `"naming"`: episodes of nine images with two to five names; `"captions"`: one image and its caption.
         steps: Updates.
+        lr: Learning rate; the gates' is ten times it, since a gate moves about so much a step.
         seed: Decides episodes and captions.
         on_step: Called after each step.
     """
@@ -144,7 +146,7 @@ def train_flamingo(
             model=flamingo,
             objectives=[Objective(name=task, batches=batches(task), loss=flamingo_loss) for task in tasks],
             steps=steps,
-            lr=6e-3,
+            lr=lr,
             schedule=warmup_hold_decay(warmup=30, steps=steps, hold=0.6, floor=0.02),
             weight_decay=0.0,
             gate_lr_factor=10.0,

@@ -22,7 +22,7 @@ class DemoResult:
     Args:
         seed: The seed of the run.
         seconds: Wall-clock time of each phase.
-        cpu_seconds: Processor time of the whole run.
+        cpu_seconds: Processor time up to the last question, ablations apart.
         curves: Accuracy by number of shots for each kind of question, see `naming_curves`.
         captions: Accuracy of captions on seen and unseen pairs, and with the gates closed.
         tower: Accuracy at which the tower alone reads seen and unseen pairs.
@@ -82,7 +82,7 @@ def format_table(curves: Mapping[str, Curve], *, rows: Sequence[Row] = ROWS) -> 
         2 names, seen pairs            closed  0.50  0.60  1.00  1.00  1.00          0.50
     """
     shots = ("0", "1", "2", "4", "8", "16")
-    lines = [f"{'shots':37}" + "".join(f"{number:>6}" for number in shots) + "  chance"]
+    lines = [f"{'shots':39}" + "".join(f"{number:>6}" for number in shots) + "  chance"]
     for row in rows:
         for answer in ("closed", "open"):
             key = f"{row.key}.{answer}" if not row.control else row.key if answer == "closed" else ""
@@ -90,7 +90,7 @@ def format_table(curves: Mapping[str, Curve], *, rows: Sequence[Row] = ROWS) -> 
                 curve = curves[key]
                 cells = "".join(f"{curve[number]:6.2f}" if number in curve else " " * 6 for number in shots)
                 chance = f"  {1 / row.num_names:6.2f}" if answer == "closed" else ""
-                lines.append(f"{row.title:31}{answer:6}{cells}{chance}")
+                lines.append(f"{row.title:33}{answer:6}{cells}{chance}")
     return "\n".join(lines)
 
 
@@ -117,7 +117,7 @@ def plot_curves(curves: Mapping[str, Curve], file: Path) -> None:
             ticks = list(curves[key])
             axes.plot(range(len(ticks)), list(curves[key].values()), line, marker="o", color=colour, label=label)
     axes.axhline(0.2, color="grey", linewidth=1)
-    axes.text(0, 0.215, "chance", color="grey", fontsize=8)
+    axes.text(len(ticks) - 1, 0.16, "chance", color="grey", fontsize=8, ha="right")
     axes.set_xticks(range(len(ticks)), ticks)
     axes.set_xlabel("shots: images with their names in the prompt")
     axes.set_ylabel("accuracy, 5 made-up names")

@@ -34,6 +34,7 @@ class DemoConfig:
         tower_steps: Updates of the vision encoder.
         lm_steps: Updates of the language model.
         steps: Updates of the blocks.
+        lr: Learning rate of the blocks.
         episodes: Test episodes for each number of shots, and images whose captions are asked for.
         rows: Kinds of questions asked.
         min_recall: Below this recall on text the language model cannot carry the demo, and it stops.
@@ -46,6 +47,7 @@ class DemoConfig:
     tower_steps: int = 300
     lm_steps: int = 350
     steps: int = 400
+    lr: float = 6e-3
     episodes: int = 400
     rows: tuple[Row, ...] = ROWS
     min_recall: float = 0.9
@@ -54,8 +56,13 @@ class DemoConfig:
 
 
 def quick_config(*, seed: int = 0) -> DemoConfig:
-    """Captions only: the blocks never see an episode, and still some naming in context comes of it."""
-    return DemoConfig(seed=seed, tasks=("captions",), steps=300, rows=(UNSEEN_FIVE,), episodes=200)
+    """Captions only: the blocks never see an episode.
+
+    The questions about naming then tell what the language model does by itself with what it sees. A higher learning
+    rate captions as well and leaves less of that.
+    """
+    rows = tuple(row for row in ROWS if row.key in ("2.unseen", "5.unseen"))
+    return DemoConfig(seed=seed, tasks=("captions",), steps=300, lr=2e-3, rows=rows)
 
 
 def run_demo(config: DemoConfig, out: Path, *, on_progress: Progress = lambda _name, _done, _total: None) -> DemoResult:
@@ -81,16 +88,16 @@ def run_demo(config: DemoConfig, out: Path, *, on_progress: Progress = lambda _n
         lm_steps=config.lm_steps,
         min_recall=config.min_recall,
     )
-    flamingo = train_blocks(parts, watch, tasks=config.tasks, steps=config.steps, seed=config.seed)
+    flamingo = train_blocks(parts, watch, tasks=config.tasks, steps=config.steps, lr=config.lr, seed=config.seed)
     curves, captions = measure(flamingo, parts, watch, rows=config.rows, episodes=config.episodes)
-    samples = [
-        *naming_samples(flamingo, parts.test, parts.vocabulary, seed=config.seed),
-        *caption_samples(flamingo, parts.test, parts.vocabulary, seed=config.seed),
-    ]
+    samples = caption_samples(flamingo, parts.test, parts.vocabulary, seed=config.seed)
+    if "naming" in config.tasks:
+        samples = naming_samples(flamingo, parts.test, parts.vocabulary, seed=config.seed) + samples
+    cpu_seconds = round(time.process_time() - started, 2)
     result = DemoResult(
         seed=config.seed,
         seconds=watch.seconds,
-        cpu_seconds=round(time.process_time() - started, 2),
+        cpu_seconds=cpu_seconds,
         curves=curves,
         captions=captions,
         tower=parts.tower_accuracy,
@@ -110,6 +117,7 @@ def train_blocks(
     *,
     tasks: tuple[Task, ...],
     steps: int,
+    lr: float,
     seed: int,
     scope: Scope = "last",
     name: str = "Flamingo",
@@ -130,6 +138,7 @@ def train_blocks(
             parts.vocabulary,
             tasks=tasks,
             steps=steps,
+            lr=lr,
             seed=seed,
             on_step=advance,
         )
@@ -189,7 +198,14 @@ def run_ablations(config: DemoConfig, parts: Parts, watch: Stopwatch) -> dict[st
     found: dict[str, dict[str, Any]] = {}
     for name, (used, scope) in changed.items():
         flamingo = train_blocks(
-            used, watch, tasks=config.tasks, steps=config.ablation_steps, seed=config.seed, scope=scope, name=name
+            used,
+            watch,
+            tasks=config.tasks,
+            steps=config.ablation_steps,
+            lr=config.lr,
+            seed=config.seed,
+            scope=scope,
+            name=name,
         )
         curves, captions = measure(
             flamingo,
