@@ -90,9 +90,12 @@ class Batch:
         return self.input_ids == self.tag
 
     def arguments(self) -> dict[str, Any]:
-        """What `Flamingo` takes; the frames that do not exist are NaN."""
-        exists = torch.arange(FRAMES) < self.num_frames[self.is_media][:, None]
-        pixels = self.clips[self.is_media].masked_fill(~exists[..., None, None, None], float("nan"))
+        """What `Flamingo` takes: as many frames as the longest clip has; those that do not exist are NaN."""
+        num_frames = self.num_frames[self.is_media]
+        exists = torch.arange(max([1, *num_frames.tolist()])) < num_frames[:, None]
+        pixels = self.clips[self.is_media][:, : exists.shape[1]].masked_fill(
+            ~exists[..., None, None, None], float("nan")
+        )
         arguments = {"input_ids": self.input_ids, "pixels": pixels, "frame_valid": exists}
         return arguments if self.real.all() else arguments | {"attention_mask": self.real.long()}
 

@@ -1,5 +1,7 @@
 """Attaching blocks: what is refused, how columns are counted, in which order hooks run."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -144,6 +146,41 @@ def test_a_decoder_with_a_cache_of_its_own_is_told_how_much_it_holds(projected):
         longer = attachment.lm(torch.cat([IDS, IDS[:, :2]], 1))
     with attachment.media(state, past=6):
         close(attachment.lm(IDS[:, :2]).double(), longer[:, 6:].double(), "llama")
+
+
+class Dispatched(TokenWise):
+    """A decoder whose second layer is on another device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers[1].to("meta")
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        x = self.embedding(input_ids)
+        for layer in self.layers:
+            x = layer(x.to(layer.weight.device))
+        return x
+
+
+@pytest.mark.parametrize("projected", [False, True])
+@pytest.mark.parametrize("valid", [None, torch.ones(2, LATENTS, dtype=torch.bool)])
+def test_media_move_to_the_device_of_each_layer(projected, valid):
+    """A pool on one device serves blocks on several, projected or not; the state itself stays where it is."""
+    attachment = attach(Dispatched(), {0: make_block(0), 1: make_block(1).to("meta")})
+    state = replace(example_state(), valid=valid)
+    state = attachment.project(state) if projected else state
+    with attachment.media(state):
+        assert attachment.lm(IDS).device.type == "meta"
+    assert state.media.device.type == state.layout.last.device.type == "cpu"
+
+
+def test_several_calls_share_a_context():
+    """Each call starts at the first column, whatever the one before it was."""
+    attachment = attach(PlainDecoder().eval(), {0: make_block(0)})
+    with attachment.media(example_state()):
+        whole = attachment.lm(IDS)
+        torch.testing.assert_close(attachment.lm(IDS[:, :3]), whole[:, :3])
+        torch.testing.assert_close(attachment.lm(IDS), whole)
 
 
 class Sum(nn.Module):

@@ -69,7 +69,7 @@ def layers_of(draw: st.DrawFn, name: str) -> list[int]:
 
 
 @language_models
-@heavy(4)
+@heavy(5)
 @given(st.data(), text_rows(), seeds, st.sampled_from(["unused", "used", "failed", "moved to front"]))
 def test_attach_then_detach_is_the_identity(name, data, rows, seed, fate):
     """Whatever happened in between, the model has the keys, attributes, hooks and outputs it had before."""
@@ -96,7 +96,7 @@ def test_attach_then_detach_is_the_identity(name, data, rows, seed, fate):
 
 @language_models
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
-@heavy(4)
+@heavy(5)
 @given(st.data(), text_rows(), seeds)
 def test_closed_gates_give_the_bare_model_bit_for_bit(name, dtype, data, rows, seed):
     """New blocks in float32 change no logit of the model and no dtype of its residual, be it float32 or bfloat16."""
@@ -114,7 +114,7 @@ def test_closed_gates_give_the_bare_model_bit_for_bit(name, dtype, data, rows, s
 
 
 @language_models
-@heavy(4)
+@heavy(5)
 @given(st.data(), text_rows(), seeds)
 def test_without_media_is_the_bare_model_bit_for_bit(name, data, rows, seed):
     """The blocks are skipped, open gates and all; under an empty layout they run."""
@@ -145,7 +145,7 @@ class BlockThenLayer(nn.Module):
 
 
 @language_models
-@heavy(4)
+@heavy(5)
 @given(st.data(), text_rows(), seeds)
 def test_each_block_runs_right_before_its_layer(name, data, rows, seed):
     """The model gives what it gives with each such layer exchanged for: block, then layer."""
@@ -182,7 +182,7 @@ def test_plain_decoder_with_blocks_is_its_loop_with_the_blocks_written_in(layers
 
 
 @language_models
-@heavy(4)
+@heavy(5)
 @given(text_rows(), seeds, st.booleans())
 def test_an_error_inside_media_leaves_the_model_clean(name, rows, seed, inside_the_model):
     """After an error in the block of code, or in the model itself, the model runs as if nothing had happened."""

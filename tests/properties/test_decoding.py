@@ -37,7 +37,7 @@ def cuts_of(data: st.DataObject, width: int) -> list[int]:
 
 
 @language_models
-@heavy(3)
+@heavy(4)
 @given(text_rows(), scopes, seeds, st.data())
 def test_chunks_and_single_tokens_have_the_logits_of_the_whole(name, rows, scope, seed, data):
     """Prefilling in pieces of any length, each with the items of its own tags, is one pass over all."""
@@ -58,7 +58,7 @@ def test_chunks_and_single_tokens_have_the_logits_of_the_whole(name, rows, scope
 
 
 @language_models
-@heavy(3)
+@heavy(4)
 @given(prompt_rows(max_rows=1, padded=False), text_rows(), scopes, seeds)
 def test_a_prompt_of_one_row_serves_many_queries(name, prompt_row, rows, scope, seed):
     """Each query gives what the whole text, prompt and query in one row, gives; pads of a query are skipped."""
@@ -72,7 +72,7 @@ def test_a_prompt_of_one_row_serves_many_queries(name, prompt_row, rows, scope, 
 
 
 @language_models
-@heavy(4)
+@heavy(6)
 @given(prompt_rows(max_rows=2), text_rows(max_rows=2), text_rows(max_rows=2), seeds)
 def test_a_prompt_is_never_changed_by_its_use(name, rows, first, second, seed):
     """Queries give the same logits bit for bit whatever the prompt was used for before, in either order."""

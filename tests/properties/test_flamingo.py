@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from flamingo_blocks import Flamingo, MediaLayout
 from tests.flamingos import (
-    FRAMES,
     KNOWN_TAG,
     NEW_TAG,
     PAD,
@@ -79,7 +78,7 @@ def test_text_and_media_never_move_earlier_logits(name, rows, later, scope, know
 
 
 @masked_language_models
-@heavy(3)
+@heavy(4)
 @given(text_rows(), scopes, seeds)
 def test_pads_and_other_rows_change_nothing(name, rows, scope, seed):
     """Each row has the logits it has alone, whatever pads, absent frames and rows without media surround it."""
@@ -91,7 +90,7 @@ def test_pads_and_other_rows_change_nothing(name, rows, scope, seed):
             close(logits[row][batch.real[row]], flamingo(**batch.row(row).arguments()).logits[0], name)
 
 
-@heavy()
+@heavy(4)
 @given(prompt_rows(padded=False), st.integers(0, 2), scopes, seeds)
 def test_right_pads_and_other_rows_change_nothing_without_a_mask_too(rows, pads, scope, seed):
     """A decoder that takes no mask may be padded on the right, where causality keeps the pads harmless."""
@@ -103,7 +102,7 @@ def test_right_pads_and_other_rows_change_nothing_without_a_mask_too(rows, pads,
 
 
 @masked_language_models
-@heavy(3)
+@heavy(4)
 @given(text_rows(max_rows=2, max_documents=3), scopes, seeds)
 def test_documents_of_a_packed_row_are_as_if_alone(name, rows, scope, seed):
     """Text, positions and media of the other documents in the row change nothing."""
@@ -192,8 +191,8 @@ def test_an_item_that_nobody_sees_reaches_no_gradient(name, rows, seed, bad, sco
     layout = flamingo.make_layout(batch.input_ids, attention_mask=given.get("attention_mask"))
     weights = list(flamingo.trained_parameters().values())
     expected = torch.autograd.grad(flamingo(**given, labels=batch.input_ids).loss, weights)
-    given["pixels"] = torch.cat([given["pixels"], torch.full((1, FRAMES, 3, 8, 8), bad, dtype=torch.float64)])
-    given["frame_valid"] = torch.cat([given["frame_valid"], torch.ones(1, FRAMES, dtype=torch.bool)])
+    given["pixels"] = torch.cat([given["pixels"], torch.full_like(batch.clips[:1, 0, : given["pixels"].shape[1]], bad)])
+    given["frame_valid"] = torch.cat([given["frame_valid"], torch.ones_like(given["pixels"][:1, :, 0, 0, 0]).bool()])
     out = flamingo(**given, labels=batch.input_ids, layout=layout)
     for actual, wanted in zip(torch.autograd.grad(out.loss, weights), expected, strict=True):
         close(actual, wanted, name)

@@ -1,0 +1,226 @@
+"""Mistakes in attaching, decoding, packing and saving, made on purpose: each breaks the test that is named for it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.full
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = "src/flamingo_blocks"
+ATTACH, MODEL = "tests/properties/test_attach.py", "tests/properties/test_flamingo.py"
+DECODING, SAVING = "tests/properties/test_decoding.py", "tests/properties/test_saving.py"
+MUTATIONS = {
+    "blocks in float32 widen a residual in bfloat16": (
+        f"{PACKAGE}/nn/gated_cross_attention.py",
+        "text = text + self.attention_gate(attended).to(text.dtype)",
+        "text = text + self.attention_gate(attended)",
+        f"{ATTACH}::test_closed_gates_give_the_bare_model_bit_for_bit",
+    ),
+    "a text without media skips the blocks": (
+        f"{PACKAGE}/lm/attach.py",
+        "        if call.state is None:\n",
+        "        if call.state is None or call.state.num_items == 0:\n",
+        f"{MODEL}::test_text_without_media_reaches_every_trained_parameter",
+    ),
+    "the bare model runs its blocks": (
+        f"{PACKAGE}/lm/attach.py",
+        "        if call.state is None:\n            return None\n",
+        "        if call.state is None:\n            return ((args[0] + 1e-6, *args[1:]), kwargs) if args else None\n",
+        f"{ATTACH}::test_without_media_is_the_bare_model_bit_for_bit",
+    ),
+    "detaching leaves a hook behind": (
+        f"{PACKAGE}/lm/attach.py",
+        "        for _, _, handle in self._hooks:\n",
+        "        for _, _, handle in self._hooks[1:]:\n",
+        f"{ATTACH}::test_attach_then_detach_is_the_identity",
+    ),
+    "hooks moved to the front stay behind as well": (
+        f"{PACKAGE}/lm/attach.py",
+        "            handle.remove()\n            self._hook(module, hook, prepend=True)\n",
+        "            self._hook(module, hook, prepend=True)\n",
+        "tests/lm/test_attach.py::test_our_hooks_move_before_others",
+    ),
+    "an error leaves the model conditioned": (
+        f"{PACKAGE}/lm/attach.py",
+        "        try:\n            yield\n        finally:\n            self._call = None\n",
+        "        yield\n        self._call = None\n",
+        f"{ATTACH}::test_an_error_inside_media_leaves_the_model_clean",
+    ),
+    "contexts nest, and the inner one wins": (
+        f"{PACKAGE}/lm/attach.py",
+        '        if self._call is not None:\n            raise RuntimeError("media() or',
+        '        if False:\n            raise RuntimeError("media() or',
+        f"{ATTACH}::test_contexts_do_not_nest",
+    ),
+    "a layer takes two blocks": (
+        f"{PACKAGE}/lm/attach.py",
+        "if any(isinstance(hook, _BlockHook) for hook in hooks):",
+        "if False:",
+        "tests/lm/test_attach.py::test_a_layer_takes_one_block_only",
+    ),
+    "a tag is seen by the word before it": (
+        f"{PACKAGE}/ops/_visible_ranges.py",
+        "        tag = _last_true(is_media)\n",
+        "        tag = _last_true(is_media.roll(-1, 1))\n",
+        f"{MODEL}::test_text_and_media_never_move_earlier_logits",
+    ),
+    "left pads take positions": (
+        f"{PACKAGE}/models/call_language_model.py",
+        "    if position_ids is not None and accepts",
+        "    if position_ids is not None and attention_mask is None and accepts",
+        f"{MODEL}::test_pads_and_other_rows_change_nothing",
+    ),
+    "frames that do not exist are resampled": (
+        f"{PACKAGE}/models/encode_pool.py",
+        "        return features + _nothing_of(vision) if trained else features, valid\n",
+        "        return features + _nothing_of(vision) if trained else features, None\n",
+        f"{MODEL}::test_pads_and_other_rows_change_nothing",
+    ),
+    "media cross the documents of a packed row": (
+        f"{PACKAGE}/models/flamingo.py",
+        "MediaLayout.from_tokens(is_media, scope=self.scope, document=document, valid=valid)",
+        "MediaLayout.from_tokens(is_media, scope=self.scope, document=None, valid=valid)",
+        f"{MODEL}::test_documents_of_a_packed_row_are_as_if_alone",
+    ),
+    "pads of a packed row take positions": (
+        f"{PACKAGE}/models/flamingo.py",
+        "packed_positions(document, valid)",
+        "packed_positions(document)",
+        "tests/models/test_packing.py::test_left_pads_of_a_packed_row_take_no_position",
+    ),
+    "windows are checked for the first packed row only": (
+        f"{PACKAGE}/models/flamingo.py",
+        "        refuse_long_documents(self.lm,",
+        "        if not self._keeps_documents_apart:\n            refuse_long_documents(self.lm,",
+        "tests/models/test_packing.py::test_a_window_shorter_than_a_packed_document_is_refused_each_time",
+    ),
+    "an unseen item of NaN reaches the resampler's weights": (
+        f"{PACKAGE}/models/encode_pool.py",
+        "    if unseen is not None:\n        features",
+        "    if False:\n        features",
+        f"{MODEL}::test_an_item_that_nobody_sees_reaches_no_gradient",
+    ),
+    "media are cut off from the resampler": (
+        f"{PACKAGE}/models/encode_pool.py",
+        "MediaState(media=media if projection",
+        "MediaState(media=media.detach() if projection",
+        f"{MODEL}::test_text_without_media_reaches_every_trained_parameter",
+    ),
+    "the frozen language model keeps its gradients": (
+        f"{PACKAGE}/models/flamingo.py",
+        "            part.requires_grad_(False)\n",
+        "            pass\n",
+        f"{MODEL}::test_frozen_weights_never_move",
+    ),
+    "frozen parts train along": (
+        f"{PACKAGE}/models/flamingo.py",
+        "                part.eval()\n",
+        "                pass\n",
+        f"{MODEL}::test_frozen_weights_never_move",
+    ),
+    "a closed gate lets gradients through": (
+        f"{PACKAGE}/nn/tanh_gate.py",
+        "return update * self.value().to(update.dtype)",
+        "return update * self.value().to(update.dtype) + (update - update.detach())",
+        f"{MODEL}::test_at_zero_gates_the_first_step_moves_gates_and_token_rows_only",
+    ),
+    "a cached call reads the first columns of the layout": (
+        f"{PACKAGE}/lm/attach.py",
+        "call.past = 0 if cache is None else int(cache.get_seq_length())",
+        "call.past = 0",
+        f"{DECODING}::test_chunks_and_single_tokens_have_the_logits_of_the_whole",
+    ),
+    "the next logits are those of a pad": (
+        f"{PACKAGE}/models/prompt.py",
+        "    found = logits.gather(1, last.clamp(min=0)[:, None, None].expand(-1, 1, logits.shape[2]))\n",
+        "    found = logits[:, -1:]\n",
+        f"{DECODING}::test_chunks_and_single_tokens_have_the_logits_of_the_whole",
+    ),
+    "a query changes the prompt's cache": (
+        f"{PACKAGE}/models/prompt.py",
+        "        return copy.deepcopy(self.cache)\n",
+        "        return self.cache\n",
+        f"{DECODING}::test_a_prompt_is_never_changed_by_its_use",
+    ),
+    "what stands behind an end counts as said": (
+        f"{PACKAGE}/models/generation.py",
+        "real = ended.cumsum(1) - ended.long() == 0",
+        "real = torch.ones_like(ended)",
+        f"{DECODING}::test_a_conversation_goes_on_where_generation_ended",
+    ),
+    "each decoding step projects the media again": (
+        f"{PACKAGE}/models/generation.py",
+        "    state = self.attachment.project(state)\n",
+        "",
+        f"{DECODING}::test_beams_and_samples_never_encode_or_project_an_item_twice",
+    ),
+    "candidates and rows are mixed up": (
+        f"{PACKAGE}/models/generation.py",
+        "torch.tensor(padded, device=input_ids.device).repeat(rows, 1)",
+        "torch.tensor(padded, device=input_ids.device).repeat_interleave(rows, 0)",
+        f"{DECODING}::test_scores_are_those_of_the_whole_text_one_candidate_at_a_time",
+    ),
+    "generation runs past the end of a chunk": (
+        f"{PACKAGE}/models/generation.py",
+        "own if flamingo.end_token_id is None else [*own, flamingo.end_token_id]",
+        "own",
+        "tests/models/test_generate.py::test_generation_stops_at_eoc_and_at_the_models_own_end",
+    ),
+    "media tags are labels": (
+        f"{PACKAGE}/models/flamingo.py",
+        "labels.masked_fill(input_ids == self.media_token_id, IGNORED)",
+        "labels.clone()",
+        "tests/models/test_flamingo.py::test_the_loss_is_the_mean_over_the_labels_that_count",
+    ),
+    "rows of a scaled table are not scaled": (
+        f"{PACKAGE}/lm/token_rows.py",
+        'scale=getattr(module, "embed_scale", 1.0)',
+        "scale=1.0",
+        "tests/lm/test_token_rows.py::test_rows_are_a_longer_table_and_head",
+    ),
+    "tied tables get two rows": (
+        f"{PACKAGE}/lm/token_rows.py",
+        "self.input if head is table else nn.Parameter",
+        "nn.Parameter",
+        "tests/lm/test_token_rows.py::test_tables_that_are_one_get_rows_that_are_one",
+    ),
+    "other frozen weights are taken": (
+        f"{PACKAGE}/models/saving.py",
+        "        if found != wanted:\n",
+        "        if False:\n",
+        "tests/models/test_saving.py::test_other_frozen_weights_are_refused",
+    ),
+    "a loaded model forgets its scope": (
+        f"{PACKAGE}/models/saving.py",
+        '"end_token_id", "scope", "layers"',
+        '"end_token_id", "layers"',
+        f"{SAVING}::test_a_reference_and_its_frozen_parts_give_the_same_logits",
+    ),
+    "a loaded model attends in another way": (
+        f"{PACKAGE}/models/describe_module.py",
+        '    config._attn_implementation = description["attention"]\n',
+        "",
+        f"{SAVING}::test_a_folder_that_holds_everything_gives_the_same_logits",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_mutation_is_caught(name, tmp_path):
+    """In a copy with the mistake, the named test fails."""
+    path, right, wrong, test = MUTATIONS[name]
+    for part in ("src", "tests"):
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    source = (tmp_path / path).read_text()
+    assert source.count(right) == 1, f"{path} has changed: say anew how to make this mistake"
+    (tmp_path / path).write_text(source.replace(right, wrong))
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", test]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src"), "HYPOTHESIS_PROFILE": "ci"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout
