@@ -50,6 +50,16 @@ def test_a_command_is_needed(capsys):
     assert "COMMAND" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("number", ["0", "-1", "many"])
+def test_numbers_must_be_above_zero(number, capsys):
+    """Threads and words to write are counted from one; anything else is said, with status 2."""
+    for words in (["demo", "--threads", number], ["generate", "x", "--prompt", "a", "--max-new-tokens", number]):
+        with pytest.raises(SystemExit) as stopped:
+            main(words)
+        assert stopped.value.code == 2
+        assert f"'{number}' is no whole number above 0" in capsys.readouterr().err
+
+
 def test_help_names_the_options(capsys):
     """`demo --help` lists every option; quick and ablations exclude each other."""
     with pytest.raises(SystemExit):

@@ -70,7 +70,14 @@ def test_a_language_model_that_cannot_recall_stops_the_demo(few_steps, tmp_path)
     """The error says what was reached and what is needed, and nothing is written."""
     with pytest.raises(DemoError, match=r"names 0\.0\d of the things .* wanted 0\.90 after 2 steps"):
         run_demo(replace(few_steps, min_recall=0.9), tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_folder_that_cannot_be_made_is_said_before_the_work(few_steps, tmp_path):
+    """A file in the place of the folder is an error that names it."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DemoError, match=r"the folder .*file cannot be made"):
+        run_demo(few_steps, tmp_path / "file")
 
 
 def test_the_same_seed_gives_the_same_run(few_steps):

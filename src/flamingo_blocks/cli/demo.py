@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from flamingo_blocks._optional import require
+from flamingo_blocks.cli._arguments import positive
 from flamingo_blocks.demo import DemoConfig, DemoResult, format_table, quick_config, run_demo
 
 
@@ -20,7 +21,7 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="decides everything that is drawn (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder to write to (default: %(default)s)")
-    parser.add_argument("--threads", type=int, default=1, help="threads of torch (default: %(default)s)")
+    parser.add_argument("--threads", type=positive, default=1, help="threads of torch (default: %(default)s)")
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--quick", action="store_true", help="train on captions only, in under a minute")
     kind.add_argument("--ablations", action="store_true", help="train twice more, each time with one thing changed")
@@ -96,16 +97,17 @@ def print_result(result: DemoResult, out: Path, *, quick: bool) -> None:
     for name, found in result.ablations.items():
         captions = found["captions"]
         print(f"\nAblation {name}: captions {captions['seen']:.2f}\n{format_table(found['curves'])}")
-    _print_what_next(result, out)
+    _print_what_next(result, out, quick=quick)
 
 
-def _print_what_next(result: DemoResult, out: Path) -> None:
+def _print_what_next(result: DemoResult, out: Path, *, quick: bool) -> None:
     seconds = ", ".join(f"{phase} {time:.0f}" for phase, time in result.seconds.items())
     print(f"\n{result.cpu_seconds:.0f} s of processor time; seconds by phase: {seconds}")
     print(f"Wrote {out}/results.json, {out}/curve.png, {out}/images and {out}/model. Try it yourself:\n")
-    images = sorted((out / "images").glob("*.png"))
-    first, second, again = images[0], images[2], images[1]
-    print(
-        f"  flamingo-blocks generate {out}/model --image {first} --image {second} --image {again} \\\n"
-        '    --prompt "<image> this is a kulm <EOC> <image> this is a pisk <EOC> <image> this is a"'
-    )
+    first, again, second, *_ = sorted((out / "images").glob("*.png"))
+    images, prompt = [first], "<image> an"
+    if not quick:
+        images = [first, second, again]
+        prompt = "<image> this is a kulm <EOC> <image> this is a pisk <EOC> <image> this is a"
+    words = " ".join(f"--image {image}" for image in images)
+    print(f'  flamingo-blocks generate {out}/model {words} \\\n    --prompt "{prompt}"')

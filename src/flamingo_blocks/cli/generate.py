@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from flamingo_blocks.cli._arguments import positive
 from flamingo_blocks.demo import complete, load_demo_model
 
 
@@ -25,7 +26,7 @@ def add_to(commands: Any) -> None:
         help="image file, one for each <image> of the prompt, in order",
     )
     parser.add_argument("--prompt", required=True, help="text with an <image> for each image")
-    parser.add_argument("--max-new-tokens", type=int, default=8, help="most words to write (default: %(default)s)")
+    parser.add_argument("--max-new-tokens", type=positive, default=8, help="most words to write (default: %(default)s)")
     parser.set_defaults(run=run)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from flamingo_blocks.demo.completion import save_demo_model
+from flamingo_blocks.demo.errors import DemoError
 from flamingo_blocks.demo.images import SEEN_PAIRS, UNSEEN_PAIRS
 from flamingo_blocks.demo.language_model import TinyDecoder
 from flamingo_blocks.demo.measure import ROWS, UNSEEN_FIVE, Row, caption_accuracy, naming_curves
@@ -77,10 +78,14 @@ def run_demo(config: DemoConfig, out: Path, *, on_progress: Progress = lambda _n
         Everything that was measured.
 
     Raises:
-        DemoError: If the language model's recall stays below `config.min_recall`.
+        DemoError: If the folder cannot be made, or the language model's recall stays below `config.min_recall`.
         MissingDependencyError: If a package of the extra `demo` is not installed.
     """
     started, watch = time.process_time(), Stopwatch(on_progress)
+    try:  # better now than after two minutes
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DemoError(f"out: the folder {out} cannot be made: {error}") from error
     parts = prepare_parts(
         watch,
         seed=config.seed,
@@ -221,7 +226,6 @@ def run_ablations(config: DemoConfig, parts: Parts, watch: Stopwatch) -> dict[st
 
 def write_outputs(result: DemoResult, flamingo: Flamingo, parts: Parts, out: Path) -> None:
     """Write `results.json`, `curve.png`, the folder `images` and the folder `model`."""
-    out.mkdir(parents=True, exist_ok=True)
     write_json(result, out / "results.json")
     plot_curves(result.curves, out / "curve.png")
     write_sample_images(parts.test_digits, out / "images")
