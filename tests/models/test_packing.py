@@ -66,13 +66,17 @@ def test_models_that_cannot_keep_documents_apart_are_refused(case):
     assert torch.equal(flamingo(IDS).logits, before)
 
 
-def test_a_window_shorter_than_a_packed_row_is_refused_each_time():
-    """A sliding window is replaced by the mask, so rows longer than it would see too far: also after a shorter row."""
+def test_a_window_shorter_than_a_packed_document_is_refused_each_time():
+    """A sliding window is replaced by the mask, so documents longer than it would see too far; long rows may be."""
     flamingo = make_flamingo("gemma3", lm=make_language_model("gemma3", sliding_window=5))
-    assert flamingo(IDS, document=DOCUMENT).logits.shape == (1, 5, VOCAB + 2)
     longer = torch.cat([IDS, IDS], 1)
-    with pytest.raises(ValueError, match="rows of 10 tokens, but Gemma3ForCausalLM has a sliding window of 5"):
-        flamingo(longer, document=torch.cat([DOCUMENT, DOCUMENT + 2], 1))
+    short_documents = torch.cat([DOCUMENT, DOCUMENT + 2], 1)
+    logits = flamingo(longer, document=short_documents).logits
+    torch.testing.assert_close(logits[:, :5], flamingo(IDS, document=DOCUMENT).logits)
+    with pytest.raises(
+        ValueError, match="a packed document has 10 tokens, but Gemma3ForCausalLM has a sliding window of 5"
+    ):
+        flamingo(longer, document=torch.zeros_like(longer))
 
 
 def test_the_probe_of_a_model_in_training_is_not_fooled_by_dropout():

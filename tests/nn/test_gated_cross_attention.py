@@ -158,7 +158,7 @@ SHAPES = {
     "media without latents": (dict(media=(3, 6)), r"media has shape \(3, 6\), wanted .*from_grid"),
     "text longer than the layout": (dict(text=(2, 5, 8)), r"query has batch and text \(2, 5\), the layout \(2, 4\)"),
     "pool too small": (dict(media=(2, 2, 6)), "the media pool holds 2 items, but the layout names item 2"),
-    "padded pool too small": (dict(media=(2, 1, 2, 6)), "the media pool holds 2 items, but the layout names item 2"),
+    "padded media beside a layout of packed items": (dict(media=(2, 1, 2, 6)), "media is padded to 1 items a row"),
     "valid of another pool": (dict(valid=torch.ones(2, 2, dtype=torch.bool)), r"valid .*\(2, 2\), wanted .*\(3, 2\)"),
     "valid as integers": (dict(valid=torch.ones(3, 2, dtype=torch.long)), "valid is torch.int64 .* wanted bool"),
 }

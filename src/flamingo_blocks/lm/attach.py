@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from flamingo_blocks.lm.find_layers import find_decoder_layers
 from flamingo_blocks.lm.media_state import MediaState, project
+from flamingo_blocks.ops.hide_unseen import hide_unseen
 from flamingo_blocks.ops.media_layout import MediaLayout
 
 
@@ -143,7 +144,8 @@ class Attachment:
         """
         if state.projected is not None:
             return state
-        projected = {name: project(block, state.media, state.valid) for name, block in self.blocks.items()}
+        media = hide_unseen(state.media, state.layout)
+        projected = {name: project(block, media, state.valid) for name, block in self.blocks.items()}
         return replace(state, projected=projected, blocks=self.blocks)
 
     def move_to_front(self) -> None:

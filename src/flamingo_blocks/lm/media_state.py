@@ -111,7 +111,8 @@ def project(block: nn.Module, media: Tensor, valid: Tensor | None) -> MediaKV:
     project_media: Any = getattr(block, "project_media", None)
     if project_media is None:
         raise ValueError(f"{type(block).__name__} has no project_media, so its media cannot be projected once for all")
-    kv: MediaKV = project_media(media, valid=valid)
+    weight = next(block.parameters(), media)  # a dispatched model has blocks on several devices
+    kv: MediaKV = project_media(media.to(weight.device), valid=None if valid is None else valid.to(weight.device))
     return kv
 
 

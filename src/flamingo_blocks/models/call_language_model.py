@@ -17,7 +17,8 @@ class LanguageModelOutput(NamedTuple):
 
 def accepts(lm: nn.Module, name: str) -> bool:
     """Whether the model's `forward` names an argument."""
-    if callable(base := getattr(lm, "get_base_model", None)):  # an adapter around the model hides the names
+    lm = getattr(lm, "_orig_mod", lm)  # compiled models and adapters hide the names
+    if callable(base := getattr(lm, "get_base_model", None)):
         lm = base()
     return name in inspect.signature(lm.forward).parameters
 

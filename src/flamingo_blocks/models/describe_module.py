@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Callable
-from types import ModuleType
+from dataclasses import is_dataclass
 from typing import Any
 
 import torch
@@ -35,8 +35,29 @@ def describe_module(module: nn.Module) -> Description:
     if hasattr(config, "to_diff_dict") and type(module).__module__.startswith("transformers."):
         return _describe_transformers(module)
     if isinstance(config, dict):
-        return {"class": name, "arguments": config}
+        arguments = {argument: _describe_value(value) for argument, value in config.items()}
+        if all(_is_plain(value) for value in arguments.values()):
+            return {"class": name, "arguments": arguments}
     return {"class": name}
+
+
+def _describe_value(value: Any) -> Any:
+    """A plain value as it is; a module, or a frozen dataclass of ours, by its class."""
+    if isinstance(value, nn.Module):
+        return describe_module(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        fields = {field: getattr(value, field) for field in value.__dataclass_fields__}
+        return {"class": f"{type(value).__module__}:{type(value).__qualname__}", "arguments": fields}
+    return value
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether JSON keeps it, and a described module can be built again."""
+    if isinstance(value, dict) and "class" in value:
+        return can_build(value)
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, str | int | float | bool)
 
 
 def can_build(description: Description) -> bool:
@@ -64,23 +85,33 @@ def build_module(description: Description, *, argument: str) -> nn.Module:
         raise CheckpointError(
             f"{name} cannot be built from the saved file alone; build it yourself and pass it as {argument}="
         )
-    package = name.partition(":")[0]
-    if package == "transformers":
+    if name.startswith("transformers"):
         return _build_transformers(name, description)
+    arguments = {key: _build_value(value, argument=argument) for key, value in description["arguments"].items()}
+    make: Callable[..., nn.Module] = _find_class(name)
+    return make(**arguments)
+
+
+def _build_value(value: Any, *, argument: str) -> Any:
+    if not (isinstance(value, dict) and "class" in value):
+        return tuple(value) if isinstance(value, list) else value
+    found: type | None = _find_class(value["class"], kind=object) if can_build(value) else None
+    if found is not None and hasattr(found, "__dataclass_fields__"):
+        return found(**{key: _build_value(inner, argument=argument) for key, inner in value["arguments"].items()})
+    return build_module(value, argument=argument)
+
+
+def _find_class(name: str, *, kind: type = nn.Module) -> Any:
+    """The class that a saved file names, and nothing but a class of that kind."""
+    package, _, qualname = name.partition(":")
     try:
-        found = _find_class(importlib.import_module(package), name)
+        module = importlib.import_module(package)
     except ModuleNotFoundError as error:
         raise CheckpointError(f"{name} in the saved file does not exist; the file is damaged") from error
-    make: Callable[..., nn.Module] = found
-    return make(**description["arguments"])
-
-
-def _find_class(module: ModuleType, name: str) -> Any:
-    """The class that a saved file names, and nothing but a module's class."""
     found: Any = module
-    for part in name.partition(":")[2].split("."):
+    for part in qualname.split("."):
         found = getattr(found, part, None)
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+    if not (isinstance(found, type) and issubclass(found, kind)):
         raise CheckpointError(
             f"{name} in the saved file is no nn.Module of {module.__name__} {getattr(module, '__version__', '')}; "
             "the file is damaged, or that package too old"
@@ -93,7 +124,8 @@ def _describe_transformers(module: Any) -> Description:
     generation = getattr(module, "generation_config", None)
     unsaved = {name: buffer for name, buffer in module.named_buffers() if name not in module.state_dict()}
     return {
-        "class": f"transformers:{type(module).__name__}",
+        "class": f"{type(module).__module__}:{type(module).__name__}",
+        "config_class": type(module.config).__name__,
         "config": module.config.to_dict(),
         "attention": module.config._attn_implementation,
         "generation": None if generation is None else generation.to_dict(),
@@ -103,8 +135,8 @@ def _describe_transformers(module: Any) -> Description:
 
 def _build_transformers(name: str, description: Description) -> nn.Module:
     transformers = require("transformers", used_by="Flamingo.from_pretrained", extra="hf")
-    cls = _find_class(transformers, name)
-    config = cls.config_class.from_dict(description["config"])
+    config = getattr(transformers, description["config_class"]).from_dict(description["config"])
+    cls = _find_class(name)
     config._attn_implementation = description["attention"]
     model: nn.Module = cls(config)
     if description["generation"] is not None:

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from flamingo_blocks.lm.media_state import MediaState
-from flamingo_blocks.ops.attention_plan import seen_items
+from flamingo_blocks.ops.hide_unseen import hide_unseen
 from flamingo_blocks.ops.media_layout import MediaLayout
 from flamingo_blocks.vision import VisionTower, encode_frames
 
@@ -51,10 +51,9 @@ def encode_pool(
     """
     if pixels is not None and features is not None:
         raise ValueError("pixels and features were given; wanted one of them")
-    given, valid = pixels if features is None else features, patch_valid
-    unseen = None if given is None else _unseen(layout, given)
+    valid = patch_valid
     if pixels is not None:
-        features, valid = _run_tower(vision, pixels, frame_valid, unseen)
+        features, valid = _run_tower(vision, pixels, frame_valid, layout)
     elif features is None:
         features = _no_features(vision, resampler, projection, width) + _nothing_of(vision)
     elif features.ndim != 4:
@@ -62,27 +61,19 @@ def encode_pool(
     elif frame_valid is not None:
         frames = frame_valid[..., None].expand(features.shape[:-1])
         valid = frames if patch_valid is None else frames & patch_valid
-    if unseen is not None:
-        features = features.masked_fill(unseen[:, None, None, None], 0)
+    features = hide_unseen(features, layout)
     media, valid = _resample(resampler, features, valid)
     return MediaState(media=media if projection is None else projection(media), valid=valid)
 
 
-def _unseen(layout: MediaLayout | None, given: Tensor) -> Bool[Tensor, " items"] | None:
-    """Items that no token sees, where gradients flow; `None` when nothing is to be hidden."""
-    if layout is None or not torch.is_grad_enabled() or layout.num_items > given.shape[0]:
-        return None
-    return ~seen_items(layout.item_ids, layout.first, layout.last, num_items=given.shape[0]).to(given.device)
-
-
 def _run_tower(
-    vision: VisionTower | None, pixels: Tensor, frame_valid: Tensor | None, unseen: Tensor | None
+    vision: VisionTower | None, pixels: Tensor, frame_valid: Tensor | None, layout: MediaLayout | None
 ) -> tuple[Tensor, Tensor | None]:
     if vision is None:
         raise ValueError("pixels were given, but this model has no vision tower; pass vision=, or give features")
     trained = torch.is_grad_enabled() and bool(_trained_weights(vision))
-    if trained and unseen is not None:
-        pixels = pixels.masked_fill(unseen[:, None, None, None, None], 0)
+    if trained:
+        pixels = hide_unseen(pixels, layout)
     with torch.set_grad_enabled(trained):
         features, valid = encode_frames(vision, pixels, frame_valid)
         return features + _nothing_of(vision) if trained else features, valid

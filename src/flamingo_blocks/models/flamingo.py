@@ -15,7 +15,7 @@ from flamingo_blocks.lm.token_rows import attach_token_rows
 from flamingo_blocks.models import generation, saving
 from flamingo_blocks.models.call_language_model import caches, call_language_model
 from flamingo_blocks.models.encode_pool import encode_pool
-from flamingo_blocks.models.packing import packed_mask, packed_positions, refuse_if_leaking, refuse_long_rows
+from flamingo_blocks.models.packing import packed_mask, packed_positions, refuse_if_leaking, refuse_long_documents
 from flamingo_blocks.models.prompt import PromptState, next_logits
 from flamingo_blocks.ops.media_layout import MediaLayout
 from flamingo_blocks.ops.next_token_loss import IGNORED, next_token_loss
@@ -92,6 +92,8 @@ class Flamingo(nn.Module):
         for part in self._frozen_parts() if freeze else ():
             part.requires_grad_(False)
         self.token_rows = attach_token_rows(lm, num_new_tokens) if num_new_tokens else None
+        self._check_id("media_token_id", media_token_id)
+        self._check_id("end_token_id", end_token_id)
         self._keeps_documents_apart = False
         self.train(self.training)
 
@@ -145,6 +147,8 @@ class Flamingo(nn.Module):
         """
         if labels is not None and logits_to_keep:
             raise ValueError(f"labels need all logits, but logits_to_keep is {logits_to_keep}; leave one of them out")
+        if prompt is not None and input_ids.shape[1] == 0:
+            raise ValueError("input_ids has no column; the scores of what follows a prompt are prompt.logits")
         if document is not None and prompt is not None:
             raise ValueError("document and prompt exclude each other: a prompt is one document; leave one of them out")
         given = {"pixels": pixels, "features": features, "media": media}
@@ -172,6 +176,7 @@ class Flamingo(nn.Module):
         features: Float[Tensor, "items frames patches vision_dim"] | None = None,
         frame_valid: Bool[Tensor, "items frames"] | None = None,
         patch_valid: Bool[Tensor, "items frames patches"] | None = None,
+        layout: MediaLayout | None = None,
     ) -> MediaState:
         """Encode a media pool once; hand the result to `forward`, `prefill`, `generate` or `score` as `media`.
 
@@ -180,11 +185,15 @@ class Flamingo(nn.Module):
             features: Patch features instead.
             frame_valid: Frames that exist.
             patch_valid: Patches that count.
+            layout: Which token sees which item, if known: it travels with the media, and what no token sees is kept
+                from the gradients.
 
         Returns:
-            The media tokens, without a layout.
+            The media tokens.
         """
-        return self._encode(pixels=pixels, features=features, frame_valid=frame_valid, patch_valid=patch_valid)
+        given = {"pixels": pixels, "features": features, "frame_valid": frame_valid, "patch_valid": patch_valid}
+        state = self._encode(**given, layout=layout)
+        return state if layout is None else state.with_layout(layout)
 
     @torch.no_grad()
     def prefill(
@@ -225,6 +234,8 @@ class Flamingo(nn.Module):
         given = {"pixels": pixels, "features": features, "media": media}
         if prompt is not None:
             prompt = prompt.for_rows(input_ids.shape[0])
+            if input_ids.shape[1] == 0:
+                return prompt
         state = self._state(input_ids, given, frame_valid, patch_valid, layout, None, attention_mask, prompt)
         mask = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
         return self._run_prompt(input_ids, self.attachment.project(state), mask, prompt)
@@ -290,29 +301,54 @@ class Flamingo(nn.Module):
         prompt: PromptState | None,
     ) -> MediaState:
         """Encode the media and place them in the text."""
+        if input_ids.ndim != 2 or input_ids.is_floating_point():
+            raise ValueError(
+                f"input_ids is {input_ids.dtype} of shape {tuple(input_ids.shape)}, wanted ids [batch text]"
+            )
         given = {name: value for name, value in given.items() if value is not None}
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} were given; wanted one of pixels, features and media")
         if prompt is not None:
             prompt = prompt.for_rows(input_ids.shape[0])
-        tags = None
-        if layout is None:
-            tags = int((input_ids == self.media_token_id).sum())
-            layout = self.make_layout(input_ids, attention_mask=attention_mask, document=document, prompt=prompt)
         media = given.pop("media", None)
+        if isinstance(media, MediaState) and media.layout is not None:
+            if layout is not None and layout is not media.layout:
+                raise ValueError("layout was given, and media has a layout of its own; give one of them")
+            layout = media.layout
+        if layout is None:
+            self._compare_counts(input_ids, media, **given)
+            layout = self.make_layout(input_ids, attention_mask=attention_mask, document=document, prompt=prompt)
         if media is None:
             seen_by = layout if prompt is None else None
             new = self._encode(**given, frame_valid=frame_valid, patch_valid=patch_valid, layout=seen_by)
         else:
             new = MediaState(media=media) if isinstance(media, Tensor) else media
-        if tags is not None and tags != new.num_items:
-            raise ValueError(
-                f"input_ids hold {tags} media tags (id {self.media_token_id}), but {new.num_items} items were given; "
-                "give one item a tag, in the order of the text, or pass layout= to share items"
-            )
         if prompt is None:
             return new.with_layout(layout)
         return prompt.state.append(new.media, layout, valid=new.valid)
+
+    def _check_id(self, name: str, token_id: int | None) -> None:
+        """A token of ours must have a row, where the model tells how many its table has."""
+        get = getattr(self.lm, "get_input_embeddings", None)
+        table = get() if callable(get) else None
+        if token_id is None or not isinstance(table, nn.Embedding):
+            return
+        known = table.num_embeddings + self.num_new_tokens
+        if not 0 <= token_id < known:
+            raise ValueError(
+                f"{name} is {token_id}, but the table has {table.num_embeddings} ids and num_new_tokens is "
+                f"{self.num_new_tokens}; new ids follow the table, so raise num_new_tokens to have it"
+            )
+
+    def _compare_counts(self, input_ids: Tensor, media: MediaState | Tensor | None, **given: Tensor) -> None:
+        """Every tag needs an item and every item a tag."""
+        pool = media.media if isinstance(media, MediaState) else next(iter(given.values()), media)
+        tags, items = int((input_ids == self.media_token_id).sum()), 0 if pool is None else pool.shape[0]
+        if tags != items:
+            raise ValueError(
+                f"input_ids hold {tags} media tags (id {self.media_token_id}), but {items} items were given; "
+                "give one item a tag, in the order of the text, or pass layout= to share items"
+            )
 
     def _after(self, prompt: PromptState, input_ids: Tensor) -> tuple[Tensor, Any | None]:
         """What to run behind a prompt: the new tokens with a copy of its cache, or all of them for want of a cache."""
@@ -321,7 +357,7 @@ class Flamingo(nn.Module):
         return input_ids, prompt.fork_cache()
 
     def _keep_apart(self, document: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        refuse_long_rows(self.lm, document.shape[1])
+        refuse_long_documents(self.lm, int(packed_positions(document).max()) + 1 if document.numel() else 0)
         if not self._keeps_documents_apart:
             with self.attachment.without_media():
                 refuse_if_leaking(self.lm)

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +83,8 @@ def generate(
         torch.Size([1, 5])
     """
     _refuse_right_pads(attention_mask)
+    if "document" in hf_generate_arguments:
+        raise ValueError("document was given, but packed rows cannot be continued; give each document a row of its own")
     rows = input_ids.shape[0]
     given = {"pixels": pixels, "features": features, "media": media}
     before = None if prompt is None else prompt.for_rows(rows)
@@ -180,7 +182,7 @@ def _run(
         _refuse_unknown(lm, arguments)
         with flamingo.attachment.media(state):
             return plain_generate(lm, ids, attention_mask=mask, **arguments)
-    config = arguments.get("generation_config") or lm.generation_config
+    config = arguments.get("generation_config") or getattr(lm, "generation_config", None)
     names = ("num_beams", "num_return_sequences")
     several = (arguments.get(name) or getattr(config, name, None) or 1 for name in names)
     expand = max(several)  # the rows that `generate` makes of each row, before its first call of the model
@@ -188,7 +190,9 @@ def _run(
         if expand > 1:
             cache.batch_repeat_interleave(expand)
         arguments = {**arguments, "past_key_values": cache}
-    with flamingo.attachment.media(state.repeat_rows(expand)), _wider_vocabulary(lm, flamingo.num_new_tokens):
+    assisted = any(arguments.get(name) is not None for name in ("assistant_model", "prompt_lookup_num_tokens"))
+    wider = _wider_vocabulary(lm, flamingo.num_new_tokens) if assisted else nullcontext()
+    with flamingo.attachment.media(state.repeat_rows(expand)), wider:
         return lm.generate(ids, attention_mask=mask.long(), **arguments)
 
 
@@ -268,7 +272,10 @@ def _refuse_right_pads(attention_mask: Tensor | None) -> None:
 def _check_candidates(candidates: Sequence[Sequence[int]], media_token_id: int) -> None:
     if not candidates:
         raise ValueError("candidates is empty; give at least one list of token ids")
-    for index, candidate in enumerate(candidates):
+    given: Sequence[Any] = candidates
+    for index, candidate in enumerate(given):
+        if isinstance(candidate, str) or not isinstance(candidate, Sequence):
+            raise TypeError(f"candidate {index} is {candidate!r}, wanted a list of token ids")
         if not len(candidate):
             raise ValueError(f"candidate {index} has no token; give each candidate one token or more")
         if media_token_id in candidate:

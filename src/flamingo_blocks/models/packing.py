@@ -38,8 +38,8 @@ def packed_positions(
 _ADVICE = "give each document a row of its own"
 
 
-def refuse_long_rows(lm: nn.Module, num_text: int) -> None:
-    """Check that no sliding window of the model is shorter than the rows.
+def refuse_long_documents(lm: nn.Module, num_text: int) -> None:
+    """Check that no sliding window of the model is shorter than the longest document.
 
     Raises:
         ValueError: If one is.
@@ -50,7 +50,7 @@ def refuse_long_rows(lm: nn.Module, num_text: int) -> None:
     window = getattr(config, "sliding_window", None)
     if window is not None and num_text > window:
         raise ValueError(
-            f"document was given with rows of {num_text} tokens, but {type(lm).__name__} has a sliding window of "
+            f"a packed document has {num_text} tokens, but {type(lm).__name__} has a sliding window of "
             f"{window} tokens, which a mask for packed documents would replace; {_ADVICE}"
         )
 

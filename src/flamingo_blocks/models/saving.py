@@ -76,8 +76,9 @@ def from_pretrained(
 
     Args:
         directory: Where it is.
-        lm: The language model; needed when its weights were not included. Its weights are compared by sha256.
-        vision: The tower, likewise.
+        lm: The language model; needed when its weights were not included, and then compared by sha256. When they were,
+            the saved ones are loaded into it.
+        vision: The tower, likewise; a `CallableTower` has to be passed in any case.
         resampler: One of your own that cannot be built from plain values; its weights are loaded.
         projection: Likewise.
         blocks: Likewise, all of them by layer index.

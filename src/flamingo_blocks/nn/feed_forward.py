@@ -2,12 +2,11 @@
 
 from collections.abc import Callable
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from flamingo_blocks.nn.norms import make_norm
+from flamingo_blocks.nn.norms import apply_norm, make_norm
 from flamingo_blocks.types import ActivationName, NormName
 
 
@@ -41,6 +40,7 @@ class FeedForward(nn.Module):
         ValueError: If `activation` or `norm` is unknown.
 
     Example:
+        >>> import torch
         >>> FeedForward(16)(torch.zeros(2, 5, 16)).shape
         torch.Size([2, 5, 16])
 
@@ -77,17 +77,9 @@ class FeedForward(nn.Module):
         Returns:
             The update, to be added by the caller.
         """
-        x = self.norm(x)
+        x = apply_norm(self.norm, x)
         activate = _ACTIVATIONS[self.activation]
         hidden: Tensor = self.up_proj(x)
         hidden = activate(hidden) if self.gate_proj is None else activate(self.gate_proj(x)) * hidden
         update: Tensor = self.down_proj(hidden)
         return update
-
-
-def compute_dtype(parameter: Tensor) -> torch.dtype:
-    """Dtype in which a module with this weight computes: autocast's where it is on, else the weight's own."""
-    device = parameter.device.type
-    if not torch.amp.is_autocast_available(device):  # the meta device, where asking further is an error
-        return parameter.dtype
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else parameter.dtype

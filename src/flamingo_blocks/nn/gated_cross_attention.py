@@ -6,13 +6,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from flamingo_blocks.nn.feed_forward import FeedForward, compute_dtype
+from flamingo_blocks.nn.feed_forward import FeedForward
 from flamingo_blocks.nn.media_kv import MediaKV
 from flamingo_blocks.nn.module_config import constructor_arguments
-from flamingo_blocks.nn.norms import make_norm
+from flamingo_blocks.nn.norms import apply_norm, make_norm
 from flamingo_blocks.nn.tanh_gate import TanhGate
-from flamingo_blocks.ops.attention import media_attention
-from flamingo_blocks.ops.attention_plan import seen_items
+from flamingo_blocks.ops._layout_checks import check_grid
+from flamingo_blocks.ops.attention import available_backends, media_attention
+from flamingo_blocks.ops.hide_unseen import hide_unseen
 from flamingo_blocks.ops.media_layout import MediaLayout
 from flamingo_blocks.types import ActivationName, GateShape, NormName
 
@@ -62,6 +63,8 @@ class GatedCrossAttention(nn.Module):
         backend: str = "auto",
     ) -> None:
         super().__init__()
+        if backend != "auto" and backend not in (known := available_backends("cpu", torch.float32)):
+            raise ValueError(f"backend is {backend!r}, wanted 'auto' or one of {', '.join(map(repr, known))}")
         if head_dim is None and dim % num_heads:
             raise ValueError(f"dim is {dim}, not a multiple of num_heads {num_heads}; change one or pass head_dim")
         head_dim = dim // num_heads if head_dim is None else head_dim
@@ -109,15 +112,15 @@ class GatedCrossAttention(nn.Module):
         if text.shape[-1] != self.dim:
             raise ValueError(f"text has shape {tuple(text.shape)}, wanted [batch text {self.dim}]")
         if not isinstance(media, MediaKV):
+            if media.ndim == 4:
+                check_grid(layout.item_ids, media.shape[1])
             media, valid = self._pooled(media, valid)
-            media = self._project(_hide_unseen(media, layout), valid)
+            media = self._project(hide_unseen(media, layout), valid)
         elif valid is not None:
             raise ValueError("valid was given beside a MediaKV; pass it to project_media instead")
-        query = self.norm(text.to(compute_dtype(self.q_proj.weight)))
+        query = apply_norm(self.norm, text)
         query = rearrange(self.q_proj(query), "batch text (heads dim) -> batch text heads dim", dim=self.head_dim)
-        if self.q_norm is not None:
-            query = self.q_norm(query)
-        query = query.to(media.key.dtype)
+        query = apply_norm(self.q_norm, query).to(media.key.dtype)
         out = media_attention(query, media.key, media.value, layout, valid=media.valid, backend=self.backend)
         update: Tensor = self.o_proj(rearrange(out, "batch text heads dim -> batch text (heads dim)"))
         return update
@@ -145,15 +148,12 @@ class GatedCrossAttention(nn.Module):
     def _project(self, media: Tensor, valid: Tensor | None) -> MediaKV:
         if valid is not None:
             media = media.masked_fill(~valid[..., None], 0)  # NaN in padding must not reach the weights' gradients
-        media = media.to(compute_dtype(self.k_proj.weight))
-        if self.media_norm is not None:
-            media = self.media_norm(media)
+        media = apply_norm(self.media_norm, media.to(self.k_proj.weight.dtype))
         key, value = (
             rearrange(proj(media), "items latents (heads dim) -> items latents heads dim", dim=self.head_dim)
             for proj in (self.k_proj, self.v_proj)
         )
-        key = key if self.k_norm is None else self.k_norm(key)
-        return MediaKV(key, value.to(key.dtype), valid)
+        return MediaKV(apply_norm(self.k_norm, key).to(value.dtype), value, valid)
 
     def _pooled(self, media: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """The pool with one axis of items."""
@@ -285,16 +285,8 @@ class GatedCrossAttentionBlock(nn.Module):
     def _add(self, text: Tensor, media: Tensor | MediaKV, layout: MediaLayout, valid: Tensor | None) -> Tensor:
         attended = self.attention(text, media, layout, valid=valid)
         text = text + self.attention_gate(attended).to(text.dtype)
-        dense = self.feed_forward(text.to(compute_dtype(self.feed_forward.up_proj.weight)))
+        dense = self.feed_forward(text)
         if not self.dense_without_media:
             dense = dense.masked_fill(~layout.sees_any()[..., None], 0)
         update: Tensor = self.feed_forward_gate(dense)
         return text + update.to(text.dtype)
-
-
-def _hide_unseen(media: Float[Tensor, "items latents dim"], layout: MediaLayout) -> Float[Tensor, "items latents dim"]:
-    """Zero the items that no token sees: their gradient is 0, but 0 times a NaN of theirs would reach the weights."""
-    if not torch.is_grad_enabled():
-        return media
-    seen = seen_items(layout.item_ids, layout.first, layout.last, num_items=media.shape[0])
-    return media.masked_fill(~seen[:, None, None], 0)

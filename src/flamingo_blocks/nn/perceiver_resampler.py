@@ -9,9 +9,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from flamingo_blocks.nn.feed_forward import FeedForward, compute_dtype
+from flamingo_blocks.nn.feed_forward import FeedForward
 from flamingo_blocks.nn.module_config import constructor_arguments
-from flamingo_blocks.nn.norms import make_norm
+from flamingo_blocks.nn.norms import apply_norm, make_norm
 from flamingo_blocks.types import ActivationName, NormName
 
 
@@ -114,20 +114,20 @@ class PerceiverResampler(nn.Module):
         self._check(vision, valid)
         if valid is not None:
             vision = vision.masked_fill(~valid[..., None], 0)
-        vision = vision.to(compute_dtype(self.latents))
+        vision = vision.to(self.latents.dtype)
         if self.input_proj is not None:
             vision = self.input_proj(vision)
         if self.frame_embeddings is not None:
             vision = vision + self._embed_frames(vision.shape[-3], valid)[..., None, :].to(vision.dtype)
         features = vision.flatten(-3, -2)  # *lead frames*patches dim
         valid = None if valid is None else valid.flatten(-2)
-        latents = self.latents.to(features.dtype).expand(*features.shape[:-2], -1, -1)
+        latents = self.latents.expand(*features.shape[:-2], -1, -1)
         for layer in self.layers:
             if self.activation_checkpointing and torch.is_grad_enabled():
                 latents = checkpoint(layer, latents, features, valid, use_reentrant=False)
             else:
                 latents = layer(latents, features, valid)
-        return latents if self.final_norm is None else self.final_norm(latents)
+        return apply_norm(self.final_norm, latents)
 
     def _embed_frames(self, frames: int, valid: Tensor | None) -> Float[Tensor, "*lead frames dim"]:
         """One embedding a frame; a clip of more frames than were learned is spread over the same span.
@@ -199,8 +199,8 @@ class ResamplerLayer(nn.Module):
         return latents + update
 
     def _attend(self, latents: Tensor, features: Tensor, valid: Tensor | None) -> Tensor:
-        own = self.latents_norm(latents)
-        context = torch.cat([self.features_norm(features), own], dim=-2)  # features first, then latents
+        own = apply_norm(self.latents_norm, latents)
+        context = torch.cat([apply_norm(self.features_norm, features), own], dim=-2)  # features first, then latents
         items = math.prod(latents.shape[:-2])  # fused kernels take one leading axis only, and there may be none
         query, key, value = (
             rearrange(
@@ -210,8 +210,7 @@ class ResamplerLayer(nn.Module):
             )
             for proj, x in ((self.q_proj, own), (self.k_proj, context), (self.v_proj, context))
         )
-        if self.q_norm is not None and self.k_norm is not None:
-            query, key = self.q_norm(query), self.k_norm(key)
+        query, key = (apply_norm(norm, x).to(value.dtype) for norm, x in ((self.q_norm, query), (self.k_norm, key)))
         mask = None
         if valid is not None:  # the latents always count, so no row is without anything to attend to
             mask = F.pad(valid, (0, latents.shape[-2]), value=True).reshape(items, 1, 1, context.shape[-2])

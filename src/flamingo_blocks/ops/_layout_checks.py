@@ -11,6 +11,8 @@ from flamingo_blocks.types import Direction, Scope
 
 def check_is_media(is_media: Tensor, valid: Tensor | None, *, batch: int | None = None) -> None:
     """Tags must be a bool [batch text] and none of them on a pad."""
+    if not isinstance(is_media, Tensor):
+        raise TypeError(f"is_media is a {type(is_media).__name__}, wanted a bool tensor of shape [batch text]")
     if is_media.dtype != torch.bool or is_media.ndim != 2:
         raise ValueError(
             f"is_media is {is_media.dtype} of shape {tuple(is_media.shape)}, wanted bool of shape [batch text]; "
@@ -118,3 +120,31 @@ def _check_ids(item_ids: Tensor, batch: int) -> None:
     gap = (item_ids[:, :-1] < 0) & (item_ids[:, 1:] >= 0)
     if gap.any() or (item_ids < -1).any():
         raise ValueError("item_ids may hold pool ids of 0 or more, then -1 as pads on the right of a row")
+
+
+def check_pool(item_ids: Int[Tensor, "batch media"], items: int) -> None:
+    """Refuse a pool that is smaller than the ids of a layout, in eager code on the CPU, where reading a value is free.
+
+    On other devices each layer would wait for the device; there `Flamingo` compares tags and items once a call.
+    """
+    if torch.compiler.is_compiling() or item_ids.device.type != "cpu" or item_ids.numel() == 0:
+        return
+    largest = int(item_ids.max())
+    if largest >= items:
+        raise ValueError(
+            f"the media pool holds {items} items, but the layout names item {largest}; "
+            "pass every item of the batch once, in the order of layout.item_ids"
+        )
+
+
+def check_grid(item_ids: Int[Tensor, "batch media"], num_media: int) -> None:
+    """Refuse padded media beside a layout that numbers the items without pads; in eager code on the CPU."""
+    if torch.compiler.is_compiling() or item_ids.device.type != "cpu":
+        return
+    batch, media = item_ids.shape
+    padded = torch.arange(batch)[:, None] * num_media + torch.arange(media)
+    if ((item_ids >= 0) & (item_ids != padded)).any():
+        raise ValueError(
+            f"media is padded to {num_media} items a row, but the layout numbers the items one after the other; "
+            f"make it with MediaLayout.from_grid(..., num_media={num_media}), or give the pool as [items latents dim]"
+        )

@@ -65,8 +65,11 @@ class TransformersTower(nn.Module):
         preprocess: Callable[[Any], Tensor] | None = None,
         frozen: bool = True,
     ) -> None:
+        options = {"layer": layer, "final_norm": final_norm, "num_prefix": num_prefix, "image_size": image_size,
+                   "fit": fit, "preprocess": preprocess, "frozen": frozen}  # fmt: skip
         super().__init__()
         self.model = vision_part(model)
+        self.config = {"model": self.model, **options}
         self.geometry = Geometry.of(self.model, num_prefix=num_prefix, image_size=image_size)
         self.layer = layer
         self.final_norm = final_norm

@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from flamingo_blocks.errors import BackendRefusedError
+from flamingo_blocks.ops._layout_checks import check_pool
 from flamingo_blocks.ops.attention import reference, runs, sdpa
 from flamingo_blocks.ops.attention._shared import hide_invalid
 from flamingo_blocks.ops.attention.backend import Backend, Request
@@ -61,8 +62,7 @@ def media_attention(
         are computed, with the same result.
     """
     _check(query, key, value, layout, valid)
-    if not torch.compiler.is_compiling():
-        check_pool(layout, key.shape[0])
+    check_pool(layout.item_ids, key.shape[0])
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     requires_grad = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
     request = Request(query.device, query.dtype, query.shape[-1], query.shape[2], key.shape[2], requires_grad, layout)
@@ -98,21 +98,11 @@ def available_backends(
         >>> available_backends("cpu", torch.float32)
         {'reference': 'ok', 'sdpa': 'ok', 'runs': 'ok'}
     """
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        return dict.fromkeys(BACKENDS, "torch sees no CUDA device here")
     num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
     request = Request(torch.device(device), dtype, head_dim, num_heads, num_kv_heads, requires_grad, layout)
     return {name: backend.refuse(request) or "ok" for name, backend in BACKENDS.items()}
-
-
-def check_pool(layout: MediaLayout, items: int) -> None:
-    """Refuse a pool that is smaller than the ids of the layout; reads a value, so it is for eager code on the CPU.
-
-    A layout on another device was checked when it was prepared or is checked by the kernel's own bounds.
-    """
-    if layout.item_ids.device.type == "cpu" and layout.num_items > items:
-        raise ValueError(
-            f"the media pool holds {items} items, but the layout names item {layout.num_items - 1}; "
-            "pass every item of the batch once, in the order of layout.item_ids"
-        )
 
 
 def _choose(backend: str, request: Request) -> Backend:
@@ -141,6 +131,10 @@ def _check(query: Tensor, key: Tensor, value: Tensor, layout: MediaLayout, valid
         raise ValueError(
             f"query has batch and text {tuple(query.shape[:2])}, the layout {tuple(layout.last.shape)}; "
             "take the columns in use with layout.slice, repeat rows for beams with layout.repeat_rows"
+        )
+    if layout.last.device != query.device and "meta" not in (layout.last.device.type, query.device.type):
+        raise ValueError(
+            f"the layout is on {layout.last.device}, query on {query.device}; move it once with layout.to(query.device)"
         )
     if valid is not None and (valid.dtype != torch.bool or valid.shape != key.shape[:2]):
         raise ValueError(
