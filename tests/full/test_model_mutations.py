@@ -101,8 +101,8 @@ MUTATIONS = {
     ),
     "an unseen item of NaN reaches the resampler's weights": (
         f"{PACKAGE}/models/encode_pool.py",
-        "    if unseen is not None:\n        features",
-        "    if False:\n        features",
+        "    features = hide_unseen(features, layout)\n",
+        "",
         f"{MODEL}::test_an_item_that_nobody_sees_reaches_no_gradient",
     ),
     "media are cut off from the resampler": (

@@ -110,7 +110,7 @@ MUTATIONS = {
     ),
     "NaN of an item that nobody sees reaches the weights": (
         f"{PACKAGE}/nn/gated_cross_attention.py",
-        "self._project(_hide_unseen(media, layout), valid)",
+        "self._project(hide_unseen(media, layout), valid)",
         "self._project(media, valid)",
         f"{BLOCKS}::test_an_item_that_a_token_does_not_see_cannot_reach_it",
     ),
@@ -128,8 +128,8 @@ MUTATIONS = {
     ),
     "the resampler's latents are not among the keys": (
         f"{PACKAGE}/nn/perceiver_resampler.py",
-        "self.features_norm(features), own], dim=-2)",
-        "self.features_norm(features), own * 0], dim=-2)",
+        "apply_norm(self.features_norm, features), own], dim=-2)",
+        "apply_norm(self.features_norm, features), own * 0], dim=-2)",
         "tests/parity/test_peer_resamplers.py::test_open_flamingo",
     ),
     "masked patches are seen": (

@@ -263,7 +263,7 @@ class MediaLayout:
             is_media: Tags of the new columns, which continue the document of each row's last token.
             counts: New items of each row, as in `from_tokens`.
             scope: The scope that the layout was made with.
-            group_consecutive: As the layout was made.
+            group_consecutive: As the layout was made; on a slice of one column, that column is taken for a tag.
             valid: Real tokens among the new columns.
             per_tag: Items under each new tag.
             num_items: Size of the pool so far, when it holds items that no row names.
