@@ -89,8 +89,8 @@ MUTATIONS = {
     ),
     "pads of a packed row take positions": (
         f"{PACKAGE}/models/flamingo.py",
-        "packed_positions(document, valid)",
-        "packed_positions(document)",
+        "positions = packed_positions(document, valid)",
+        "positions = packed_positions(document)",
         "tests/models/test_packing.py::test_left_pads_of_a_packed_row_take_no_position",
     ),
     "windows are checked for the first packed row only": (

@@ -340,8 +340,7 @@ def test_copies_are_models_of_their_own(name, way):
             weight.zero_()
     assert torch.equal(other(**batch.arguments()).logits, expected)
     assert other.attachment.blocks is other.blocks and other.attachment.lm is other.lm
-    other.attachment.detach()
-    other.token_rows.detach()
+    other.detach()
     assert torch.equal(raw(other.lm(batch.input_ids % VOCAB)), raw(bare(name)(batch.input_ids % VOCAB)))
 
 
@@ -370,3 +369,33 @@ def test_the_resampler_may_be_anything_that_gives_tokens():
     )
     assert flamingo.token_rows is None and isinstance(flamingo, Flamingo)
     assert flamingo(torch.tensor([[KNOWN_TAG, 3]]), pixels=torch.zeros(1, 1, 3, 8, 8)).logits.shape == (1, 2, VOCAB)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (dict(embedding="nowhere"), "embedding='nowhere' names no module"),
+        (dict(media_token_id=99), "media_token_id is 99"),
+        (dict(end_token_id=-1), "end_token_id is -1"),
+        (dict(layers="nowhere"), "layers='nowhere' names no list"),
+        (dict(blocks={9: make_block()}), "a block for layer 9"),
+    ],
+)
+def test_a_model_that_cannot_be_made_leaves_the_language_model_as_it_was(wrong, message):
+    """No hook is left, nothing is frozen, and the next try is free."""
+    lm = make_language_model("gpt2").train()
+    with pytest.raises(ValueError, match=message):
+        make_flamingo("gpt2", lm=lm, **wrong)
+    assert not any(module._forward_pre_hooks or module._forward_hooks for module in lm.modules())
+    assert all(weight.requires_grad for weight in lm.parameters()) and lm.training
+    assert make_flamingo("gpt2", lm=lm).detach() is lm
+    assert not any(module._forward_pre_hooks or module._forward_hooks for module in lm.modules())
+
+
+def test_embedding_and_head_can_be_named():
+    """A decoder with several of each is told which ones are meant."""
+    lm = make_language_model("plain", max_text=VOCAB)  # as many positions as words
+    with pytest.raises(ValueError, match="pass embedding="):
+        make_flamingo("plain", lm=lm)
+    flamingo = make_flamingo("plain", lm=lm, embedding="embedding", head="head")
+    assert flamingo(torch.tensor([[3, 4]])).logits.shape == (1, 2, VOCAB + 2)

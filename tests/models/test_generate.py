@@ -115,14 +115,13 @@ def test_a_streamer_hears_every_token(name):
     assert streamer.tokens == out[0].tolist() and streamer.ended
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2"])
+@of_transformers
 @pytest.mark.parametrize("kind", ["static", "prompt look-up", "assistant", "no cache", "chunks"])
 def test_other_ways_of_decoding_say_the_same(name, kind):
-    """A cache of fixed size, assisted decoding that takes steps back, and a prefill in chunks give the greedy ids."""
-    flamingo = make_flamingo(name).float()
-    ids = torch.tensor([[3, NEW_TAG, 4, 3, NEW_TAG, 4, 3]])
-    pixels = torch.randn(2, 1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    expected = flamingo.generate(ids, pixels=pixels, max_new_tokens=8, eos_token_id=None)
+    """A cache of fixed size or none, assisted decoding, which takes steps back, and chunks, behind a prompt or not."""
+    flamingo = make_flamingo(name)
+    batch = make_batch((ROWS[1] * 2,), 0)
+    expected = flamingo.generate(**batch.arguments(), max_new_tokens=8, eos_token_id=None)
     ways = {
         "static": dict(cache_implementation="static"),
         "prompt look-up": dict(prompt_lookup_num_tokens=2),
@@ -130,8 +129,10 @@ def test_other_ways_of_decoding_say_the_same(name, kind):
         "no cache": dict(use_cache=False),
         "chunks": dict(prefill_chunk_size=3),
     }
-    actual = flamingo.generate(ids, pixels=pixels, max_new_tokens=8, eos_token_id=None, **ways[kind])
-    assert torch.equal(actual, expected)
+    way = dict(max_new_tokens=8, eos_token_id=None, **ways[kind])
+    assert torch.equal(flamingo.generate(**batch.arguments(), **way), expected)
+    prompt = flamingo.prefill(**batch.columns(0, 4).arguments())
+    assert torch.equal(flamingo.generate(**batch.columns(4).arguments(), prompt=prompt, **way), expected)
     assert flamingo.lm.config.vocab_size == VOCAB
 
 
@@ -139,7 +140,7 @@ def assistant_for(name: str):
     """A bare model that knows as many tokens."""
     lm = make_language_model(name)
     lm.resize_token_embeddings(lm.config.vocab_size + 2, mean_resizing=False)
-    return lm
+    return lm.double()
 
 
 def test_a_window_smaller_than_the_text_is_kept_by_caches_and_chunks():

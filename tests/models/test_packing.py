@@ -77,6 +77,9 @@ def test_a_window_shorter_than_a_packed_document_is_refused_each_time():
         ValueError, match="a packed document has 10 tokens, but Gemma3ForCausalLM has a sliding window of 5"
     ):
         flamingo(longer, document=torch.zeros_like(longer))
+    mask = (torch.arange(10) >= 5)[None].long()  # pads are no part of a document, whatever number they carry
+    padded = flamingo(longer, document=torch.zeros_like(longer), attention_mask=mask).logits
+    close(padded[:, 5:], flamingo(IDS).logits, "gemma3")
 
 
 def test_the_probe_of_a_model_in_training_is_not_fooled_by_dropout():

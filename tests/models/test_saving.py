@@ -270,3 +270,30 @@ def test_a_model_without_tower_or_resampler_is_saved_without(tmp_path):
     again = Flamingo.from_pretrained(tmp_path, lm=make_language_model("plain"), vision=linear.vision)
     assert isinstance(again.resampler, nn.Linear) and again.resampler.bias is None
     assert not isinstance(again.resampler, PerceiverResampler)
+
+
+@pytest.mark.parametrize("part", ["lm", "vision"])
+def test_parts_that_did_not_fit_are_given_back(flamingo, tmp_path, part):
+    """After a refusal the parts are as they came, weights, flags and modes, and serve another folder."""
+    flamingo.save_pretrained(tmp_path / "right", frozen="include")
+    flamingo.save_pretrained(tmp_path / "wrong", frozen="include")
+    name = {"lm": "lm.norm.weight", "vision": "vision.encoder.bias"}[part]
+    rewrite(tmp_path / "wrong" / FROZEN, lambda tensors: tensors.update({name: torch.zeros(7)}))
+    other = build_tiny_flamingo(seed=1)
+    parts = {"lm": bare(other).requires_grad_(True).train(), "vision": other.vision}
+    before = {name: [value.clone() for value in module.state_dict().values()] for name, module in parts.items()}
+    with pytest.raises(CheckpointError, match=rf"{name} has shape \(7,\) in the file"):
+        Flamingo.from_pretrained(tmp_path / "wrong", **parts)
+    after = {name: list(module.state_dict().values()) for name, module in parts.items()}
+    assert all(torch.equal(x, y) for name in parts for x, y in zip(before[name], after[name], strict=True))
+    assert parts["lm"].training and all(weight.requires_grad for weight in parts["lm"].parameters())
+    loaded = Flamingo.from_pretrained(tmp_path / "right", **parts)
+    assert torch.equal(loaded.lm.norm.weight, flamingo.lm.norm.weight)
+
+
+def test_names_of_embedding_and_head_are_kept(tmp_path):
+    """What had to be named once need not be named again."""
+    lm = make_language_model("plain", max_text=50)
+    make_flamingo("plain", lm=lm, embedding="embedding", head="head").float().save_pretrained(tmp_path)
+    parts = {"lm": make_language_model("plain", max_text=50), "vision": make_flamingo("plain").vision.float()}
+    assert Flamingo.from_pretrained(tmp_path, **parts).embedding == "embedding"

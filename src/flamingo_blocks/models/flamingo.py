@@ -47,6 +47,8 @@ class Flamingo(nn.Module):
         resampler: A `PerceiverResampler`, any projector from patch features to media tokens, or `None`.
         projection: Brings the resampler's tokens to the width of the blocks, where the two differ.
         layers: Dotted name of the decoder layers, where `attach` cannot find them.
+        embedding: Dotted name of the token embedding, where `attach_token_rows` cannot find it.
+        head: Dotted name of the output projection, likewise.
         num_new_tokens: Trained rows for new tokens beside the frozen table; ids follow the table.
         end_token_id: The `<EOC>` token, at which generation stops besides the model's own end.
         scope: `"last"`: text sees the latest image only (the paper); `"all"`: all so far.
@@ -54,7 +56,7 @@ class Flamingo(nn.Module):
 
     Raises:
         LayersNotFoundError: If the decoder layers cannot be found.
-        ValueError: If a block's layer does not exist.
+        ValueError: If a block's layer does not exist, or a token's id. The language model is left as it was.
 
     Example:
         >>> from flamingo_blocks.models import build_tiny_flamingo
@@ -77,6 +79,8 @@ class Flamingo(nn.Module):
         resampler: nn.Module | None = None,
         projection: nn.Module | None = None,
         layers: str | None = None,
+        embedding: str | None = None,
+        head: str | None = None,
         num_new_tokens: int = 0,
         end_token_id: int | None = None,
         scope: Scope = "last",
@@ -84,16 +88,22 @@ class Flamingo(nn.Module):
     ) -> None:
         super().__init__()
         self.media_token_id, self.end_token_id, self.scope = media_token_id, end_token_id, scope
-        self.layers, self.num_new_tokens = layers, num_new_tokens
+        self.layers, self.embedding, self.head, self.num_new_tokens = layers, embedding, head, num_new_tokens
         self.attachment = attach(lm, blocks, layers=layers)
         self.vision, self.resampler, self.projection, self.lm = vision, resampler, projection, lm
         self.blocks = self.attachment.blocks
-        self._width = _media_width(blocks)
+        self.token_rows = None
+        try:
+            if num_new_tokens:
+                self.token_rows = attach_token_rows(lm, num_new_tokens, embedding=embedding, head=head)
+            self._check_id("media_token_id", media_token_id)
+            self._check_id("end_token_id", end_token_id)
+        except Exception:
+            self.detach()
+            raise
         for part in self._frozen_parts() if freeze else ():
             part.requires_grad_(False)
-        self.token_rows = attach_token_rows(lm, num_new_tokens) if num_new_tokens else None
-        self._check_id("media_token_id", media_token_id)
-        self._check_id("end_token_id", end_token_id)
+        self._width = _media_width(blocks)
         self._keeps_documents_apart = False
         self.train(self.training)
 
@@ -245,6 +255,12 @@ class Flamingo(nn.Module):
     save_pretrained = saving.save_pretrained
     from_pretrained = classmethod(saving.from_pretrained)
 
+    def detach(self) -> nn.Module:
+        """Take blocks and token rows off the language model and give it back; what was frozen stays frozen."""
+        if self.token_rows is not None:
+            self.token_rows.detach()
+        return self.attachment.detach()
+
     def trained_parameters(self) -> dict[str, nn.Parameter]:
         """The parameters that train, by name."""
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
@@ -357,14 +373,15 @@ class Flamingo(nn.Module):
         return input_ids, prompt.fork_cache()
 
     def _keep_apart(self, document: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        refuse_long_documents(self.lm, int(packed_positions(document).max()) + 1 if document.numel() else 0)
+        valid = None if attention_mask is None else attention_mask.bool()
+        positions = packed_positions(document, valid)
+        refuse_long_documents(self.lm, int(positions.max()) + 1 if positions.numel() else 0)
         if not self._keeps_documents_apart:
             with self.attachment.without_media():
                 refuse_if_leaking(self.lm)
             self._keeps_documents_apart = True
-        valid = None if attention_mask is None else attention_mask.bool()
         dtype = next(p.dtype for p in self.lm.parameters() if p.is_floating_point())
-        return packed_mask(document, valid, dtype), packed_positions(document, valid)
+        return packed_mask(document, valid, dtype), positions
 
     def _loss(self, logits: Tensor, labels: Tensor, input_ids: Tensor, document: Tensor | None) -> Tensor:
         """Mean cross-entropy over the labels that count; 0 when none does."""

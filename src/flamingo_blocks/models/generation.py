@@ -186,14 +186,24 @@ def _run(
     names = ("num_beams", "num_return_sequences")
     several = (arguments.get(name) or getattr(config, name, None) or 1 for name in names)
     expand = max(several)  # the rows that `generate` makes of each row, before its first call of the model
-    if cache is not None:
+    assisted = any(arguments.get(name) is not None for name in ("assistant_model", "prompt_lookup_num_tokens"))
+    if cache is not None and not assisted and _takes_a_cache(arguments, config):
         if expand > 1:
             cache.batch_repeat_interleave(expand)
         arguments = {**arguments, "past_key_values": cache}
-    assisted = any(arguments.get(name) is not None for name in ("assistant_model", "prompt_lookup_num_tokens"))
     wider = _wider_vocabulary(lm, flamingo.num_new_tokens) if assisted else nullcontext()
     with flamingo.attachment.media(state.repeat_rows(expand)), wider:
         return lm.generate(ids, attention_mask=mask.long(), **arguments)
+
+
+def _takes_a_cache(arguments: dict[str, Any], config: Any) -> bool:
+    """Whether transformers goes on from a cache that is handed in: not where it is told to use none, or another kind.
+
+    Nor does assisted decoding, which reads the text before its first guess as if nothing were cached. The text of the
+    prompt runs again then; its media do not.
+    """
+    other = arguments.get("cache_implementation") or getattr(config, "cache_implementation", None)
+    return other is None and arguments.get("use_cache", getattr(config, "use_cache", True)) is not False
 
 
 def _refuse_unknown(lm: nn.Module, arguments: dict[str, Any]) -> None:

@@ -103,18 +103,34 @@ def from_pretrained(
         projection = build_module(config["projection"], argument="projection")
     if blocks is None:
         blocks = {int(index): build_module(block, argument="blocks") for index, block in config["blocks"].items()}
+    flags = [
+        (weight, weight.requires_grad) for part in (lm, vision) if part is not None for weight in part.parameters()
+    ]
+    modes = [(module, module.training) for part in (lm, vision) if part is not None for module in part.modules()]
     model = cls(
         lm=lm, vision=vision, resampler=resampler, projection=projection, blocks=blocks, **config["arguments"]  # type: ignore[arg-type]
     )  # fmt: skip
-    _, others = _split(model)
+    try:
+        _load(model, _all_tensors(safetensors, folder, config, model), trained=set(config["trained"]))
+    except Exception:  # give the parts back as they came, to be used with another folder
+        model.detach()
+        for weight, flag in flags:
+            weight.requires_grad_(flag)
+        for module, mode in modes:
+            module.training = mode
+        raise
+    return model.eval()
+
+
+def _all_tensors(safetensors: Any, folder: Path, config: dict[str, Any], model: "Flamingo") -> dict[str, Tensor]:
+    """What the files hold, and the frozen weights that are there already where the files only refer to them."""
     tensors = _read_tensors(safetensors, folder / TRAINED)
     if config["frozen"] == "include":
-        tensors |= _read_tensors(safetensors, folder / FROZEN)
-    else:
-        _compare_hashes(config, {name: t for name, t in others.items() if name not in tensors})
-        tensors |= {name: t for name, t in others.items() if name not in tensors}
-    _load(model, tensors, trained=set(config["trained"]))
-    return model.eval()
+        return tensors | _read_tensors(safetensors, folder / FROZEN)
+    _, others = _split(model)
+    there = {name: tensor for name, tensor in others.items() if name not in tensors}
+    _compare_hashes(config, there)
+    return tensors | there
 
 
 def _split(model: "Flamingo") -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -132,7 +148,7 @@ def _split(model: "Flamingo") -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
 
 def _config(model: "Flamingo", frozen: str, others: dict[str, Tensor]) -> dict[str, Any]:
-    names = ("media_token_id", "end_token_id", "scope", "layers", "num_new_tokens")
+    names = ("media_token_id", "end_token_id", "scope", "layers", "embedding", "head", "num_new_tokens")
     config: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "flamingo_blocks": __version__,
@@ -221,12 +237,14 @@ def _load(model: "Flamingo", tensors: dict[str, Tensor], *, trained: set[str]) -
     missing, unknown = sorted(places.keys() - tensors.keys()), sorted(tensors.keys() - places.keys())
     if missing or unknown:
         raise CheckpointError(f"saved tensors and model differ: missing {missing[:5]}, unknown {unknown[:5]}")
-    for name, tensor in tensors.items():
+    for name, tensor in tensors.items():  # all of them before the first is written
         place = places[name]
         if place.shape != tensor.shape:
             raise CheckpointError(
                 f"{name} has shape {tuple(tensor.shape)} in the file, {tuple(place.shape)} in the model"
             )
+    for name, tensor in tensors.items():
+        place = places[name]
         if place.data_ptr() != tensor.data_ptr():
             place.data = tensor.to(place.device).clone()
     for name, parameter in model.named_parameters():
