@@ -119,9 +119,11 @@ def test_a_streamer_hears_every_token(name):
 @pytest.mark.parametrize("kind", ["static", "prompt look-up", "assistant", "no cache", "chunks"])
 def test_other_ways_of_decoding_say_the_same(name, kind):
     """A cache of fixed size or none, assisted decoding, which takes steps back, and chunks, behind a prompt or not."""
+    if kind == "chunks" and not prefills_in_chunks():
+        pytest.skip("this version of transformers prefills in chunks only from a cache that it is handed")
     flamingo = make_flamingo(name)
     batch = make_batch((ROWS[1] * 2,), 0)
-    expected = flamingo.generate(**batch.arguments(), max_new_tokens=8, eos_token_id=None)
+    expected = flamingo.generate(**batch.arguments(), max_new_tokens=8, eos_token_id=END)
     ways = {
         "static": dict(cache_implementation="static"),
         "prompt look-up": dict(prompt_lookup_num_tokens=2),
@@ -129,11 +131,20 @@ def test_other_ways_of_decoding_say_the_same(name, kind):
         "no cache": dict(use_cache=False),
         "chunks": dict(prefill_chunk_size=3),
     }
-    way = dict(max_new_tokens=8, eos_token_id=None, **ways[kind])
+    way = dict(max_new_tokens=8, eos_token_id=END, **ways[kind])
     assert torch.equal(flamingo.generate(**batch.arguments(), **way), expected)
     prompt = flamingo.prefill(**batch.columns(0, 4).arguments())
     assert torch.equal(flamingo.generate(**batch.columns(4).arguments(), prompt=prompt, **way), expected)
     assert flamingo.lm.config.vocab_size == VOCAB
+
+
+def prefills_in_chunks() -> bool:
+    """Whether a bare model of this version of transformers can."""
+    try:
+        make_language_model("gpt2").generate(torch.tensor([[3, 4]]), prefill_chunk_size=1, max_new_tokens=1)
+    except ValueError:
+        return False
+    return True
 
 
 def assistant_for(name: str):

@@ -2,8 +2,9 @@
 
 import inspect
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -191,8 +192,7 @@ def _run(
         if expand > 1:
             cache.batch_repeat_interleave(expand)
         arguments = {**arguments, "past_key_values": cache}
-    wider = _wider_vocabulary(lm, flamingo.num_new_tokens) if assisted else nullcontext()
-    with flamingo.attachment.media(state.repeat_rows(expand)), wider:
+    with flamingo.attachment.media(state.repeat_rows(expand)), _wider_vocabulary(lm, flamingo.num_new_tokens):
         return lm.generate(ids, attention_mask=mask.long(), **arguments)
 
 
@@ -220,8 +220,9 @@ _OF_THE_CALL = ("lm", "input_ids", "attention_mask")
 
 @contextmanager
 def _wider_vocabulary(lm: Any, num_new_tokens: int) -> Iterator[None]:
-    """Count the new tokens among the model's own: assisted decoding makes room for `config.vocab_size` ids."""
-    config = lm.config.get_text_config()
+    """Count the new tokens among the model's own: assisted decoding, and beams before transformers 5.1, rely on it."""
+    of_text = getattr(getattr(lm, "config", None), "get_text_config", None)
+    config = SimpleNamespace(vocab_size=0) if of_text is None else of_text()
     config.vocab_size += num_new_tokens
     try:
         yield
