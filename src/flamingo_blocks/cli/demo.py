@@ -1,6 +1,7 @@
 """`flamingo-blocks demo`: train a small Flamingo and print its few-shot curve."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -110,4 +111,10 @@ def _print_what_next(result: DemoResult, out: Path, *, quick: bool) -> None:
         images = [first, second, again]
         prompt = "<image> this is a kulm <EOC> <image> this is a pisk <EOC> <image> this is a"
     words = " ".join(f"--image {image}" for image in images)
-    print(f'  flamingo-blocks generate {out}/model {words} \\\n    --prompt "{prompt}"')
+    print(f'  {_this_command()} generate {out}/model {words} \\\n    --prompt "{prompt}"')
+
+
+def _this_command() -> str:
+    """How this very command is called from here: nox puts it where no shell looks for it."""
+    called = Path(sys.argv[0])
+    return os.path.relpath(called) if called.name == "flamingo-blocks" and called.is_absolute() else "flamingo-blocks"
