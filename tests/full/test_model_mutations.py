@@ -159,6 +159,24 @@ MUTATIONS = {
         "",
         f"{DECODING}::test_beams_and_samples_never_encode_or_project_an_item_twice",
     ),
+    "a conversation ends its rows at the default ends, whatever was asked for": (
+        f"{PACKAGE}/models/generation.py",
+        '    ends = _as_list(arguments.get("eos_token_id"))\n    return out',
+        "    ends = [1, 51]\n    return out",
+        f"{DECODING}::test_a_conversation_goes_on_where_generation_ended",
+    ),
+    "assisted decoding is handed the prompt's cache": (
+        f"{PACKAGE}/models/generation.py",
+        "    if cache is not None and not assisted and ",
+        "    if cache is not None and ",
+        "tests/models/test_generate.py::test_other_ways_of_decoding_say_the_same",
+    ),
+    "a load that is refused keeps the language model": (
+        f"{PACKAGE}/models/saving.py",
+        "        model.detach()\n",
+        "",
+        "tests/models/test_saving.py::test_parts_that_did_not_fit_are_given_back",
+    ),
     "candidates and rows are mixed up": (
         f"{PACKAGE}/models/generation.py",
         "torch.tensor(padded, device=input_ids.device).repeat(rows, 1)",
