@@ -28,7 +28,7 @@ from torch import Tensor
 # examples each time. What a developer's run finds is kept in `.hypothesis/`.
 settings.register_profile("dev", deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, max_examples=50, print_blob=True)
-settings.register_profile("full", settings.get_profile("dev"), max_examples=300)
+settings.register_profile("full", settings.get_profile("dev"), max_examples=100)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
 torch.set_num_threads(1)
