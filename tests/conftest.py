@@ -20,7 +20,7 @@ if os.environ.get("FLAMINGO_BLOCKS_SHAPE_CHECKS", "1") != "0":
 
 import pytest
 import torch
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from torch import Tensor
 
 # The first call of a torch operation takes far longer than the second, so a deadline would only find machines that
@@ -28,6 +28,7 @@ from torch import Tensor
 # examples each time. What a developer's run finds is kept in `.hypothesis/`.
 settings.register_profile("dev", deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, max_examples=50, print_blob=True)
+settings.register_profile("mutation", settings.get_profile("ci"), phases=[Phase.explicit, Phase.generate])
 settings.register_profile("full", settings.get_profile("dev"), max_examples=100)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 

@@ -1,16 +1,11 @@
 """Mistakes in attaching, decoding, packing and saving, made on purpose: each breaks the test that is named for it."""
 
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+
+from tests.mutate import run_mutated
 
 pytestmark = pytest.mark.full
 
-ROOT = Path(__file__).parents[2]
 PACKAGE = "src/flamingo_blocks"
 ATTACH, MODEL = "tests/properties/test_attach.py", "tests/properties/test_flamingo.py"
 DECODING, SAVING = "tests/properties/test_decoding.py", "tests/properties/test_saving.py"
@@ -231,14 +226,5 @@ MUTATIONS = {
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_mutation_is_caught(name, tmp_path):
     """In a copy with the mistake, the named test fails."""
-    path, right, wrong, test = MUTATIONS[name]
-    for part in ("src", "tests"):
-        shutil.copytree(ROOT / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    source = (tmp_path / path).read_text()
-    assert source.count(right) == 1, f"{path} has changed: say anew how to make this mistake"
-    (tmp_path / path).write_text(source.replace(right, wrong))
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", test]
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src"), "HYPOTHESIS_PROFILE": "ci"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    done = run_mutated(*MUTATIONS[name], folder=tmp_path)
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout
