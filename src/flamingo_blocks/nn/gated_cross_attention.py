@@ -13,7 +13,7 @@ from flamingo_blocks.nn.norms import apply_norm, make_norm
 from flamingo_blocks.nn.tanh_gate import TanhGate
 from flamingo_blocks.ops._layout_checks import check_grid
 from flamingo_blocks.ops.attention import available_backends, media_attention
-from flamingo_blocks.ops.hide_unseen import hide_unseen
+from flamingo_blocks.ops.take_seen import take_seen
 from flamingo_blocks.ops.media_layout import MediaLayout
 from flamingo_blocks.types import ActivationName, GateShape, NormName
 
@@ -115,7 +115,8 @@ class GatedCrossAttention(nn.Module):
             if media.ndim == 4:
                 check_grid(layout.item_ids, media.shape[1])
             media, valid = self._pooled(media, valid)
-            media = self._project(hide_unseen(media, layout), valid)
+            media, valid, layout = take_seen(media, valid, layout)
+            media = self._project(media, valid)
         elif valid is not None:
             raise ValueError("valid was given beside a MediaKV; pass it to project_media instead")
         query = apply_norm(self.norm, text)

@@ -1,12 +1,15 @@
 """What a caller may hand to `MediaLayout`, checked once, with errors that name row and both numbers."""
 
-from typing import get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
 from flamingo_blocks.types import Direction, Scope
+
+if TYPE_CHECKING:
+    from flamingo_blocks.ops.media_layout import MediaLayout
 
 
 def check_is_media(is_media: Tensor, valid: Tensor | None, *, batch: int | None = None) -> None:
@@ -122,17 +125,23 @@ def _check_ids(item_ids: Tensor, batch: int) -> None:
         raise ValueError("item_ids may hold pool ids of 0 or more, then -1 as pads on the right of a row")
 
 
-def check_pool(item_ids: Int[Tensor, "batch media"], items: int) -> None:
-    """Refuse a pool that is smaller than the ids of a layout, in eager code on the CPU, where reading a value is free.
+def check_pool(layout: "MediaLayout", items: int) -> None:
+    """Refuse a pool that is smaller than the ids of a layout, in eager code, where that waits for no device.
 
-    On other devices each layer would wait for the device; there `Flamingo` compares tags and items once a call.
+    A prepared layout has the number on the host. Without a plan only a layout on the CPU is read: elsewhere each layer
+    would wait for the device.
     """
-    if torch.compiler.is_compiling() or item_ids.device.type != "cpu" or item_ids.numel() == 0:
+    if torch.compiler.is_compiling() or layout.item_ids.numel() == 0:
         return
-    largest = int(item_ids.max())
-    if largest >= items:
+    if layout.plan is not None:
+        wanted = on_host(layout.plan.host_pool_size)[0]
+    elif layout.item_ids.device.type == "cpu":
+        wanted = on_host(layout.item_ids.max()) + 1
+    else:
+        return
+    if wanted > items:
         raise ValueError(
-            f"the media pool holds {items} items, but the layout names item {largest}; "
+            f"the media pool holds {items} items, but the layout names item {wanted - 1}; "
             "pass every item of the batch once, in the order of layout.item_ids"
         )
 
@@ -143,8 +152,14 @@ def check_grid(item_ids: Int[Tensor, "batch media"], num_media: int) -> None:
         return
     batch, media = item_ids.shape
     padded = torch.arange(batch)[:, None] * num_media + torch.arange(media)
-    if ((item_ids >= 0) & (item_ids != padded)).any():
+    if on_host(((item_ids >= 0) & (item_ids != padded)).any()):
         raise ValueError(
             f"media is padded to {num_media} items a row, but the layout numbers the items one after the other; "
             f"make it with MediaLayout.from_grid(..., num_media={num_media}), or give the pool as [items latents dim]"
         )
+
+
+def on_host(values: Tensor) -> Any:
+    """The values of a tensor that lives on the CPU, as Python numbers; reading them waits for no device."""
+    assert values.device.type == "cpu", values.device
+    return values.tolist()

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields, replace
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Int
 from torch import Tensor
 
@@ -13,33 +14,55 @@ _PIECE_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 class AttentionPlan:
     """How to compute attention without a mask, and which items are seen at all.
 
-    The tokens are sorted by the item they see and cut into pieces of equal size, so that one batched call without a
-    mask computes exactly the pairs that are needed. Made by `MediaLayout.prepare`; never needed for correctness.
+    The tokens are sorted by the item they see, so that each item has one *run* of tokens: the blocks of block-diagonal
+    kernels. The runs are also cut into pieces of equal size, so that one batched call without a mask computes exactly
+    the pairs that are needed. Made by `MediaLayout.prepare`; never needed for correctness.
 
     Args:
         seen: Pool ids that some token sees, ascending.
-        pieces: Tokens of each piece, as `row * text + column`; `batch * text` fills the last piece of an item.
+        host_pool_size: One number: the items that a pool must hold for this layout.
+        tokens: The tokens that see an item, as `row * text + column`, sorted by the item.
+        places: Where in `tokens` each token stands; its length for a token that sees nothing.
+        run_starts: Where in `tokens` the run of each item of `seen` begins, and the end of the last one.
+        host_run_starts: The same numbers.
+        pieces: Tokens of each piece, as in `tokens`; `batch * text` fills the last piece of a run.
         piece_items: The one pool id that the tokens of a piece see.
         positions: Where in the flattened `pieces` each token stands; `pieces * block` for a token that sees nothing.
 
-    The last three are `None` when some token sees several items.
+    The two `host_` tensors stay on the CPU wherever the plan goes: kernels read integers from them without waiting for
+    a device. All but the first two are `None` when some token sees several items.
 
     Example:
         >>> from flamingo_blocks import MediaLayout
         >>> layout = MediaLayout.from_tokens(torch.tensor([[True, False, True, False, False]])).prepare()
-        >>> layout.plan.piece_items
-        tensor([0, 1], dtype=torch.int32)
+        >>> layout.plan.run_starts
+        tensor([0, 2, 5], dtype=torch.int32)
     """
 
     seen: Int[Tensor, " seen"]
+    host_pool_size: Int[Tensor, "1"]
+    tokens: Int[Tensor, " seeing"] | None = None
+    places: Int[Tensor, " tokens"] | None = None
+    run_starts: Int[Tensor, " runs_and_end"] | None = None
+    host_run_starts: Int[Tensor, " runs_and_end"] | None = None
     pieces: Int[Tensor, "pieces block"] | None = None
     piece_items: Int[Tensor, " pieces"] | None = None
     positions: Int[Tensor, " tokens"] | None = None
 
-    def to(self, device: torch.device | str) -> "AttentionPlan":
-        """The same plan on another device."""
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "AttentionPlan":
+        """The same plan on another device; what belongs to the host stays there."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{name: value.to(device) for name, value in values.items() if value is not None})
+        moved = {
+            name: value.to(device, non_blocking=non_blocking)
+            for name, value in values.items()
+            if value is not None and not name.startswith("host_")
+        }
+        return replace(self, **moved)
+
+    @property
+    def single_item(self) -> bool:
+        """Whether no token sees several items."""
+        return self.tokens is not None
 
 
 def make_plan(
@@ -47,13 +70,33 @@ def make_plan(
 ) -> AttentionPlan:
     """Plan a layout; reads values, so call it once per batch and outside compiled code."""
     seen = _seen_ids(item_ids, first, last)
+    pool_size = int(item_ids.max()) + 1 if item_ids.numel() else 0
+    host_pool_size = torch.tensor([pool_size], dtype=torch.int32)
     if not sees_one_item_at_most(first, last):
-        return AttentionPlan(seen)
+        return AttentionPlan(seen, host_pool_size)
     token_item = item_of_token(item_ids, last).flatten()
-    num_tokens = token_item.numel()
     order = token_item.argsort(stable=True)
     order = order[int((token_item < 0).sum()) :]
     items, run_lengths = torch.unique_consecutive(token_item[order], return_counts=True)
+    run_starts = F.pad(run_lengths.cumsum(0), (1, 0)).int()
+    places = order.new_full((token_item.numel(),), order.numel())
+    places[order] = torch.arange(order.numel(), device=order.device)
+    pieces, positions, pieces_of_run = _cut(order, run_lengths, token_item.numel())
+    return AttentionPlan(
+        seen=seen,
+        host_pool_size=host_pool_size,
+        tokens=order.int(),
+        places=places.int(),
+        run_starts=run_starts,
+        host_run_starts=run_starts.cpu(),
+        pieces=pieces.int(),
+        piece_items=items.repeat_interleave(pieces_of_run).int(),
+        positions=positions.int(),
+    )
+
+
+def _cut(order: Tensor, run_lengths: Tensor, num_tokens: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Pieces of equal size, the position of each token in them, and the number of pieces of each run."""
     block = _piece_size(run_lengths)
     pieces_of_run = (run_lengths + block - 1) // block
     rank = torch.arange(order.numel(), device=order.device)
@@ -65,12 +108,7 @@ def make_plan(
     pieces[position] = order
     positions = order.new_full((num_tokens,), num_pieces * block)
     positions[order] = position
-    return AttentionPlan(
-        seen=seen,
-        pieces=pieces.view(num_pieces, block).int(),
-        piece_items=items.repeat_interleave(pieces_of_run).int(),
-        positions=positions.int(),
-    )
+    return pieces.view(num_pieces, block), positions, pieces_of_run
 
 
 def sees_one_item_at_most(first: Tensor, last: Tensor) -> bool:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from flamingo_blocks.ops._explain_layout import explain_layout
+from flamingo_blocks.ops._item_ids import append_ids, ids_in_order
 from flamingo_blocks.ops._layout_checks import (
     check_documents,
     check_is_media,
@@ -40,6 +41,7 @@ class MediaLayout:
         last: Last slot that it sees; -1 when it sees none.
         direction: `"previous"` (a token sees the latest tag before it) or `"next"`.
         plan: Integers for the attention kernels, made by `prepare`; never needed for correctness.
+        single_item: True where no token is known to see several items, so that backends need not read values to know.
 
     Example:
         >>> layout = MediaLayout.from_tokens(torch.tensor([[False, True, False, True]]))
@@ -60,6 +62,7 @@ class MediaLayout:
     last: Int[Tensor, "batch text"]
     direction: Direction = "previous"
     plan: AttentionPlan | None = None
+    single_item: bool = False
 
     @classmethod
     def from_tokens(
@@ -121,10 +124,11 @@ class MediaLayout:
             group_consecutive=group_consecutive,
         )
         return cls(
-            item_ids=_ids_in_order(counts) if item_ids is None else item_ids,
+            item_ids=ids_in_order(counts) if item_ids is None else item_ids,
             first=first,
             last=last,
             direction=direction,
+            single_item=_one_item_a_tag(scope, per_tag, group_consecutive=group_consecutive),
         )
 
     @classmethod
@@ -209,7 +213,8 @@ class MediaLayout:
         """
         device = self.last.device if device is None else torch.device(device)
         home = self.to("cpu")
-        return replace(home, plan=make_plan(home.item_ids, home.first, home.last)).to(device)
+        plan = make_plan(home.item_ids, home.first, home.last)
+        return replace(home, plan=plan, single_item=plan.single_item).to(device)
 
     def slice(self, start: int, stop: int) -> "MediaLayout":
         """Columns `start` to `stop` of the text; columns beyond the width are those of `extend`.
@@ -293,13 +298,14 @@ class MediaLayout:
             is_media, items_under, document=None, valid=valid, scope=scope, direction=self.direction,
             group_consecutive=group_consecutive, carry=self._carry(),
         )  # fmt: skip
-        new_ids = _ids_in_order(counts, start=used if num_items is None else num_items)
+        new_ids = ids_in_order(counts, start=used if num_items is None else num_items)
         return replace(
             self,
-            item_ids=_append_ids(self.item_ids, new_ids),
+            item_ids=append_ids(self.item_ids, new_ids),
             first=torch.cat([self.first, first], dim=1),
             last=torch.cat([self.last, last], dim=1),
             plan=None,
+            single_item=self.single_item and _one_item_a_tag(scope, per_tag, group_consecutive=group_consecutive),
         )
 
     def repeat_rows(self, times: int) -> "MediaLayout":
@@ -313,15 +319,13 @@ class MediaLayout:
         item_ids, first, last = (x.repeat_interleave(times, 0) for x in (self.item_ids, self.first, self.last))
         return replace(self, item_ids=item_ids, first=first, last=last, plan=None)
 
-    def to(self, device: torch.device | str) -> "MediaLayout":
-        """The same layout on another device, its plan included."""
-        return replace(
-            self,
-            item_ids=self.item_ids.to(device),
-            first=self.first.to(device),
-            last=self.last.to(device),
-            plan=None if self.plan is None else self.plan.to(device),
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "MediaLayout":
+        """The same layout on another device, its plan included; `non_blocking` as in `torch.Tensor.to`."""
+        item_ids, first, last = (
+            x.to(device, non_blocking=non_blocking) for x in (self.item_ids, self.first, self.last)
         )
+        plan = None if self.plan is None else self.plan.to(device, non_blocking=non_blocking)
+        return replace(self, item_ids=item_ids, first=first, last=last, plan=plan)
 
     def explain(self, tokens: list[list[str]] | None = None) -> str:
         """Draw which token sees which item.
@@ -363,34 +367,28 @@ class MediaLayout:
         return Carry(num_slots, self.first[:, -1], last, ends_in_tag=(last >= 0) & (last != before))
 
 
-def _ids_in_order(counts: Int[Tensor, " batch"], *, start: int = 0) -> Int[Tensor, "batch media"]:
-    """Number the items row by row; -1 beyond a row's own."""
-    slots = torch.arange(int(counts.max()) if counts.numel() else 0, device=counts.device)
-    offsets = start + counts.cumsum(0) - counts
-    return (offsets[:, None] + slots).masked_fill(slots >= counts[:, None], -1)
+def _one_item_a_tag(scope: Scope, per_tag: Tensor | None, *, group_consecutive: bool) -> bool:
+    """Whether a tag shows its tokens one item at most, whatever the text."""
+    return scope == "last" and per_tag is None and not group_consecutive
 
 
-def _append_ids(old: Int[Tensor, "batch media"], new: Int[Tensor, "batch more"]) -> Int[Tensor, "batch both"]:
-    """Put each row's new ids right behind its old ones, so that slots stay without gaps."""
-    both = torch.cat([old, new], dim=1)
-    order = (both < 0).to(torch.uint8).argsort(dim=1, stable=True)
-    width = int((both >= 0).sum(1).max()) if both.numel() else 0
-    return both.gather(1, order)[:, :width]
+_Constants = tuple[Direction, bool]
 
 
-def _flatten(layout: MediaLayout) -> tuple[list[object], Direction]:
-    return [layout.item_ids, layout.first, layout.last, layout.plan], layout.direction
+def _flatten(layout: MediaLayout) -> tuple[list[object], _Constants]:
+    return [layout.item_ids, layout.first, layout.last, layout.plan], (layout.direction, layout.single_item)
 
 
-def _unflatten(values: Iterable[Any], direction: Direction) -> MediaLayout:
+def _unflatten(values: Iterable[Any], constants: _Constants) -> MediaLayout:
     item_ids, first, last, plan = values
-    return MediaLayout(item_ids, first, last, direction, plan)
+    direction, single_item = constants
+    return MediaLayout(item_ids, first, last, direction, plan, single_item)
 
 
-def _flatten_with_keys(layout: MediaLayout) -> tuple[list[tuple[Any, object]], Direction]:
-    values, direction = _flatten(layout)
+def _flatten_with_keys(layout: MediaLayout) -> tuple[list[tuple[Any, object]], _Constants]:
+    values, constants = _flatten(layout)
     names = ("item_ids", "first", "last", "plan")
-    return [(pytree.GetAttrKey(name), value) for name, value in zip(names, values, strict=True)], direction
+    return [(pytree.GetAttrKey(name), value) for name, value in zip(names, values, strict=True)], constants
 
 
 pytree.register_pytree_node(

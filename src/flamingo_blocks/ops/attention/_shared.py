@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from flamingo_blocks.ops.attention_plan import AttentionPlan, make_plan, sees_one_item_at_most
+from flamingo_blocks.ops.attention_plan import AttentionPlan, make_plan
 from flamingo_blocks.ops.media_layout import MediaLayout
 
 _plans: "WeakKeyDictionary[MediaLayout, AttentionPlan]" = WeakKeyDictionary()
@@ -24,15 +24,19 @@ def plan_of(layout: MediaLayout) -> AttentionPlan:
 
 def refuse_ranges(layout: MediaLayout | None) -> str | None:
     """The reason why a backend for one item a token cannot run this layout, or `None`."""
-    if layout is None:
+    if layout is None or layout.single_item or (layout.plan is not None and layout.plan.single_item):
         return None
-    if layout.plan is not None:
-        single = layout.plan.pieces is not None
-    elif torch.compiler.is_compiling():
-        return "planning reads values, which compiled code cannot; call layout.prepare() before"
-    else:
-        single = sees_one_item_at_most(layout.first, layout.last)
+    if layout.plan is None and (torch.compiler.is_compiling() or layout.last.device.type != "cpu"):
+        return "the layout does not tell how many items a token sees; call layout.prepare() first"
+    single = plan_of(layout).single_item  # on the CPU, where reading values is free
     return None if single else 'some token sees several items (scope "all", tiles or groups)'
+
+
+def refuse_unplanned(layout: MediaLayout | None) -> str | None:
+    """As `refuse_ranges`, and the reason why a backend that needs the plan cannot have one here."""
+    if layout is not None and layout.plan is None and torch.compiler.is_compiling():
+        return "planning reads values, which compiled code cannot; call layout.prepare() before"
+    return refuse_ranges(layout)
 
 
 def masked_attention(

@@ -22,6 +22,7 @@ class Request:
     num_kv_heads: int
     requires_grad: bool
     layout: MediaLayout | None
+    has_valid: bool = False
 
 
 @runtime_checkable

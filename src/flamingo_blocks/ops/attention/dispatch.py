@@ -6,17 +6,19 @@ from torch import Tensor
 
 from flamingo_blocks.errors import BackendRefusedError
 from flamingo_blocks.ops._layout_checks import check_pool
-from flamingo_blocks.ops.attention import reference, runs, sdpa
+from flamingo_blocks.ops.attention import one_token, reference, runs, sdpa
 from flamingo_blocks.ops.attention._shared import hide_invalid
 from flamingo_blocks.ops.attention.backend import Backend, Request
 from flamingo_blocks.ops.media_layout import MediaLayout
 
 # A new backend is one new file and its line here.
-BACKENDS: dict[str, Backend] = {backend.name: backend for backend in (reference.BACKEND, sdpa.BACKEND, runs.BACKEND)}
+BACKENDS: dict[str, Backend] = {
+    module.BACKEND.name: module.BACKEND for module in (reference, sdpa, runs, one_token)
+}
 
 # First that is not refused. CUDA has no measurement yet; `sdpa` needs no plan and so never waits for the device.
-AUTO_ORDER = {"cpu": ("runs", "sdpa"), "cuda": ("sdpa",)}
-DEFAULT_ORDER = ("sdpa", "reference")
+AUTO_ORDER = {"cpu": ("one_token", "runs", "sdpa"), "cuda": ("one_token", "sdpa")}
+DEFAULT_ORDER = ("one_token", "sdpa", "reference")
 
 
 def media_attention(
@@ -62,10 +64,13 @@ def media_attention(
         are computed, with the same result.
     """
     _check(query, key, value, layout, valid)
-    check_pool(layout.item_ids, key.shape[0])
+    check_pool(layout, key.shape[0])
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     requires_grad = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
-    request = Request(query.device, query.dtype, query.shape[-1], query.shape[2], key.shape[2], requires_grad, layout)
+    request = Request(
+        query.device, query.dtype, query.shape[-1], query.shape[2], key.shape[2], requires_grad, layout,
+        has_valid=valid is not None,
+    )  # fmt: skip
     chosen = _choose(backend, request)
     return chosen.attend(query, hide_invalid(key, valid), hide_invalid(value, valid), layout, valid, scale)
 
@@ -96,7 +101,7 @@ def available_backends(
 
     Example:
         >>> available_backends("cpu", torch.float32)
-        {'reference': 'ok', 'sdpa': 'ok', 'runs': 'ok'}
+        {'reference': 'ok', 'sdpa': 'ok', 'runs': 'ok', 'one_token': 'ok'}
     """
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         return dict.fromkeys(BACKENDS, "torch sees no CUDA device here")

@@ -4,15 +4,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from flamingo_blocks.ops.attention._shared import masked_attention, plan_of, refuse_ranges, zeros_in_graph
+from flamingo_blocks.ops.attention._shared import masked_attention, plan_of, refuse_unplanned, zeros_in_graph
 from flamingo_blocks.ops.attention.backend import Backend, Request
-from flamingo_blocks.ops.attention_plan import item_of_token
 from flamingo_blocks.ops.media_layout import MediaLayout
 
 
 def refuse(request: Request) -> str | None:
     """One item a token; a layout that is not prepared cannot be planned in compiled code."""
-    return refuse_ranges(request.layout)
+    return refuse_unplanned(request.layout)
 
 
 def attend(
@@ -26,8 +25,6 @@ def attend(
     """Compute only the pairs that are needed: the cost does not depend on the number of items."""
     if key.shape[0] == 0:
         return zeros_in_graph(query, key, value)
-    if layout.num_text == 1:
-        return _attend_one_token(query, key, value, layout, valid, scale)
     plan = plan_of(layout)
     assert plan.pieces is not None and plan.piece_items is not None and plan.positions is not None
     tokens = query.flatten(0, 1)
@@ -40,18 +37,6 @@ def attend(
         scale,
     )
     return torch.cat([out.flatten(0, 1), nobody]).index_select(0, plan.positions).view(query.shape)
-
-
-def _attend_one_token(
-    query: Tensor, key: Tensor, value: Tensor, layout: MediaLayout, valid: Tensor | None, scale: float
-) -> Tensor:
-    """Decoding: one token a row needs no sort, each row takes its own item."""
-    item = item_of_token(layout.item_ids, layout.last)[:, 0]
-    blind = (item < 0)[:, None, None, None]
-    item = item.clamp(min=0)
-    own_key, own_value = (x.index_select(0, item).masked_fill(blind, 0) for x in (key, value))
-    own_valid = None if valid is None else valid.index_select(0, item)[:, None]
-    return masked_attention(query, own_key, own_value, own_valid, scale).masked_fill(blind, 0)
 
 
 BACKEND = Backend(name="runs", refuse=refuse, attend=attend)

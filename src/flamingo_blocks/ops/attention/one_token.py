@@ -1,0 +1,38 @@
+"""Decoding: one text token a row takes its own item; no plan, and no cost that grows with the pool."""
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from flamingo_blocks.ops.attention._shared import masked_attention, refuse_ranges, zeros_in_graph
+from flamingo_blocks.ops.attention.backend import Backend, Request
+from flamingo_blocks.ops.attention_plan import item_of_token
+from flamingo_blocks.ops.media_layout import MediaLayout
+
+
+def refuse(request: Request) -> str | None:
+    """One text token a row, which sees one item."""
+    if request.layout is not None and request.layout.num_text != 1:
+        return f"takes one text token a row, got {request.layout.num_text}"
+    return refuse_ranges(request.layout)
+
+
+def attend(
+    query: Float[Tensor, "batch 1 heads head_dim"],
+    key: Float[Tensor, "items latents kv_heads head_dim"],
+    value: Float[Tensor, "items latents kv_heads head_dim"],
+    layout: MediaLayout,
+    valid: Bool[Tensor, "items latents"] | None,
+    scale: float,
+) -> Float[Tensor, "batch 1 heads head_dim"]:
+    """Take each row's item and attend to it; rows that see nothing are wiped."""
+    if key.shape[0] == 0:
+        return zeros_in_graph(query, key, value)
+    item = item_of_token(layout.item_ids, layout.last)[:, 0]
+    blind = (item < 0)[:, None, None, None]
+    item = item.clamp(min=0)
+    own_key, own_value = (x.index_select(0, item).masked_fill(blind, 0) for x in (key, value))
+    own_valid = None if valid is None else valid.index_select(0, item)[:, None]
+    return masked_attention(query, own_key, own_value, own_valid, scale).masked_fill(blind, 0)
+
+
+BACKEND = Backend(name="one_token", refuse=refuse, attend=attend)
