@@ -244,7 +244,9 @@ def test_reasons_are_told_before_they_bite(case, dtype):
     """`available_backends` says of each layout what asking for the backend then does: run, or raise that reason."""
     layout = case.layout()
     problem = Problem(case, 0, dtype=dtype)
-    reasons = available_backends("cpu", dtype, head_dim=3, num_heads=2, num_kv_heads=1, requires_grad=False, layout=layout)
+    reasons = available_backends(
+        "cpu", dtype, head_dim=3, num_heads=2, num_kv_heads=1, requires_grad=False, layout=layout
+    )
     for backend, reason in reasons.items():
         attend = with_layout(layout, ("cpu", backend))
         if reason == "ok":

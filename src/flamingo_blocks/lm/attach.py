@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from flamingo_blocks.lm.find_layers import find_decoder_layers
 from flamingo_blocks.lm.media_state import MediaState, project
-from flamingo_blocks.ops.take_seen import hide_unseen
 from flamingo_blocks.ops.media_layout import MediaLayout
+from flamingo_blocks.ops.take_seen import hide_unseen
 
 
 def attach(lm: nn.Module, blocks: Mapping[int, nn.Module], *, layers: str | None = None) -> "Attachment":

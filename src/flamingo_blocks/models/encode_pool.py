@@ -7,8 +7,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from flamingo_blocks.lm.media_state import MediaState
-from flamingo_blocks.ops.take_seen import hide_unseen
 from flamingo_blocks.ops.media_layout import MediaLayout
+from flamingo_blocks.ops.take_seen import hide_unseen
 from flamingo_blocks.vision import VisionTower, encode_frames
 
 

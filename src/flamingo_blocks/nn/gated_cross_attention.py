@@ -13,8 +13,8 @@ from flamingo_blocks.nn.norms import apply_norm, make_norm
 from flamingo_blocks.nn.tanh_gate import TanhGate
 from flamingo_blocks.ops._layout_checks import check_grid
 from flamingo_blocks.ops.attention import available_backends, media_attention
-from flamingo_blocks.ops.take_seen import take_seen
 from flamingo_blocks.ops.media_layout import MediaLayout
+from flamingo_blocks.ops.take_seen import take_seen
 from flamingo_blocks.types import ActivationName, GateShape, NormName
 
 

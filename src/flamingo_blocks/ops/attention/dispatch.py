@@ -12,9 +12,7 @@ from flamingo_blocks.ops.attention.backend import Backend, Request
 from flamingo_blocks.ops.media_layout import MediaLayout
 
 # A new backend is one new file and its line here.
-BACKENDS: dict[str, Backend] = {
-    module.BACKEND.name: module.BACKEND for module in (reference, sdpa, runs, one_token)
-}
+BACKENDS: dict[str, Backend] = {module.BACKEND.name: module.BACKEND for module in (reference, sdpa, runs, one_token)}
 
 # First that is not refused. CUDA has no measurement yet; `sdpa` needs no plan and so never waits for the device.
 AUTO_ORDER = {"cpu": ("one_token", "runs", "sdpa"), "cuda": ("one_token", "sdpa")}
