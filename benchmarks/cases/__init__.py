@@ -1,0 +1,15 @@
+"""All cases of the suite, one file for each part of it."""
+
+from benchmarks.case import Case
+from benchmarks.cases import attention
+
+
+def all_cases(device: str, dtype: str, *, tiny: bool = False) -> list[Case]:
+    """Every case for a device and a dtype.
+
+    Args:
+        device: `cpu` or `cuda`.
+        dtype: `float32`, `bfloat16` or `float16`.
+        tiny: The same cases at the smallest sizes, for tests.
+    """
+    return [case for suite in (attention,) for case in suite.cases(device, dtype, tiny=tiny)]

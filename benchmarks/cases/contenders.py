@@ -1,0 +1,179 @@
+"""Contenders whose outputs and gradients can be compared, and the comparison that comes before any time."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.case import Contender
+
+WAYS = ("forward", "forward+backward")
+CHECK_SEED = 1
+# What the largest error may be in units of the largest value; the half types round at every step of a peer.
+TOLERANCE = {"float64": 1e-9, "float32": 2e-4, "float16": 2e-2, "bfloat16": 8e-2}
+
+
+@dataclass(frozen=True)
+class Checked(Contender):
+    """A contender that tells what it computes.
+
+    Args:
+        function: Contenders of one word compute the same function with the same weights; empty: comparable to none.
+        module: Holds its weights.
+        oracle: Attention backend to hold ours against.
+    """
+
+    function: str = ""
+    module: nn.Module | None = None
+    oracle: str | None = None
+
+
+class Inputs:
+    """Tensors that are refilled in place, so that no call sees values that a call before it has seen.
+
+    Args:
+        device: Where they live.
+        dtype: Their dtype.
+        way: With a backward pass in it, all of them but the frozen ones get a gradient.
+        frozen: Names of those that get none.
+        **shapes: Name and shape of each.
+    """
+
+    def __init__(
+        self, device: str, dtype: str, *, way: str, frozen: tuple[str, ...] = (), **shapes: tuple[int, ...]
+    ) -> None:
+        self.device = device
+        self.tensors = {
+            name: torch.empty(shape, device=device, dtype=getattr(torch, dtype)) for name, shape in shapes.items()
+        }
+        for name, tensor in self.tensors.items():
+            tensor.requires_grad_("backward" in way and name not in frozen)
+        self.fresh(0)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.tensors[name]
+
+    @torch.no_grad()
+    def fresh(self, seed: int) -> None:
+        """Draw all values anew."""
+        noise = torch.Generator(self.device).manual_seed(seed)
+        for tensor in self.tensors.values():
+            tensor.normal_(generator=noise)
+
+    def leaves(self) -> dict[str, Tensor]:
+        """Those that get a gradient."""
+        return {name: tensor for name, tensor in self.tensors.items() if tensor.requires_grad}
+
+
+def contender(
+    name: str,
+    call: Callable[[], Tensor | tuple[Tensor, ...]],
+    *,
+    inputs: Inputs,
+    module: nn.Module,
+    way: str,
+    function: str = "",
+    oracle: str | None = None,
+) -> Checked:
+    """Make a contender of a call on shared inputs.
+
+    Args:
+        name: As in `Contender`.
+        call: Computes the output, or several.
+        inputs: What it works on.
+        module: Whose parameters get gradients.
+        way: `forward` runs without autograd; `forward+backward` adds the gradients of inputs and parameters;
+            `backward` is those alone, the forward pass belonging to the set-up.
+        function: As in `Checked`.
+        oracle: As in `Checked`.
+    """
+    leaves = {**inputs.leaves(), **{name: p for name, p in module.named_parameters() if p.requires_grad}}
+    with torch.no_grad():
+        shapes = [out.shape for out in _several(call())]
+    like = next(iter(inputs.tensors.values()))
+    noise = torch.Generator(inputs.device).manual_seed(0)
+    cotangents = [torch.randn(s, generator=noise, device=like.device, dtype=like.dtype) for s in shapes]
+    graph: list[tuple[Tensor, ...]] = []
+
+    def forward() -> dict[str, Tensor]:
+        with torch.no_grad():
+            return {"out": _several(call())[0]}
+
+    def gradients(outputs: tuple[Tensor, ...], *, again: bool) -> dict[str, Tensor]:
+        found = torch.autograd.grad(outputs, list(leaves.values()), cotangents, retain_graph=again)
+        return {"out": outputs[0].detach(), **dict(zip(leaves, found, strict=True))}
+
+    def fresh_graph(seed: int) -> None:
+        inputs.fresh(seed)
+        graph[:] = [_several(call())]
+
+    runs: dict[str, tuple[Callable[[], Any], Callable[[int], None]]] = {
+        "forward": (forward, inputs.fresh),
+        "forward+backward": (lambda: gradients(_several(call()), again=False), inputs.fresh),
+        "backward": (lambda: gradients(graph[0], again=True), fresh_graph),
+    }
+    run, fresh = runs[way]
+    return Checked(name=name, run=run, fresh=fresh, function=function, module=module, oracle=oracle)
+
+
+def agree(
+    contenders: list[Contender], *, dtype: str, rename: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+) -> None:
+    """Raise unless all contenders of a function give the same outputs and gradients, and ours those of its oracle.
+
+    Args:
+        contenders: Those that can run here.
+        dtype: Chooses the tolerance.
+        rename: Gives a peer's results under our names.
+    """
+    firsts: dict[str, tuple[str, dict[str, Tensor]]] = {}
+    for one in contenders:
+        if not isinstance(one, Checked) or not one.function:
+            continue
+        results = _results(one, rename)
+        if one.oracle is not None and one.module is not None:
+            with using_backend(one.module, one.oracle):
+                same(_results(one, rename), results, dtype=dtype, names=(f"{one.name} by {one.oracle}", one.name))
+        first, expected = firsts.setdefault(one.function, (one.name, results))
+        if first != one.name:
+            same(expected, results, dtype=dtype, names=(first, one.name))
+
+
+def same(expected: Mapping[str, Tensor], actual: Mapping[str, Tensor], *, dtype: str, names: tuple[str, str]) -> None:
+    """Raise unless two sets of results have the same names and values."""
+    if expected.keys() != actual.keys():
+        raise AssertionError(f"{names[0]} and {names[1]} give {sorted(expected)} and {sorted(actual)}")
+    for key, value in expected.items():
+        wanted, got = value.detach().double(), actual[key].detach().double().reshape(value.shape)
+        error = (wanted - got).abs().max().item() if wanted.numel() else 0.0
+        scale = wanted.abs().max().item() if wanted.numel() else 0.0
+        if not error <= TOLERANCE[dtype] * scale:  # NaN fails as well
+            raise AssertionError(
+                f"{key} of {names[0]} and {names[1]} differ by {error:.3g} where the largest value is {scale:.3g}"
+            )
+
+
+@contextmanager
+def using_backend(module: nn.Module, backend: str) -> Iterator[None]:
+    """Run a module's attention by another backend for a while."""
+    parts: list[Any] = [part for part in module.modules() if isinstance(getattr(part, "backend", None), str)]
+    before = [part.backend for part in parts]
+    try:
+        for part in parts:
+            part.backend = backend
+        yield
+    finally:
+        for part, name in zip(parts, before, strict=True):
+            part.backend = name
+
+
+def _results(one: Contender, rename: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]) -> dict[str, Tensor]:
+    one.fresh(CHECK_SEED)
+    return rename(one.run())
+
+
+def _several(outputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return outputs if isinstance(outputs, tuple) else (outputs,)
