@@ -45,6 +45,16 @@ def examples() -> Iterator[doctest.DocTest]:
                     yield example
 
 
+@pytest.fixture(autouse=True)
+def _run_eagerly() -> Iterator[None]:
+    """What the documentation compiles runs eagerly here, for the checks of shapes cannot be traced.
+
+    `nox -s compile` runs the page on compilation as it stands.
+    """
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
 PAGES_WITH_CODE = [page for page in PAGES if blocks_of(page)]
 
 

@@ -1,0 +1,156 @@
+"""Compile a whole Flamingo region by region: its blocks, its resampler, the layers of its language model."""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import nn
+
+from flamingo_blocks.lm.find_layers import find_decoder_layers
+from flamingo_blocks.models.flamingo import Flamingo
+
+
+class CompiledRegions:
+    """What `compile_regions` has compiled, and the way back; as a context manager it takes the way back at its end.
+
+    Args:
+        forwards: The compiled `forward` of each region, by the region's name in the model.
+        flamingo: The model.
+
+    Example:
+        >>> from flamingo_blocks.models import build_tiny_flamingo
+        >>> flamingo = build_tiny_flamingo()
+        >>> with compile_regions(flamingo, backend="eager") as compiled:
+        ...     compiled.names
+        ('blocks.0', 'blocks.1', 'resampler', 'lm.layers.0', 'lm.layers.1')
+    """
+
+    def __init__(self, flamingo: nn.Module, forwards: dict[str, Callable[..., Any]]) -> None:
+        self.names = tuple(forwards)
+        self._regions = [(flamingo.get_submodule(name), forward) for name, forward in forwards.items()]
+        # What stood on the instance before: nothing, as a rule; or the `forward` of a tool that wraps layers.
+        self._before = [vars(module).get("forward") for module, _ in self._regions]
+        for module, forward in self._regions:
+            module.__dict__["forward"] = forward
+
+    def remove(self) -> None:
+        """Run everything eagerly again; nothing of the compilation stays on the model. A second call does nothing.
+
+        Raises:
+            RuntimeError: If something has replaced the `forward` of a region since; nothing is removed then.
+        """
+        for name, (module, forward) in zip(self.names, self._regions, strict=False):
+            if vars(module).get("forward") is not forward:
+                raise RuntimeError(
+                    f"the forward of {name!r} was replaced after compile_regions; undo that first, the latest change "
+                    "before the earlier ones"
+                )
+        for (module, _), before in zip(self._regions, self._before, strict=True):
+            if before is None:
+                del module.__dict__["forward"]
+            else:
+                module.__dict__["forward"] = before
+        self._regions, self._before = [], []
+
+    def __enter__(self) -> "CompiledRegions":  # noqa: PYI034 - beartype knows Self on whole classes only
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.remove()
+
+
+def compile_regions(
+    flamingo: Flamingo,
+    *,
+    backend: str | Callable[..., Any] = "inductor",
+    dynamic: bool | None = True,
+    fullgraph: bool = True,
+    mode: str | None = None,
+    options: dict[str, Any] | None = None,
+    recompile_limit: int | None = None,
+    language_model: bool = True,
+) -> CompiledRegions:
+    """Compile each block, the resampler and each layer of the language model on its own.
+
+    Regions of one kind share their compiled code, so a model of 32 layers compiles in the time of a few, where one
+    graph of the whole model takes many times as long and breaks where the hooks run. Only `forward` is replaced, on the
+    instance: no key is renamed, hooks stay outside, and training, `generate` and `score` go on as before. Hand layouts
+    in that are prepared (`collate` gives them so): what kernels need as integers cannot be planned in compiled code.
+
+    Args:
+        flamingo: The model. Call this before sharding it, and after `checkpoint_layers`.
+        backend: As in `torch.compile`; `"aot_eager"` finds what cannot be compiled without compiling it.
+        dynamic: One graph for all text lengths and numbers of items. Torch still compiles anew for 0 and for 1 of them.
+        fullgraph: Raise where a region cannot be one graph. `False` runs the rest of such a region eagerly.
+        mode: As in `torch.compile`.
+        options: As in `torch.compile`.
+        recompile_limit: Graphs that regions of one kind may have together. By default 64, and 8 for each layer of the
+            language model: with a cache its layers of transformers get graphs of their own, for each names its slot.
+        language_model: Whether the layers of the language model are compiled too.
+
+    Returns:
+        A handle, to undo it with `remove()` or by `with`.
+
+    Raises:
+        ValueError: If a region is compiled already.
+
+    Example:
+        >>> from flamingo_blocks.models import build_tiny_flamingo
+        >>> flamingo = build_tiny_flamingo()
+        >>> compiled = compile_regions(flamingo, backend="eager")
+        >>> ids = torch.tensor([[1, flamingo.media_token_id, 5, 6]])
+        >>> flamingo(ids, pixels=torch.zeros(1, 1, 3, 8, 8), labels=ids).loss.backward()
+        >>> compiled.remove()
+    """
+    regions: dict[str, nn.Module] = {}
+    for name, region in _regions(flamingo, language_model=language_model):
+        if region not in regions.values():  # one module may stand in several places
+            regions[name] = region
+    for name, region in regions.items():
+        if hasattr(vars(region).get("forward"), _MARK):
+            raise ValueError(f"{name!r} is compiled already; call remove() on what compile_regions returned before")
+    limit = 64 + 8 * sum(name.startswith("lm.") for name in regions) if recompile_limit is None else recompile_limit
+    arguments = {"backend": backend, "dynamic": dynamic, "fullgraph": fullgraph, "mode": mode, "options": options}
+    return CompiledRegions(
+        flamingo, {name: _compile(region.forward, limit, arguments) for name, region in regions.items()}
+    )
+
+
+_MARK = "compiled_as_region"
+
+
+def _regions(flamingo: Flamingo, *, language_model: bool) -> Iterator[tuple[str, nn.Module]]:
+    """What is compiled, each by its name in the model."""
+    for name, block in flamingo.blocks.items():
+        yield f"blocks.{name}", block
+    if flamingo.resampler is not None:
+        yield "resampler", flamingo.resampler
+    if language_model:
+        decoder = find_decoder_layers(flamingo.lm, flamingo.layers)
+        for name, layer in decoder.layers.named_children():
+            yield f"lm.{decoder.name}.{name}", layer
+
+
+def _compile(forward: Callable[..., Any], limit: int, arguments: dict[str, Any]) -> Any:
+    """Compile with a limit of graphs: an argument of recent torch, a setting around each call of older ones."""
+    compile_forward: Callable[..., Any] = torch.compile
+    if "recompile_limit" in inspect.signature(compile_forward).parameters:
+        compiled = compile_forward(forward, recompile_limit=limit, **arguments)
+    else:
+        compiled = _limited(compile_forward(forward, **arguments), limit)
+    setattr(compiled, _MARK, True)
+    return compiled
+
+
+def _limited(compiled: Callable[..., Any], limit: int) -> Callable[..., Any]:
+    @functools.wraps(compiled)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with torch._dynamo.config.patch(recompile_limit=limit):
+            return compiled(*args, **kwargs)
+
+    return run
