@@ -10,6 +10,9 @@ IGNORED = -100  # the label that does not count, as in torch and transformers
 def next_token_loss(logits: Float[Tensor, "batch text vocab"], labels: Int[Tensor, "batch text"]) -> Float[Tensor, ""]:
     """Mean cross-entropy of each token given those before it, over the labels that count.
 
+    Use it where the logits are there anyway; `linear_cross_entropy` of hidden states and `shifted_labels(labels)` is
+    the same without them.
+
     Args:
         logits: One row of scores a token; the softmax is taken in float32 at least.
         labels: Token ids, -100 where nothing counts; not shifted.
@@ -22,8 +25,31 @@ def next_token_loss(logits: Float[Tensor, "batch text vocab"], labels: Int[Tenso
         >>> round(next_token_loss(torch.zeros(1, 3, 4), torch.tensor([[0, 1, -100]])).item(), 4)  # log of 4
         1.3863
     """
-    wanted = labels[:, 1:]
-    scores = logits[:, :-1].flatten(0, 1)
+    wanted = shifted_labels(labels).flatten()
+    scores = logits.flatten(0, 1)
     scores = scores if scores.dtype.itemsize >= 4 else scores.float()
-    total = F.cross_entropy(scores, wanted.flatten(), ignore_index=IGNORED, reduction="sum")
-    return total / (wanted != IGNORED).sum().clamp(min=1)
+    return mean_of_counted(F.cross_entropy(scores, wanted, ignore_index=IGNORED, reduction="sum"), wanted)
+
+
+def shifted_labels(labels: Int[Tensor, "batch text"]) -> Int[Tensor, "batch text"]:
+    """For each token the label of the next one; the last has none.
+
+    Args:
+        labels: Token ids, -100 where nothing counts.
+
+    Returns:
+        The labels one column earlier, -100 in the last.
+
+    Example:
+        >>> import torch
+        >>> shifted_labels(torch.tensor([[7, -100, 8]]))
+        tensor([[-100,    8, -100]])
+    """
+    return F.pad(labels, (-1, 1), value=IGNORED) if labels.shape[1] else labels
+
+
+def mean_of_counted(
+    total: Float[Tensor, ""], labels: Int[Tensor, "*lead"], *, ignored: int = IGNORED
+) -> Float[Tensor, ""]:
+    """A sum over the labels that count, divided by their number; zero where none does."""
+    return total / (labels != ignored).sum().clamp(min=1)

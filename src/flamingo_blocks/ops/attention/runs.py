@@ -6,6 +6,7 @@ from torch import Tensor
 
 from flamingo_blocks.ops.attention._shared import masked_attention, plan_of, refuse_unplanned, zeros_in_graph
 from flamingo_blocks.ops.attention.backend import Backend, Request
+from flamingo_blocks.ops.attention_plan import AttentionPlan
 from flamingo_blocks.ops.media_layout import MediaLayout
 
 
@@ -28,15 +29,28 @@ def attend(
     plan = plan_of(layout)
     assert plan.pieces is not None and plan.piece_items is not None and plan.positions is not None
     tokens = query.flatten(0, 1)
-    nobody = tokens.new_zeros(1, *tokens.shape[1:])  # fills short pieces, and is what tokens that see nothing get
-    out = masked_attention(
-        torch.cat([tokens, nobody])[plan.pieces],
-        key.index_select(0, plan.piece_items),
-        value.index_select(0, plan.piece_items),
-        None if valid is None else valid.index_select(0, plan.piece_items)[:, None],
-        scale,
-    )
-    return torch.cat([out.flatten(0, 1), nobody]).index_select(0, plan.positions).view(query.shape)
+    # A piece shorter than the others is filled with a token of its own, whose second result nobody reads.
+    cut = tokens.index_select(0, plan.pieces.flatten()).unflatten(0, plan.pieces.shape)
+    if not _one_piece_an_item(plan, key.shape[0]):
+        key, value = key.index_select(0, plan.piece_items), value.index_select(0, plan.piece_items)
+        valid = None if valid is None else valid.index_select(0, plan.piece_items)
+    out = masked_attention(cut, key, value, None if valid is None else valid[:, None], scale).flatten(0, 1)
+    if not _all_see(plan, tokens.shape[0]):
+        out = torch.cat([out, out.new_zeros(1, *out.shape[1:])])
+    return out.index_select(0, plan.positions).view(query.shape)
+
+
+# Compiled code takes the general way: a graph for each answer to these questions would be made otherwise.
+def _one_piece_an_item(plan: AttentionPlan, num_items: int) -> bool:
+    """Whether the pieces are the items of the pool, one each and in order, so that keys and values need no copy."""
+    assert plan.pieces is not None
+    return not torch.compiler.is_compiling() and plan.pieces.shape[0] == plan.seen.shape[0] == num_items
+
+
+def _all_see(plan: AttentionPlan, num_tokens: int) -> bool:
+    """Whether every token sees an item, so that no place for zeros is needed."""
+    assert plan.tokens is not None
+    return not torch.compiler.is_compiling() and plan.tokens.shape[0] == num_tokens
 
 
 BACKEND = Backend(name="runs", refuse=refuse, attend=attend)
