@@ -11,7 +11,7 @@ LIMIT = "limit"  # in `Bar.against`: the limit of the machine, from `Case.flops`
 
 
 def is_peer(name: str) -> bool:
-    """Whether a contender is another implementation, and not a limit or one of our own ways: `idefics`, `idefics_sdpa`."""
+    """Whether a contender is another implementation (`idefics`, `idefics_sdpa`), and not a limit or a way of ours."""
     return any(name == peer or name.startswith(f"{peer}_") for peer in PEERS)
 
 

@@ -1,0 +1,81 @@
+"""Two runs side by side: which of our cases became faster or slower, as far as the quartiles can tell."""
+
+import statistics
+
+from benchmarks.case import OURS
+from benchmarks.limits import limit_s
+from benchmarks.report import bytes_told, ours_of, seconds_told
+from benchmarks.results import CaseResult, ContenderResult, Run
+
+
+def _mark(new: ContenderResult, old: ContenderResult, scale: float) -> str:
+    """`faster` and `slower` only where the quartiles of the two runs do not overlap."""
+    if new.q3_s * scale < old.q1_s:
+        return "faster"
+    if new.q1_s * scale > old.q3_s:
+        return "slower"
+    return "="
+
+
+def _scale(case: CaseResult, new: Run, old: Run) -> float:
+    """What the new machine's seconds are worth on the old one, for the work of this case."""
+    new_least, old_least = (limit_s(run.limits, case.flops, case.bytes) for run in (new, old))
+    if new_least and old_least:
+        return old_least / new_least
+    return new.limits.matmul_flops_per_s / old.limits.matmul_flops_per_s
+
+
+def _warnings(new: Run, old: Run) -> list[str]:
+    found = []
+    if new.machine != old.machine:
+        found.append(
+            f"WARNING: other machines, {old.machine.slug} then and {new.machine.slug} now: "
+            "times are scaled by the measured limits of the two, which is a rough guide"
+        )
+    pairs = {name: (getattr(old, name), getattr(new, name)) for name in ("device", "dtype", "threads")}
+    pairs["torch"] = (old.versions.torch, new.versions.torch)
+    found += [f"WARNING: {name} was {then}, and is {now}" for name, (then, now) in pairs.items() if then != now]
+    return found
+
+
+def _controls(new: Run, old: Run) -> str:
+    """How much the others changed, whose code did not: the drift of the machine."""
+    known = {(case.name, one.name): one for case in old.cases for one in case.contenders}
+    ratios = [
+        one.median_s / known[case.name, one.name].median_s
+        for case in new.cases
+        for one in case.contenders
+        if one.name != OURS and (case.name, one.name) in known
+    ]
+    return f"the other contenders, whose code is the same: {statistics.median(ratios):.3f}x" if ratios else ""
+
+
+def compare(new: Run, old: Run) -> str:
+    """Ratios new / old of the time of ours, case by case.
+
+    Args:
+        new: The run now.
+        old: The run it is held against.
+
+    Returns:
+        The text: warnings, one line a case, the cases that only one of the two has, and the drift of the machine.
+    """
+    before = {case.name: case for case in old.cases if case.status == "ok"}
+    now = {case.name: case for case in new.cases if case.status == "ok"}
+    lines = [
+        *_warnings(new, old),
+        "new / old, time of ours; = where the quartiles overlap; memory saved where it moved",
+    ]
+    for name, case in now.items():
+        if name not in before:
+            continue
+        scale = _scale(case, new, old) if new.machine != old.machine else 1.0
+        mine, theirs = ours_of(case), ours_of(before[name])
+        ratio = mine.median_s * scale / theirs.median_s
+        told = f"{seconds_told(theirs.median_s)} to {seconds_told(mine.median_s)}"
+        saved = f", saved {bytes_told(theirs.saved_bytes)} to {bytes_told(mine.saved_bytes)}"
+        moved = saved if mine.saved_bytes != theirs.saved_bytes else ""
+        lines.append(f"  {ratio:6.3f}x  {_mark(mine, theirs, scale):6}  {name}  ({told}{moved})")
+    lines += [f"  only now:  {name}" for name in now if name not in before]
+    lines += [f"  only then: {name}" for name in before if name not in now]
+    return "\n".join([*lines, *filter(None, [_controls(new, old)])])

@@ -1,0 +1,120 @@
+"""The generated part of the page `benchmarks`: tables and plots, made from the committed result files and nothing else."""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from benchmarks import plots
+from benchmarks.report import COLUMNS, bar_told, describe, losses, rows
+from benchmarks.results import RESULTS, Run, read
+
+HERE = Path(__file__).parent
+TABLES = HERE / "results" / "tables.md"
+PLOTS = HERE.parent / "docs" / "assets" / "benchmarks"
+REASONS = HERE / "reasons.toml"
+CAPTIONS = {
+    "time": "Time against items",
+    "saved": "Bytes saved for the backward pass, against items",
+    "peak": "Peak of one call above what stood before it, against items",
+    "roofline": "Roofline: useful work of every case under the measured limits of the machine",
+}
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a case is lost: patterns (as of file names) of the case, the device and the words of the loss, and the reason."""
+
+    case: str
+    why: str
+    device: str = "*"
+    what: str = "*"
+
+
+def reasons(path: Path = REASONS) -> list[Reason]:
+    """The reasons that were written down, in the order of the file; the first that fits a loss is its reason."""
+    return [Reason(**entry) for entry in tomllib.loads(path.read_text()).get("reason", [])] if path.is_file() else []
+
+
+def why(known: list[Reason], *, case: str, device: str, what: str) -> str:
+    """The reason of a loss, or that there is none yet."""
+    for reason in known:
+        patterns = ((case, reason.case), (device, reason.device), (what, reason.what))
+        if all(fnmatchcase(text, pattern) for text, pattern in patterns):
+            return reason.why
+    return "not looked into yet"
+
+
+def published(folder: Path = RESULTS) -> list[Run]:
+    """The runs of the whole suite, of the newest version that has some, GPUs first."""
+    found: dict[tuple[int, ...], list[Run]] = {}
+    for path in sorted(folder.glob("*/all--*.json")):
+        version = tuple(int(number) for number in re.findall(r"\d+", path.parent.name))
+        found.setdefault(version, []).append(read(path))
+    runs = found[max(found)] if found else []
+    return sorted(runs, key=lambda run: (run.device != "cuda", run.machine.slug, run.dtype))
+
+
+def tables(runs: list[Run], known: list[Reason], *, plots_folder: Path = PLOTS) -> str:
+    """The markdown of some runs: what was not measured, then run by run its losses, plots, bars and all cases."""
+    parts = ["<!-- made by `python -m benchmarks --page`; change what it is made from -->"]
+    if not any(run.device == "cuda" for run in runs):
+        parts.append("**On a GPU: not measured yet.** No result file of a GPU has been committed.")
+    if not any(run.device == "cpu" for run in runs):
+        parts.append("**On a CPU: not measured yet.** No result file of a CPU has been committed.")
+    for run in runs:
+        parts += _section(run, known, plots_folder)
+    return "\n\n".join(parts) + "\n"
+
+
+def _section(run: Run, known: list[Reason], plots_folder: Path) -> Iterator[str]:
+    yield f"## {run.machine.gpu or run.machine.cpu}, {run.dtype}"
+    yield describe(run)
+    lost = losses(run)
+    yield "### Losses, the worst first"
+    table = [(loss.case, loss.what, why(known, case=loss.case, device=run.device, what=loss.what)) for loss in lost]
+    yield _markdown(("case", "what was lost", "why"), table) if table else "None: every bar reached, no peer ahead."
+    wrong = [(case.name, case.status, case.trouble or "") for case in run.cases if case.status != "ok"]
+    if wrong:
+        yield "### Cases without numbers"
+        yield _markdown(("case", "state", "what happened"), wrong)
+    for kind, caption in CAPTIONS.items():
+        path = plots_folder / f"{plots.stem(run)}--{kind}.svg"
+        if path.is_file():
+            yield f"![{caption}](../assets/benchmarks/{path.name})\n\n*{caption}.*"
+    bars = [(case.name, bar_told(bar)) for case in run.cases for bar in case.bars if bar.passed is not False]
+    if bars:
+        yield "### Bars reached, or not judged"
+        yield _markdown(("case", "bar"), bars)
+    for suite in dict.fromkeys(case.suite for case in run.cases):
+        cases = [case for case in run.cases if case.suite == suite and case.status == "ok"]
+        if cases:
+            yield f"### All cases of `{suite}`"
+            yield _markdown(COLUMNS, [row for case in cases for row in rows(case)])
+
+
+def _markdown(head: tuple[str, ...], table: list[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *table]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+def publish(results: Path = RESULTS, tables_file: Path = TABLES, plots_folder: Path = PLOTS) -> Path:
+    """Draw the plots of the published runs and write their tables; plots of runs that are gone are removed.
+
+    Args:
+        results: Folder of the result files.
+        tables_file: The markdown that the page shows.
+        plots_folder: Folder of the plots.
+
+    Returns:
+        The markdown file.
+    """
+    runs = published(results)
+    drawn = {path for run in runs for path in plots.draw(run, plots_folder).values()}
+    for old in set(plots_folder.glob("*.svg")) - drawn:
+        old.unlink()
+    tables_file.parent.mkdir(parents=True, exist_ok=True)
+    tables_file.write_text(tables(runs, reasons(), plots_folder=plots_folder))
+    return tables_file

@@ -1,0 +1,174 @@
+"""One case from its preparation to its numbers: first right, then lean, then fast."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from benchmarks import memory
+from benchmarks.case import LIMIT, OURS, Bar, Case, Contender, is_peer
+from benchmarks.limits import limit_s
+from benchmarks.results import BarResult, CaseResult, ContenderResult, Limits, without_paths
+from benchmarks.timing import Timings, time_contenders
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a case is measured: the seconds or the number of its rounds, threads, seed, and whether peaks are taken."""
+
+    limits: Limits
+    threads: int
+    seconds: float = 2.0
+    repeats: int | None = None
+    seed: int = 0
+    peaks: bool = True
+
+
+def _told(error: Exception) -> str:
+    return without_paths(f"{type(error).__name__}: {error}")
+
+
+def _can_run(contenders: Sequence[Contender], seed: int) -> tuple[list[Contender], dict[str, str]]:
+    """Those that can run here, and why the others cannot; an error of ours is not hidden this way."""
+    able, missing = [], {}
+    for contender in contenders:
+        if contender.missing is not None:
+            missing[contender.name] = contender.missing
+            continue
+        try:
+            contender.fresh(seed)
+            contender.run()
+        except Exception as error:  # whatever another implementation raises, it is left out with its words
+            if not (is_peer(contender.name) or isinstance(error, torch.OutOfMemoryError)):
+                raise
+            missing[contender.name] = _told(error)
+        else:
+            able.append(contender)
+    if OURS not in [contender.name for contender in able[:1]]:
+        raise RuntimeError(f"{OURS} must be the first contender, and able to run; got {[one.name for one in able]}")
+    return able, missing
+
+
+def run_case(case: Case, options: Options, provider: memory.Provider) -> CaseResult:
+    """Measure a case. No error of a case leaves this function, and no number of a case that is wrong.
+
+    Args:
+        case: What to measure.
+        options: How.
+        provider: The importable function that lists the cases, for the processes that take the peaks.
+
+    Returns:
+        The numbers, or what went wrong.
+    """
+    empty = CaseResult(
+        suite=case.suite,
+        name=case.name,
+        sizes=dict(case.sizes),
+        device=case.device,
+        dtype=case.dtype,
+        status="failed",
+        flops=case.flops,
+        bytes=case.bytes,
+    )
+    try:
+        torch.manual_seed(options.seed)
+        contenders, missing = _can_run(case.prepare(), options.seed)
+        try:
+            case.check(contenders)
+        except AssertionError as error:
+            return replace(empty, status="wrong", trouble=_told(error), missing=missing)
+        results, bars = _measure(case, contenders, options, provider)
+        return replace(empty, status="ok", contenders=results, missing=missing, bars=bars)
+    except Exception as error:  # noqa: BLE001 (one case must not lose the others; its words are in the result)
+        return replace(empty, trouble=_told(error))
+    finally:
+        if case.device == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _peak(case: Case, contender: Contender, options: Options, provider: memory.Provider) -> int | None:
+    if not options.peaks:
+        return None
+    if case.device == "cuda":
+        contender.fresh(options.seed)
+        return memory.cuda_peak_bytes(contender.run)
+    return memory.peak_bytes(
+        provider,
+        device=case.device,
+        dtype=case.dtype,
+        case=case.name,
+        contender=contender.name,
+        threads=options.threads,
+    )
+
+
+def _measure(
+    case: Case, contenders: list[Contender], options: Options, provider: memory.Provider
+) -> tuple[list[ContenderResult], list[BarResult]]:
+    saved = {}
+    for contender in contenders:
+        contender.fresh(options.seed)
+        saved[contender.name] = memory.saved_for_backward(contender.run)
+    timings = time_contenders(
+        contenders, device=case.device, seconds=options.seconds, repeats=options.repeats, seed=options.seed
+    )
+    least = limit_s(options.limits, case.flops, case.bytes)
+    results = []
+    for contender in contenders:
+        name = contender.name
+        spread, ratio = timings.spread(name), timings.ratio(name, OURS)
+        results.append(
+            ContenderResult(
+                name=name,
+                repeats=len(timings.seconds[name]),
+                median_s=spread.median,
+                q1_s=spread.q1,
+                q3_s=spread.q3,
+                ratio=ratio.median,
+                ratio_q1=ratio.q1,
+                ratio_q3=ratio.q3,
+                saved_bytes=saved[name].activations,
+                given_bytes=saved[name].given,
+                peak_bytes=_peak(case, contender, options, provider),
+                limit_fraction=None if least is None else least / spread.median,
+            )
+        )
+    return results, [judge(bar, results, timings, least) for bar in case.bar]
+
+
+def judge(bar: Bar, results: Sequence[ContenderResult], timings: Timings, least_s: float | None) -> BarResult:
+    """Hold ours against a bar; not judged where the other contender could not run or was not measured."""
+    told = BarResult(
+        what=bar.what,
+        against=bar.against,
+        kind=bar.kind,
+        metric=bar.metric,
+        ratio=bar.ratio,
+        slack=bar.slack,
+        value=None,
+        passed=None,
+    )
+    found = {result.name: result for result in results}
+    ours = found[OURS]
+    if bar.against == LIMIT:
+        share, beyond = (None, 0.0) if least_s is None else (ours.median_s / least_s, ours.median_s - least_s)
+    elif bar.against not in found:
+        share, beyond = None, 0.0
+    elif bar.metric == "time":
+        # of the rounds, not of the medians: what slowed a round slowed both
+        share, beyond = 1 / found[bar.against].ratio, timings.difference(OURS, bar.against)
+    else:
+        mine, theirs = getattr(ours, bar.metric), getattr(found[bar.against], bar.metric)
+        share, beyond = _share(mine, theirs)
+    if share is None:
+        return told
+    allowed = bar.ratio if bar.kind == "at_most" else 1 / bar.ratio
+    value = share if bar.kind == "at_most" else 1 / share if share else None
+    return replace(told, value=value, passed=share <= allowed or (bar.slack > 0 and beyond <= bar.slack))
+
+
+def _share(mine: int | None, theirs: int | None) -> tuple[float | None, float]:
+    """Ours over theirs, and ours beyond theirs; nothing beside nothing is level."""
+    if mine is None or theirs is None or (theirs == 0 and mine > 0):
+        return None, 0.0
+    return (mine / theirs if theirs else 1.0), float(mine - theirs)
