@@ -20,7 +20,7 @@ def linear_cross_entropy(
     weight: Tensor | Sequence[Tensor],
     labels: Int[Tensor, "*lead"],
     *,
-    bias: Tensor | None | Sequence[Tensor | None] = None,
+    bias: Tensor | Sequence[Tensor | None] | None = None,
     chunk_size: int | None = None,
     ignore_index: int = IGNORED,
     reduction: Literal["mean", "sum"] = "mean",
@@ -66,6 +66,9 @@ def linear_cross_entropy(
     limit = _CHUNK_OF_CPU if hidden.device.type == "cpu" else _CHUNK_OF_OTHERS
     flat = labels.reshape(-1)
     rows = _counting_rows(flat, ignore_index)
+    if rows is not None:
+        _check_labels(flat[rows], vocab, ignore_index)
+        rows = rows.to(hidden.device)
     total: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
         hidden.flatten(0, -2) if hidden.ndim > 1 else hidden[None],
         flat.to(hidden.device),
@@ -104,10 +107,175 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         scaled = [
             None if kept is None else (kept * grad).to(dtype)
             for kept, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         ]
         return (scaled[0], *(None,) * 6, *scaled[1:])
+
+
+def _in_chunks(
+    hidden: Tensor,
+    labels: Tensor,
+    rows: Tensor | None,
+    tables: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+    chunk: int,
+    ignore_index: int,
+    dtype: torch.dtype,
+    wants: Sequence[bool],
+) -> list[Tensor]:
+    """The sum of the losses, and its gradients where they are wanted: of hidden states, tables and biases in turn."""
+    with _without_autocast(hidden.device):
+        head = _Head(tables, biases, dtype, wants[1:])
+        d_hidden = torch.zeros_like(hidden) if wants[0] else hidden.new_empty(0)
+        total = hidden.new_zeros((), dtype=head.wide)
+        num_rows = hidden.shape[0] if rows is None else rows.shape[0]
+        scores, log_probs = head.buffers(min(chunk, num_rows), hidden.device)
+        for start in range(0, num_rows, chunk):
+            part = slice(start, start + chunk) if rows is None else rows[start : start + chunk]
+            inputs, wanted = hidden[part].to(dtype), labels[part][:, None]
+            ignored = wanted == ignore_index
+            if rows is None:  # what does not count may hold anything, and 0 times NaN is NaN
+                inputs, wanted = inputs.masked_fill(ignored, 0), wanted.masked_fill(ignored, 0)
+            raw, scored = scores[: len(wanted)], log_probs[: len(wanted)]
+            head.write_logits(inputs, raw)
+            torch.log_softmax(raw, -1, dtype=head.wide, out=scored)
+            total -= scored.gather(1, wanted).masked_fill(ignored, 0).sum()
+            if any(wants):
+                slope = scored.exp_().scatter_add_(1, wanted, scored.new_full((1, 1), -1).expand_as(wanted))
+                slope = slope.masked_fill_(ignored, 0) if rows is None else slope
+                slope = slope if head.wide == dtype else raw.copy_(slope)
+                head.add_gradients(inputs, slope)
+                if wants[0]:
+                    d_hidden[part] = head.hidden_gradient(slope).to(hidden.dtype)
+        return [total, d_hidden, *head.gradients]
+
+
+class _Head:
+    """Tables whose logits stand side by side, and the sums of their gradients."""
+
+    def __init__(
+        self, tables: Sequence[Tensor], biases: Sequence[Tensor | None], dtype: torch.dtype, wants: Sequence[bool]
+    ) -> None:
+        self.tables = [table.to(dtype) for table in tables]
+        self.biases = [None if bias is None else bias.to(dtype) for bias in biases]
+        ends = torch.Size([0, *(table.shape[0] for table in tables)])
+        self.ranges = [slice(sum(ends[: i + 1]), sum(ends[: i + 2])) for i in range(len(tables))]
+        self.dtype, self.wide = dtype, torch.promote_types(dtype, torch.float32)
+        self.gradients = [
+            tensor.new_zeros(tensor.shape, dtype=self.wide) if want and tensor is not None else tables[0].new_empty(0)
+            for tensor, want in zip((*tables, *biases), wants, strict=True)
+        ]
+        self.wants = wants
+
+    def buffers(self, num_rows: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Room for the logits of a chunk, and for their logarithmic softmax."""
+        shape = (num_rows, self.ranges[-1].stop)
+        return torch.empty(shape, dtype=self.dtype, device=device), torch.empty(shape, dtype=self.wide, device=device)
+
+    def write_logits(self, inputs: Tensor, out: Tensor) -> None:
+        for table, bias, columns in zip(self.tables, self.biases, self.ranges, strict=True):
+            if bias is None:
+                torch.mm(inputs, table.t(), out=out[:, columns])
+            else:
+                torch.addmm(bias, inputs, table.t(), out=out[:, columns])
+
+    def hidden_gradient(self, slope: Tensor) -> Tensor:
+        out = slope[:, self.ranges[0]] @ self.tables[0]
+        for table, columns in zip(self.tables[1:], self.ranges[1:], strict=True):
+            out.addmm_(slope[:, columns], table)
+        return out
+
+    def add_gradients(self, inputs: Tensor, slope: Tensor) -> None:
+        """Of the tables and biases that train; a frozen one costs nothing."""
+        number = len(self.tables)
+        for i, columns in enumerate(self.ranges):
+            if self.wants[i] and self.wide == self.dtype:
+                self.gradients[i].addmm_(slope[:, columns].t(), inputs)
+            elif self.wants[i]:
+                self.gradients[i] += slope[:, columns].t() @ inputs
+            if self.wants[number + i]:
+                self.gradients[number + i] += slope[:, columns].sum(0, dtype=self.wide)
+
+
+@torch.library.custom_op("flamingo_blocks::linear_cross_entropy", mutates_args=())
+def _opaque(
+    hidden: Tensor,
+    labels: Tensor,
+    rows: Tensor | None,
+    tables: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+    chunk: int,
+    ignore_index: int,
+    dtype: torch.dtype,
+    wants: Sequence[bool],
+) -> list[Tensor]:
+    """`_in_chunks` as one operation, so that compiled code holds no loop whose length it would be compiled for."""
+    return _in_chunks(hidden, labels, rows, tables, biases, chunk, ignore_index, dtype, wants)
+
+
+@_opaque.register_fake
+def _shapes(
+    hidden: Tensor, _: Tensor, __: Tensor | None, tables: Sequence[Tensor], biases: Sequence[Tensor | None], *rest: Any
+) -> list[Tensor]:
+    dtype, wants = rest[-2:]
+    wide = torch.promote_types(dtype, torch.float32)
+    parts = zip((*tables, *biases), wants[1:], strict=True)
+    return [
+        hidden.new_empty((), dtype=wide),
+        torch.empty_like(hidden) if wants[0] else hidden.new_empty(0),
+        *(
+            part.new_empty(part.shape, dtype=wide) if want and part is not None else tables[0].new_empty(0)
+            for part, want in parts
+        ),
+    ]
+
+
+def _counting_rows(labels: Int[Tensor, " tokens"], ignore_index: int) -> Tensor | None:
+    """The tokens that count, where reading them is free; elsewhere `None`."""
+    plain = type(labels) is Tensor and labels.device.type == "cpu"
+    return (labels != ignore_index).nonzero()[:, 0] if plain and not torch.compiler.is_compiling() else None
+
+
+def _compute_dtype(hidden: Tensor) -> torch.dtype:
+    kind = hidden.device.type
+    if hidden.dtype == torch.float64 or kind == "meta" or not torch.is_autocast_enabled(kind):
+        return hidden.dtype
+    return torch.get_autocast_dtype(kind)
+
+
+def _without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    off = device.type == "meta" or not torch.is_autocast_enabled(device.type)
+    return nullcontext() if off else torch.autocast(device.type, enabled=False)
+
+
+def _check(
+    hidden: Tensor,
+    tables: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+    labels: Tensor,
+    chunk_size: int | None,
+    reduction: str,
+) -> None:
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f'reduction is {reduction!r}, wanted "mean" or "sum"')
+    if chunk_size is not None and chunk_size < 1:
+        raise ValueError(f"chunk_size is {chunk_size}, wanted 1 or more")
+    if labels.shape != hidden.shape[:-1]:
+        raise ValueError(f"labels has shape {tuple(labels.shape)}, hidden {tuple(hidden.shape)}; wanted one a token")
+    for table in tables:
+        if table.ndim != 2 or table.shape[1] != hidden.shape[-1]:
+            raise ValueError(f"weight has shape {tuple(table.shape)}, wanted [vocab {hidden.shape[-1]}]")
+    sizes = [None if bias is None else tuple(bias.shape) for bias in biases]
+    wanted = [(table.shape[0],) for table in tables]
+    if not tables or len(sizes) != len(wanted) or any(s not in (None, w) for s, w in zip(sizes, wanted, strict=False)):
+        raise ValueError(f"bias has the shapes {sizes}, wanted for each weight None or {wanted}")
+
+
+def _check_labels(labels: Tensor, vocab: int, ignore_index: int) -> None:
+    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < vocab:
+        wrong = next(label for label in labels.tolist() if not 0 <= label < vocab)
+        raise ValueError(f"labels hold {wrong}, wanted 0 to {vocab - 1}, or {ignore_index} where nothing counts")
