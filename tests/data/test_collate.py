@@ -192,11 +192,12 @@ def a_batch():
 
 
 def test_a_batch_moves_as_a_whole():
-    """Every tensor, the layout and its plan move to the device; the names of data sets stay."""
+    """Every tensor, the layout and its plan move to the device; names of data sets and what the host reads stay."""
     moved = a_batch().to("meta")
-    tensors = [value for value in vars(moved).values() if isinstance(value, torch.Tensor)]
-    assert len(tensors) == 6
-    assert {tensor.device.type for tensor in tensors} == {"meta"}
+    places = {name: value.device.type for name, value in vars(moved).items() if isinstance(value, torch.Tensor)}
+    assert len(places) == 6
+    assert places.pop("frame_valid") == "cpu"
+    assert set(places.values()) == {"meta"}
     assert isinstance(moved.layout, MediaLayout)
     assert moved.layout.last.device.type == "meta"
     assert moved.layout.plan is not None

@@ -73,7 +73,7 @@ def test_one_long_run_costs_the_short_ones_nothing(lengths: list[int]):
 @light()
 @given(layout_cases())
 def test_the_host_keeps_what_kernels_read(case: LayoutCase):
-    """The plan goes to a device without its host integers: they stay on the CPU, where reading them waits for nobody."""
+    """The plan goes to a device without its host integers: they stay on the CPU, and are read there."""
     plan = case.layout().prepare().plan.to("meta")
     assert plan.seen.device.type == "meta"
     assert plan.host_pool_size.tolist() == [1 + max((i for row in case.ids for i in row), default=-1)]

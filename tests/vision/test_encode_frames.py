@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from flamingo_blocks.vision import CallableTower, PatchTokens, encode_frames
+from tests.host_reads import NoHostReads
 from tests.strategies import seeds, tensor
 
 unchecked = inspect.unwrap  # without the shape checks of the tests, as users call it
@@ -128,3 +129,13 @@ def test_wrong_pools_are_refused(pixels, exists, most, message):
     """The error names the argument, what came and what was wanted."""
     with pytest.raises(ValueError, match=message):
         unchecked(encode_frames)(CountingTower(), pixels, exists, max_frames_per_call=most)
+
+
+@given(pools())
+def test_choosing_frames_reads_no_device(pool):
+    """Flags on the CPU are read there, by no operation that would wait for a device."""
+    pixels, exists = pool
+    tower = CountingTower()
+    with NoHostReads():
+        encode_frames(tower, pixels, exists)
+    assert sum(tower.calls) == exists.sum()

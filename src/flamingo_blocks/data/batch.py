@@ -25,7 +25,7 @@ class FlamingoBatch:
         document: Which document of a packed row each token belongs to.
         pixels: The media pool; clips of fewer frames are padded.
         features: The media pool as patch features, in place of pixels.
-        frame_valid: True for frames that exist; None when all do.
+        frame_valid: True for frames that exist; None when all do. Stays on the CPU.
         patch_valid: True for patches that exist, beside `features`; None when all do.
         source: Name of the data set of each row.
 
@@ -55,12 +55,14 @@ class FlamingoBatch:
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "FlamingoBatch":
         """The same batch on another device.
 
+        `frame_valid` stays where it is: the host chooses by it the frames that the tower runs on, and does not wait.
+
         Args:
             device: Where to.
             non_blocking: Do not wait for copies from pinned memory.
         """
         moved = self._each_tensor(lambda tensor: tensor.to(device, non_blocking=non_blocking))
-        return replace(moved, layout=self.layout.to(device))
+        return replace(moved, frame_valid=self.frame_valid, layout=self.layout.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "FlamingoBatch":
         """The same batch in page-locked memory; a `DataLoader` with `pin_memory=True` calls it."""

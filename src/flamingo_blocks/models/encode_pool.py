@@ -59,7 +59,7 @@ def encode_pool(
     elif features.ndim != 4:
         raise ValueError(f"features has shape {tuple(features.shape)}, wanted [items frames patches vision_dim]")
     elif frame_valid is not None:
-        frames = frame_valid[..., None].expand(features.shape[:-1])
+        frames = frame_valid.to(features.device, non_blocking=True)[..., None].expand(features.shape[:-1])
         valid = frames if patch_valid is None else frames & patch_valid
     features = hide_unseen(features, layout)
     media, valid = _resample(resampler, features, valid)

@@ -1,7 +1,7 @@
 """Run a tower over a pool of images and clips, on the frames that exist."""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from flamingo_blocks.vision.tower import PatchTokens, VisionTower, floating_state
@@ -22,7 +22,8 @@ def encode_frames(
     Args:
         tower: Encoder of frames.
         pixels: Images (clips of one frame) and clips, as `tower.preprocess` makes them.
-        frame_valid: True for frames that exist; all do when None.
+        frame_valid: True for frames that exist; all do when None. Best left on the CPU, where reading it waits for
+            no device.
         max_frames_per_call: Frames given to the tower at once, to bound the memory of large pools; all when None.
 
     Returns:
@@ -45,10 +46,7 @@ def encode_frames(
     _check(pixels, frame_valid, max_frames_per_call)
     items, frames = pixels.shape[:2]
     flat = pixels.flatten(0, 1)
-    exists = None if frame_valid is None else frame_valid.flatten().to(flat.device)
-    if exists is not None and exists.device.type == "meta":
-        exists = torch.ones(items * frames, dtype=torch.bool)  # shapes alone: which frames exist is unknown
-    index = None if exists is None else exists.nonzero()[:, 0]
+    index = None if frame_valid is None else _existing(frame_valid, flat.device)
     if index is None or len(index) == len(flat):
         found = _run(tower, flat, max_frames_per_call)
         tokens, valid = found.tokens, found.valid
@@ -59,6 +57,17 @@ def encode_frames(
         valid = seen.new_zeros(len(flat), seen.shape[1]).index_copy(0, index, seen)
     shape = (items, frames, tokens.shape[1])
     return tokens.reshape(*shape, tokens.shape[2]), None if valid is None else valid.reshape(shape)
+
+
+def _existing(frame_valid: Bool[Tensor, "items frames"], device: torch.device) -> Int[Tensor, " existing"]:
+    """Places of the frames that exist, on the device of the pixels."""
+    exists = frame_valid.flatten()
+    if "meta" in (exists.device.type, device.type):
+        exists = torch.ones(len(exists), dtype=torch.bool)  # shapes alone: which frames exist is unknown
+    if exists.device.type == "cpu":
+        index = torch.tensor([place for place, there in enumerate(exists.tolist()) if there], dtype=torch.long)
+        return index.to(device, non_blocking=True)
+    return exists.nonzero()[:, 0].to(device)
 
 
 def _run(tower: VisionTower, pixels: Tensor, max_frames_per_call: int | None) -> PatchTokens:
