@@ -11,7 +11,7 @@ import torch
 from benchmarks import environment, limits, memory, page, plots, results
 from benchmarks.case import SUITES, Case
 from benchmarks.compare import compare
-from benchmarks.profile import profile
+from benchmarks.profiling import profile
 from benchmarks.report import terminal
 from benchmarks.results import DEFAULT_DTYPES, RESULTS, Run
 from benchmarks.runner import Options, run_case
@@ -116,18 +116,19 @@ def listing(cases: Sequence[Case]) -> str:
     return "\n".join([*lines, f"{len(cases)} cases"])
 
 
-def _all_cases(*, device: str, dtype: str) -> list[Case]:
-    from benchmarks.cases import all_cases  # noqa: PLC0415 (loads the other implementations)
+def registry() -> memory.Provider:
+    """The function that lists the cases of this suite."""
+    from benchmarks.cases import all_cases  # noqa: PLC0415 (loads the other implementations, which takes seconds)
 
-    return all_cases(device=device, dtype=dtype)
+    return all_cases
 
 
-def main(argv: Sequence[str] | None = None, *, provider: memory.Provider = _all_cases) -> int:
+def main(argv: Sequence[str] | None = None, *, provider: memory.Provider | None = None) -> int:
     """Run the suite from a command line.
 
     Args:
         argv: Arguments; those of the process if `None`.
-        provider: The importable function that lists the cases.
+        provider: The importable function that lists the cases; `benchmarks.cases.all_cases` if `None`.
 
     Returns:
         0, or 1 when a case is wrong or failed.
@@ -141,6 +142,7 @@ def main(argv: Sequence[str] | None = None, *, provider: memory.Provider = _all_
     except ValueError as error:
         print(f"error: --compare: {error}", file=sys.stderr)
         return 2
+    provider = provider or registry()
     cases = chosen(asked, provider)
     if not cases:
         print("error: no case fits; `--list` shows them, `--full` adds the large ones", file=sys.stderr)

@@ -10,7 +10,7 @@ from benchmarks.timing import cpu_clock, cuda_clock
 
 MATMUL_SIZES = {"cpu": (1024, 2048), "cuda": (4096, 8192)}
 COPY_BYTES = {"cpu": 256 * 1024**2, "cuda": 1024**3}
-LEAST_REPEATS = 5
+LEAST_REPEATS = 3
 
 
 def _best(run: Callable[[], object], device: str, seconds: float) -> float:
@@ -24,7 +24,7 @@ def _best(run: Callable[[], object], device: str, seconds: float) -> float:
     return best
 
 
-def measure(device: str, dtype: str, *, seconds: float = 0.7) -> Limits:
+def measure(device: str, dtype: str, *, seconds: float = 0.4) -> Limits:
     """Measure the peak of matrix products (square, out of place) and of copies (bytes read and bytes written)."""
     kind = getattr(torch, dtype)
     fastest = 0.0

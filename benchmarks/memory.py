@@ -170,7 +170,7 @@ def peak_bytes(provider: Provider, *, device: str, dtype: str, case: str, conten
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return None
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", provider.__module__])
+    context.set_forkserver_preload(["benchmarks.__main__", provider.__module__])
     for variable, value in MALLOC.items():
         os.environ.setdefault(variable, value)  # read by the C library when the server starts
     receiver, sender = context.Pipe(duplex=False)

@@ -1,4 +1,4 @@
-"""The generated part of the page `benchmarks`: tables and plots, made from the committed result files and nothing else."""
+"""The generated part of the page `benchmarks`: tables and plots, made from the committed result files alone."""
 
 import re
 import tomllib
@@ -25,7 +25,7 @@ CAPTIONS = {
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a case is lost: patterns (as of file names) of the case, the device and the words of the loss, and the reason."""
+    """Why a case is lost: patterns, as of file names, of the case, the device and the words of the loss; the reason."""
 
     case: str
     why: str

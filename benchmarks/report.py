@@ -43,7 +43,7 @@ def ratio_told(contender: ContenderResult) -> str:
     if contender.name == OURS:
         return "1"
     mark = "~" if contender.ratio_q1 <= 1 <= contender.ratio_q3 else ""
-    return f"{mark}{contender.ratio:.3g}x"
+    return f"{mark}{_times(contender.ratio)}"
 
 
 def ours_of(case: CaseResult) -> ContenderResult:
@@ -51,22 +51,32 @@ def ours_of(case: CaseResult) -> ContenderResult:
     return next(contender for contender in case.contenders if contender.name == OURS)
 
 
-def _short(bar: BarResult) -> float:
-    """By what factor a bar is missed."""
-    if bar.value is None:
+def _times(number: float) -> str:
+    return f"{number:.3g}x" if number < 999.5 else f"{number:.0f}x"
+
+
+def _share(bar: BarResult) -> float:
+    """By what factor a bar is missed, above 1; below it is cleared."""
+    if not bar.value:
         return 1.0
     return bar.ratio / bar.value if bar.kind == "faster_by" else bar.value / bar.ratio
 
 
 def bar_told(bar: BarResult) -> str:
     """A bar, what was reached, and by how much it falls short."""
-    if bar.passed is None or bar.value is None:
+    if bar.passed is None:
         return f"{bar.what}: not judged, {bar.against} has no such number here"
-    verdict = "reached" if bar.passed else f"missed by {100 * (_short(bar) - 1):.0f} %"
-    if bar.passed and _short(bar) > 1:
-        verdict = "reached within what is allowed below a millisecond"
-    bound = "at least" if bar.kind == "faster_by" else "at most"
-    return f"{bar.what}: {bar.value:.3g}x, wanted {bound} {bar.ratio:.3g}x of {bar.against} ({bar.metric}): {verdict}"
+    if bar.value is None:
+        return f"{bar.what}: {'reached' if bar.passed else 'missed'}, one of the two is nothing"
+    least = bar.kind == "faster_by"
+    if bar.passed:
+        verdict = "reached" if _share(bar) <= 1 else "reached, by what is allowed in absolute terms"
+    else:
+        off = 1 - bar.value / bar.ratio if least else bar.value / bar.ratio - 1
+        verdict = f"missed, {100 * off:.2g} % {'short' if least else 'over'}"
+    of = "time" if bar.metric == "time" else bar.metric.replace("_", " ")
+    wanted = f"wanted {'at least' if least else 'at most'} {_times(bar.ratio)}"
+    return f"{bar.what}: {_times(bar.value)} in {of} against {bar.against}, {wanted}: {verdict}"
 
 
 def losses(run: Run) -> list[Loss]:
@@ -75,7 +85,7 @@ def losses(run: Run) -> list[Loss]:
     for case in run.cases:
         if case.status != "ok":
             continue
-        found += [Loss(case.name, bar_told(bar), _short(bar)) for bar in case.bars if bar.passed is False]
+        found += [Loss(case.name, bar_told(bar), _share(bar)) for bar in case.bars if bar.passed is False]
         ours = ours_of(case)
         for peer in (one for one in case.contenders if is_peer(one.name)):
             found += [Loss(case.name, what, share) for what, share in _wins(peer, ours)]
@@ -86,7 +96,7 @@ def _wins(peer: ContenderResult, ours: ContenderResult) -> Iterator[tuple[str, f
     if peer.ratio < 1:
         doubt = " (within the noise of the rounds)" if peer.ratio_q3 >= 1 else ""
         took = f"{seconds_told(peer.median_s)} to our {seconds_told(ours.median_s)}"
-        yield f"{peer.name} is {1 / peer.ratio:.3g}x as fast: {took}{doubt}", 1 / peer.ratio
+        yield f"{peer.name} is {_times(1 / peer.ratio)} as fast: {took}{doubt}", 1 / peer.ratio
     if peer.saved_bytes < ours.saved_bytes:
         told = f"{bytes_told(peer.saved_bytes)} to our {bytes_told(ours.saved_bytes)}"
         yield f"{peer.name} saves less for backward: {told}", ours.saved_bytes / max(peer.saved_bytes, 1)

@@ -73,7 +73,10 @@ class ContenderResult:
 
 @dataclass(frozen=True, config=CHECKED)
 class BarResult:
-    """One bar: `value` is in the terms of `kind`; `passed` is `None` where the other contender could not run."""
+    """One bar: `value` is in the terms of `kind`, `None` where it would be a division by nothing.
+
+    `passed` is `None` where the other contender could not run.
+    """
 
     what: str
     against: str

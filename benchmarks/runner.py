@@ -1,5 +1,6 @@
 """One case from its preparation to its numbers: first right, then lean, then fast."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -163,12 +164,17 @@ def judge(bar: Bar, results: Sequence[ContenderResult], timings: Timings, least_
     if share is None:
         return told
     allowed = bar.ratio if bar.kind == "at_most" else 1 / bar.ratio
-    value = share if bar.kind == "at_most" else 1 / share if share else None
-    return replace(told, value=value, passed=share <= allowed or (bar.slack > 0 and beyond <= bar.slack))
+    value = share if bar.kind == "at_most" else 1 / share if share else math.inf
+    return replace(
+        told,
+        value=value if math.isfinite(value) else None,
+        passed=share <= allowed or (bar.slack > 0 and beyond <= bar.slack),
+    )
 
 
 def _share(mine: int | None, theirs: int | None) -> tuple[float | None, float]:
     """Ours over theirs, and ours beyond theirs; nothing beside nothing is level."""
-    if mine is None or theirs is None or (theirs == 0 and mine > 0):
+    if mine is None or theirs is None:
         return None, 0.0
-    return (mine / theirs if theirs else 1.0), float(mine - theirs)
+    share = mine / theirs if theirs else math.inf if mine else 1.0
+    return share, float(mine - theirs)
