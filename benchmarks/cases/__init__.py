@@ -1,7 +1,7 @@
 """All cases of the suite, one file for each part of it."""
 
 from benchmarks.case import Case
-from benchmarks.cases import attention
+from benchmarks.cases import attention, attention_scores, block, resampler
 
 
 def all_cases(device: str, dtype: str, *, tiny: bool = False) -> list[Case]:
@@ -12,4 +12,8 @@ def all_cases(device: str, dtype: str, *, tiny: bool = False) -> list[Case]:
         dtype: `float32`, `bfloat16` or `float16`.
         tiny: The same cases at the smallest sizes, for tests.
     """
-    return [case for suite in (attention,) for case in suite.cases(device, dtype, tiny=tiny)]
+    return [
+        case
+        for suite in (attention, attention_scores, block, resampler)
+        for case in suite.cases(device, dtype, tiny=tiny)
+    ]

@@ -1,6 +1,6 @@
 """Contenders whose outputs and gradients can be compared, and the comparison that comes before any time."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -45,10 +45,8 @@ class Inputs:
     def __init__(
         self, device: str, dtype: str, *, way: str, frozen: tuple[str, ...] = (), **shapes: tuple[int, ...]
     ) -> None:
-        self.device = device
-        self.tensors = {
-            name: torch.empty(shape, device=device, dtype=getattr(torch, dtype)) for name, shape in shapes.items()
-        }
+        self.device, self.dtype = device, getattr(torch, dtype)
+        self.tensors = {name: torch.empty(s, device=device, dtype=self.dtype) for name, s in shapes.items()}
         for name, tensor in self.tensors.items():
             tensor.requires_grad_("backward" in way and name not in frozen)
         self.fresh(0)
@@ -75,6 +73,7 @@ def contender(
     inputs: Inputs,
     module: nn.Module,
     way: str,
+    shapes: Sequence[tuple[int, ...]],
     function: str = "",
     oracle: str | None = None,
 ) -> Checked:
@@ -83,6 +82,7 @@ def contender(
     Args:
         name: As in `Contender`.
         call: Computes the output, or several.
+        shapes: Shape of each output.
         inputs: What it works on.
         module: Whose parameters get gradients.
         way: `forward` runs without autograd; `forward+backward` adds the gradients of inputs and parameters;
@@ -91,11 +91,8 @@ def contender(
         oracle: As in `Checked`.
     """
     leaves = {**inputs.leaves(), **{name: p for name, p in module.named_parameters() if p.requires_grad}}
-    with torch.no_grad():
-        shapes = [out.shape for out in _several(call())]
-    like = next(iter(inputs.tensors.values()))
     noise = torch.Generator(inputs.device).manual_seed(0)
-    cotangents = [torch.randn(s, generator=noise, device=like.device, dtype=like.dtype) for s in shapes]
+    cotangents = [torch.randn(shape, generator=noise, device=inputs.device, dtype=inputs.dtype) for shape in shapes]
     graph: list[tuple[Tensor, ...]] = []
 
     def forward() -> dict[str, Tensor]:
@@ -119,9 +116,10 @@ def contender(
     return Checked(name=name, run=run, fresh=fresh, function=function, module=module, oracle=oracle)
 
 
-def agree(
-    contenders: list[Contender], *, dtype: str, rename: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
-) -> None:
+Rename = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+
+
+def agree(contenders: list[Contender], *, dtype: str, rename: Rename) -> None:
     """Raise unless all contenders of a function give the same outputs and gradients, and ours those of its oracle.
 
     Args:
@@ -170,7 +168,7 @@ def using_backend(module: nn.Module, backend: str) -> Iterator[None]:
             part.backend = name
 
 
-def _results(one: Contender, rename: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]) -> dict[str, Tensor]:
+def _results(one: Contender, rename: Rename) -> dict[str, Tensor]:
     one.fresh(CHECK_SEED)
     return rename(one.run())
 

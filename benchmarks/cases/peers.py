@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.cases.sizes import Sizes
+
 PACKAGES = {
     "open_flamingo": ("open_flamingo", "einops_exts"),
     "flamingo_pytorch": ("flamingo_pytorch", "einops_exts"),
@@ -85,7 +87,7 @@ def our_names(name: str) -> list[str]:
     if name in WITHOUT_TWIN:
         return []
     for pattern, replacement in RENAMED:
-        name = re.sub(pattern, replacement, name)  # noqa: PLW2901 -- one rename after the other
+        name = re.sub(pattern, replacement, name)
     return [name.replace("{kv}", part) for part in "kv"] if "{kv}" in name else [name]
 
 
@@ -137,9 +139,7 @@ def draw_weights(module: nn.Module) -> nn.Module:
 
 def idefics_config(*, dim: int, vision_dim: int, num_heads: int, hidden_dim: int) -> Any:
     """A configuration of IDEFICS with our geometry."""
-    from transformers import IdeficsConfig
-
-    config = IdeficsConfig(
+    config = importlib.import_module("transformers").IdeficsConfig(
         hidden_size=dim, intermediate_size=hidden_dim, num_attention_heads=num_heads, rms_norm_eps=1e-6,
         vision_config={"embed_dim": vision_dim}, qk_layer_norms=False,
         perceiver_config={"qk_layer_norms_perceiver": False}, dropout=0.0,
@@ -150,9 +150,8 @@ def idefics_config(*, dim: int, vision_dim: int, num_heads: int, hidden_dim: int
 
 def mllama_config(*, dim: int, num_heads: int, hidden_dim: int) -> Any:
     """A configuration of Mllama's text model with our geometry."""
-    from transformers.models.mllama.configuration_mllama import MllamaTextConfig
-
-    config = MllamaTextConfig(
+    configuration = importlib.import_module("transformers.models.mllama.configuration_mllama")
+    config = configuration.MllamaTextConfig(
         hidden_size=dim, intermediate_size=hidden_dim, num_attention_heads=num_heads, num_key_value_heads=num_heads,
         rms_norm_eps=1e-6, dropout=0.0,
     )  # fmt: skip
@@ -164,6 +163,39 @@ def additive_mask(mask: Tensor, latents: int, dtype: torch.dtype) -> Tensor:
     """What IDEFICS and Mllama make of a mask once per forward pass: a large negative number where nothing is seen."""
     mask = mask.repeat_interleave(latents, dim=-1)[:, None]
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, torch.finfo(dtype).min)
+
+
+def idefics_layer(sizes: Sizes, *, hidden_dim: int) -> nn.Module:
+    """IDEFICS' gated cross-attention layer."""
+    modeling = importlib.import_module("transformers.models.idefics.modeling_idefics")
+    config = idefics_config(dim=sizes.dim, vision_dim=sizes.vision_dim, num_heads=sizes.heads, hidden_dim=hidden_dim)
+    layer: nn.Module = modeling.IdeficsGatedCrossAttentionLayer(config, layer_idx=0)
+    return layer
+
+
+def mllama_layer(sizes: Sizes, *, hidden_dim: int) -> nn.Module:
+    """Mllama's cross-attention decoder layer."""
+    modeling = importlib.import_module("transformers.models.mllama.modeling_mllama")
+    config = mllama_config(dim=sizes.dim, num_heads=sizes.heads, hidden_dim=hidden_dim)
+    layer: nn.Module = modeling.MllamaCrossAttentionDecoderLayer(config, layer_idx=0)
+    return layer
+
+
+def idefics_resampler(*, dim: int, depth: int, num_heads: int, head_dim: int, num_latents: int) -> nn.Module:
+    """IDEFICS' Perceiver Resampler."""
+    perceiver = importlib.import_module("transformers.models.idefics.perceiver")
+    config = idefics_config(dim=dim, vision_dim=dim, num_heads=num_heads, hidden_dim=dim)
+    resampler: nn.Module = perceiver.IdeficsPerceiverResampler(config, dim, depth, num_heads, head_dim, num_latents)
+    return resampler
+
+
+def refusal(peer: str, sizes: Sizes) -> str | None:
+    """Why a peer's options do not allow a geometry, or `None`."""
+    if peer in {"idefics", "mllama"} and sizes.inner != sizes.dim:
+        return f"its heads together are as wide as the text: {sizes.dim}, not {sizes.inner}"
+    if peer in {"flamingo_pytorch", "mllama"} and sizes.vision_dim != sizes.dim:
+        return f"its media are as wide as the text: {sizes.dim}, not {sizes.vision_dim}"
+    return None
 
 
 Loader = Callable[[], ModuleType]

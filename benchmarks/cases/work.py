@@ -33,11 +33,12 @@ def feed_forward_flops(sizes: Sizes, *, hidden_dim: int, way: str = "forward") -
 def resampler_flops(
     *, items: int, patches: int, latents: int, dim: int, inner: int, hidden_dim: int, depth: int, way: str = "forward"
 ) -> int:
-    """All layers of a resampler; each projects the patches with weights of its own."""
-    attention = (
-        4 * latents * dim * inner + 4 * (patches + latents) * dim * inner + 4 * latents * (patches + latents) * inner
-    )
-    return OF_WAY[way] * items * depth * (attention + 4 * latents * dim * hidden_dim)
+    """All layers of a resampler; each projects the patches with weights of its own, which need no gradient."""
+    context = patches + latents
+    latents_only = 4 * latents * dim * inner + 4 * latents * dim * hidden_dim
+    layer = latents_only + 4 * context * dim * inner + 4 * latents * context * inner
+    frozen = 0 if way == "forward" else 4 * patches * dim * inner
+    return items * depth * (OF_WAY[way] * layer - frozen)
 
 
 def step_flops(sizes: Sizes, *, hidden_dim: int) -> int:
