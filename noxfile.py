@@ -12,6 +12,7 @@ nox.options.reuse_venv = "yes"
 ROOT = Path(__file__).parent
 CONSTRAINTS = str(ROOT / "constraints.txt")
 PEERS = ("einops-exts", "flamingo-pytorch", "open-flamingo")  # they pin a torch of 2023, hence `--no-deps`
+KERNELS = ("xformers",)  # its plans are proved on the CPU; left to itself, pip would bring another torch for it
 
 
 def install(session: nox.Session, *requirements: str, torch: bool = True) -> None:
@@ -19,6 +20,13 @@ def install(session: nox.Session, *requirements: str, torch: bool = True) -> Non
     if torch:
         session.install("--constraint", CONSTRAINTS, "torch")
     session.install("--constraint", CONSTRAINTS, *requirements)
+
+
+def install_test_environment(session: nox.Session) -> None:
+    """All that any test needs, and nothing written outside `.nox`."""
+    install(session, "--editable", ".[hf,vision,demo,test]")
+    session.install("--constraint", CONSTRAINTS, "--no-deps", *PEERS, *KERNELS)
+    keep_inside(session)
 
 
 def keep_inside(session: nox.Session) -> None:
@@ -32,9 +40,7 @@ def keep_inside(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Unit tests, laws, parity with other implementations, docs examples; arguments go to pytest."""
-    install(session, "--editable", ".[hf,vision,demo,test]")
-    session.install("--constraint", CONSTRAINTS, "--no-deps", *PEERS)
-    keep_inside(session)
+    install_test_environment(session)
     session.run("python", "-m", "pytest", "-n", "2", *session.posargs)
 
 
@@ -73,10 +79,30 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session
+def bench(session: nox.Session) -> None:
+    """Time all that this machine can run, beside other implementations; `-- --help` tells what can be chosen."""
+    install(session, "--editable", ".[hf,bench]")
+    session.install("--constraint", CONSTRAINTS, "--no-deps", *PEERS, *KERNELS)
+    session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session
+def compile(session: nox.Session) -> None:  # noqa: A001 - the name of the session
+    """Blocks and model under `torch.compile`: equal to eager, no graph breaks, few graphs; wants a C++ compiler."""
+    install_test_environment(session)
+    compiled(session)
+
+
+def compiled(session: nox.Session) -> None:
+    """The tests of compiled code: without the shape checks, which cannot be traced."""
+    environment = {"FLAMINGO_BLOCKS_SHAPE_CHECKS": "0"}
+    session.run("python", "-m", "pytest", "-m", "compile", "tests/compile", *session.posargs, env=environment)
+
+
+@nox.session
 def full(session: nox.Session) -> None:
     """Run what takes minutes: the demo on three seeds against its bars, its ablations, mutations, larger searches."""
-    install(session, "--editable", ".[hf,vision,demo,test]")
-    session.install("--constraint", CONSTRAINTS, "--no-deps", *PEERS)
-    keep_inside(session)
+    install_test_environment(session)
     session.run("python", "-m", "pytest", "-n", "2", "-m", "full", *session.posargs)
     session.run("python", "-m", "pytest", "-n", "2", "tests/properties", env={"HYPOTHESIS_PROFILE": "full"})
+    compiled(session)

@@ -6,16 +6,18 @@ from torch import Tensor
 
 from flamingo_blocks.errors import BackendRefusedError
 from flamingo_blocks.ops._layout_checks import check_pool
-from flamingo_blocks.ops.attention import one_token, reference, runs, sdpa
+from flamingo_blocks.ops.attention import one_token, reference, runs, sdpa, varlen, xformers_backend
 from flamingo_blocks.ops.attention._shared import hide_invalid
 from flamingo_blocks.ops.attention.backend import Backend, Request
 from flamingo_blocks.ops.media_layout import MediaLayout
 
 # A new backend is one new file and its line here.
-BACKENDS: dict[str, Backend] = {module.BACKEND.name: module.BACKEND for module in (reference, sdpa, runs, one_token)}
+BACKENDS: dict[str, Backend] = {
+    module.BACKEND.name: module.BACKEND for module in (reference, sdpa, runs, one_token, xformers_backend, varlen)
+}
 
-# First that is not refused. CUDA has no measurement yet; `sdpa` needs no plan and so never waits for the device.
-AUTO_ORDER = {"cpu": ("one_token", "runs", "sdpa"), "cuda": ("one_token", "sdpa")}
+# First that is not refused. CUDA has no measurement yet.
+AUTO_ORDER = {"cpu": ("one_token", "runs", "sdpa"), "cuda": ("one_token", "xformers", "varlen", "sdpa")}
 DEFAULT_ORDER = ("one_token", "sdpa", "reference")
 
 
@@ -98,8 +100,8 @@ def available_backends(
         For each backend `"ok"` or the reason why it is refused.
 
     Example:
-        >>> available_backends("cpu", torch.float32)
-        {'reference': 'ok', 'sdpa': 'ok', 'runs': 'ok', 'one_token': 'ok'}
+        >>> available_backends("cpu", torch.float32)["runs"]
+        'ok'
     """
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         return dict.fromkeys(BACKENDS, "torch sees no CUDA device here")
