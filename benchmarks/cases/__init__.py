@@ -1,7 +1,9 @@
 """All cases of the suite, one file for each part of it."""
 
 from benchmarks.case import Case
-from benchmarks.cases import attention, attention_scores, block, resampler
+from benchmarks.cases import attention, attention_scores, block, decode, evaluation, import_time, loss, resampler, train
+
+SUITES = (attention, attention_scores, block, resampler, decode, loss, train, evaluation, import_time)
 
 
 def all_cases(device: str, dtype: str, *, tiny: bool = False) -> list[Case]:
@@ -12,8 +14,4 @@ def all_cases(device: str, dtype: str, *, tiny: bool = False) -> list[Case]:
         dtype: `float32`, `bfloat16` or `float16`.
         tiny: The same cases at the smallest sizes, for tests.
     """
-    return [
-        case
-        for suite in (attention, attention_scores, block, resampler)
-        for case in suite.cases(device, dtype, tiny=tiny)
-    ]
+    return [case for suite in SUITES for case in suite.cases(device, dtype, tiny=tiny)]
