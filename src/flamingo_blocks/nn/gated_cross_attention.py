@@ -1,7 +1,6 @@
 """GATED XATTN-DENSE: text attends to the media it sees, through gates that start closed."""
 
 import torch
-from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -120,10 +119,10 @@ class GatedCrossAttention(nn.Module):
         elif valid is not None:
             raise ValueError("valid was given beside a MediaKV; pass it to project_media instead")
         query = apply_norm(self.norm, text)
-        query = rearrange(self.q_proj(query), "batch text (heads dim) -> batch text heads dim", dim=self.head_dim)
-        query = apply_norm(self.q_norm, query).to(media.key.dtype)
+        query = self.q_proj(query).unflatten(-1, (-1, self.head_dim))
+        query = apply_norm(self.q_norm, query).to(media.key.dtype)  # batch text heads head_dim
         out = media_attention(query, media.key, media.value, layout, valid=media.valid, backend=self.backend)
-        update: Tensor = self.o_proj(rearrange(out, "batch text heads dim -> batch text (heads dim)"))
+        update: Tensor = self.o_proj(out.flatten(-2))
         return update
 
     def project_media(
@@ -150,10 +149,8 @@ class GatedCrossAttention(nn.Module):
         if valid is not None:
             media = media.masked_fill(~valid[..., None], 0)  # NaN in padding must not reach the weights' gradients
         media = apply_norm(self.media_norm, media.to(self.k_proj.weight.dtype))
-        key, value = (
-            rearrange(proj(media), "items latents (heads dim) -> items latents heads dim", dim=self.head_dim)
-            for proj in (self.k_proj, self.v_proj)
-        )
+        heads = (-1, self.head_dim)  # items latents kv_heads head_dim
+        key, value = (proj(media).unflatten(-1, heads) for proj in (self.k_proj, self.v_proj))
         return MediaKV(apply_norm(self.k_norm, key).to(value.dtype), value, valid)
 
     def _pooled(self, media: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None]:

@@ -1,6 +1,7 @@
 """What a caller may hand to `MediaLayout`, checked once, with errors that name row and both numbers."""
 
 from typing import TYPE_CHECKING, Any, get_args
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Bool, Int
@@ -125,6 +126,9 @@ def _check_ids(item_ids: Tensor, batch: int) -> None:
         raise ValueError("item_ids may hold pool ids of 0 or more, then -1 as pads on the right of a row")
 
 
+_pool_sizes: "WeakKeyDictionary[MediaLayout, int]" = WeakKeyDictionary()  # every layer asks again
+
+
 def check_pool(layout: "MediaLayout", items: int) -> None:
     """Refuse a pool that is smaller than the ids of a layout, in eager code, where that waits for no device.
 
@@ -133,13 +137,14 @@ def check_pool(layout: "MediaLayout", items: int) -> None:
     """
     if torch.compiler.is_compiling() or layout.item_ids.numel() == 0:
         return
-    if layout.plan is not None:
-        wanted = on_host(layout.plan.host_pool_size)[0]
-    elif layout.item_ids.device.type == "cpu":
-        wanted = on_host(layout.item_ids.max()) + 1
-    else:
-        return
-    if wanted > items:
+    if layout not in _pool_sizes:
+        if layout.plan is not None:
+            _pool_sizes[layout] = on_host(layout.plan.host_pool_size)[0]
+        elif layout.item_ids.device.type == "cpu":
+            _pool_sizes[layout] = on_host(layout.item_ids.max()) + 1
+        else:
+            return
+    if (wanted := _pool_sizes[layout]) > items:
         raise ValueError(
             f"the media pool holds {items} items, but the layout names item {wanted - 1}; "
             "pass every item of the batch once, in the order of layout.item_ids"

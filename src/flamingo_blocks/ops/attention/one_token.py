@@ -1,5 +1,6 @@
 """Decoding: one text token a row takes its own item; no plan, and no cost that grows with the pool."""
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -30,7 +31,9 @@ def attend(
     item = item_of_token(layout.item_ids, layout.last)[:, 0]
     blind = (item < 0)[:, None, None, None]
     item = item.clamp(min=0)
-    own_key, own_value = (x.index_select(0, item).masked_fill(blind, 0) for x in (key, value))
+    own_key, own_value = key.index_select(0, item), value.index_select(0, item)
+    if torch.is_grad_enabled():  # a NaN in the item that stands in for none would reach the gradients
+        own_key, own_value = own_key.masked_fill(blind, 0), own_value.masked_fill(blind, 0)
     own_valid = None if valid is None else valid.index_select(0, item)[:, None]
     return masked_attention(query, own_key, own_value, own_valid, scale).masked_fill(blind, 0)
 
