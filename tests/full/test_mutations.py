@@ -122,9 +122,9 @@ MUTATIONS = {
         f"{BLOCKS}::test_checkpointed_block_has_the_same_gradients",
     ),
     "the resampler's latents are not among the keys": (
-        f"{PACKAGE}/nn/perceiver_resampler.py",
-        "apply_norm(self.features_norm, features), own], dim=-2)",
-        "apply_norm(self.features_norm, features), own * 0], dim=-2)",
+        f"{PACKAGE}/ops/context_projection.py",
+        "latents.to(normed.dtype)], dim=-2)",
+        "latents.to(normed.dtype) * 0], dim=-2)",
         "tests/parity/test_peer_resamplers.py::test_open_flamingo",
     ),
     "masked patches are seen": (
@@ -141,8 +141,8 @@ MUTATIONS = {
     ),
     "items of a pool feel each other in the resampler": (
         f"{PACKAGE}/nn/perceiver_resampler.py",
-        "        features = vision.flatten(-3, -2)",
-        "        features = (vision + vision.mean(0, keepdim=True)).flatten(-3, -2)",
+        "self._normalise(vision.flatten(-3, -2))",
+        "self._normalise((vision + vision.mean(0, keepdim=True)).flatten(-3, -2))",
         f"{RESAMPLER}::test_resampler_treats_items_one_by_one",
     ),
     "the block runs after its layer": (

@@ -1,27 +1,12 @@
 """The dense half of a block: norm, widen, activate, narrow."""
 
-from collections.abc import Callable
-
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from flamingo_blocks.nn.norms import apply_norm, make_norm
+from flamingo_blocks.nn.plain_linear import may_recompute
+from flamingo_blocks.ops.activated_projection import ACTIVATIONS, activate, project_activated
 from flamingo_blocks.types import ActivationName, NormName
-
-
-def squared_relu(x: Tensor) -> Tensor:
-    """`relu(x) ** 2`, which the paper found better than GELU for the trained parts."""
-    return F.relu(x).square()
-
-
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "squared_relu": squared_relu,
-    "gelu": F.gelu,
-    "relu": F.relu,
-    "silu": F.silu,
-    "swiglu": F.silu,
-}
 
 
 class FeedForward(nn.Module):
@@ -59,8 +44,8 @@ class FeedForward(nn.Module):
         norm_eps: float | None = None,
     ) -> None:
         super().__init__()
-        if activation not in _ACTIVATIONS:
-            raise ValueError(f"activation is {activation!r}, wanted one of {', '.join(map(repr, _ACTIVATIONS))}")
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation is {activation!r}, wanted one of {', '.join(map(repr, ACTIVATIONS))}")
         hidden_dim = int(dim * ff_mult) if hidden_dim is None else hidden_dim
         self.activation = activation
         self.norm = make_norm(norm, dim, eps=norm_eps)
@@ -78,8 +63,11 @@ class FeedForward(nn.Module):
             The update, to be added by the caller.
         """
         x = apply_norm(self.norm, x)
-        activate = _ACTIVATIONS[self.activation]
         hidden: Tensor = self.up_proj(x)
-        hidden = activate(hidden) if self.gate_proj is None else activate(self.gate_proj(x)) * hidden
-        update: Tensor = self.down_proj(hidden)
+        factor = None
+        if self.gate_proj is not None:
+            hidden, factor = self.gate_proj(x), hidden
+        if may_recompute(self.down_proj):
+            return project_activated(hidden, self.down_proj.weight, activation=self.activation, factor=factor)
+        update: Tensor = self.down_proj(activate(hidden, self.activation, factor))
         return update

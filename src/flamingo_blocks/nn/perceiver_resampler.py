@@ -12,6 +12,8 @@ from torch.utils.checkpoint import checkpoint
 from flamingo_blocks.nn.feed_forward import FeedForward
 from flamingo_blocks.nn.module_config import constructor_arguments
 from flamingo_blocks.nn.norms import apply_norm, make_norm
+from flamingo_blocks.nn.plain_linear import may_recompute
+from flamingo_blocks.ops.context_projection import join_context, project_context
 from flamingo_blocks.types import ActivationName, NormName
 
 
@@ -119,7 +121,7 @@ class PerceiverResampler(nn.Module):
             vision = self.input_proj(vision)
         if self.frame_embeddings is not None:
             vision = vision + self._embed_frames(vision.shape[-3], valid)[..., None, :].to(vision.dtype)
-        features = vision.flatten(-3, -2)  # *lead frames*patches dim
+        features = self._normalise(vision.flatten(-3, -2))  # *lead frames*patches dim
         valid = None if valid is None else valid.flatten(-2)
         latents = self.latents.expand(*features.shape[:-2], -1, -1)
         for layer in self.layers:
@@ -128,6 +130,15 @@ class PerceiverResampler(nn.Module):
             else:
                 latents = layer(latents, features, valid)
         return apply_norm(self.final_norm, latents)
+
+    def _normalise(self, features: Float[Tensor, "*lead tokens dim"]) -> Float[Tensor, "*lead tokens dim"]:
+        """What the layers' norms of the features have in common; each layer adds its own scale and offset."""
+        norm = self.layers[0].features_norm
+        assert isinstance(norm, nn.LayerNorm | nn.RMSNorm)
+        features = features.to(norm.weight.dtype)
+        if isinstance(norm, nn.LayerNorm):
+            return F.layer_norm(features, norm.normalized_shape, eps=norm.eps)
+        return F.rms_norm(features, norm.normalized_shape, eps=norm.eps)
 
     def _embed_frames(self, frames: int, valid: Tensor | None) -> Float[Tensor, "*lead frames dim"]:
         """One embedding a frame; a clip of more frames than were learned is spread over the same span.
@@ -200,21 +211,33 @@ class ResamplerLayer(nn.Module):
 
     def _attend(self, latents: Tensor, features: Tensor, valid: Tensor | None) -> Tensor:
         own = apply_norm(self.latents_norm, latents)
-        context = torch.cat([apply_norm(self.features_norm, features), own], dim=-2)  # features first, then latents
         items = math.prod(latents.shape[:-2])  # fused kernels take one leading axis only, and there may be none
         query, key, value = (
             rearrange(
-                proj(x).reshape(items, x.shape[-2], proj.out_features),
+                x.reshape(items, x.shape[-2], self.q_proj.out_features),
                 "items tokens (heads dim) -> items heads tokens dim",
                 heads=self.num_heads,
             )
-            for proj, x in ((self.q_proj, own), (self.k_proj, context), (self.v_proj, context))
+            for x in (self.q_proj(own), *self._project(features, own))
         )
         query, key = (apply_norm(norm, x).to(value.dtype) for norm, x in ((self.q_norm, query), (self.k_norm, key)))
         mask = None
         if valid is not None:  # the latents always count, so no row is without anything to attend to
-            mask = F.pad(valid, (0, latents.shape[-2]), value=True).reshape(items, 1, 1, context.shape[-2])
+            mask = F.pad(valid, (0, latents.shape[-2]), value=True).reshape(items, 1, 1, key.shape[-2])
         out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         out = rearrange(out, "items heads tokens dim -> items tokens (heads dim)")
         update: Tensor = self.o_proj(out)
         return update.view(latents.shape)
+
+    def _project(self, features: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of the features first, then of the latents."""
+        norm = self.features_norm
+        assert isinstance(norm, nn.LayerNorm | nn.RMSNorm)
+        scale, offset = norm.weight, norm.bias if isinstance(norm, nn.LayerNorm) else None
+        if may_recompute(self.k_proj, self.v_proj):
+            return project_context(
+                features, own, norm_weight=scale, norm_bias=offset, key_weight=self.k_proj.weight,
+                value_weight=self.v_proj.weight,
+            )  # fmt: skip
+        context = join_context(features, own, scale, offset)
+        return self.k_proj(context), self.v_proj(context)

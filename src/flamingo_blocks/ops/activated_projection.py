@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
 from flamingo_blocks.types import ActivationName
 
@@ -64,7 +63,7 @@ def project_activated(
         >>> project_activated(torch.tensor([[-1.0, 2.0]]), torch.ones(1, 2), activation="squared_relu")
         tensor([[4.]])
     """
-    out: Tensor = _ProjectActivated.apply(hidden, factor, weight, activation, linear_dtype(weight))
+    out: Tensor = _ProjectActivated.apply(hidden, factor, weight, activation, linear_dtype(weight))  # type: ignore[no-untyped-call]
     return out
 
 
@@ -88,8 +87,8 @@ class _ProjectActivated(torch.autograd.Function):
         return F.linear(activate(hidden, activation, factor).to(dtype), weight.to(dtype))
 
     @staticmethod
-    def setup_context(ctx: FunctionCtx, inputs: tuple[Any, ...], output: Tensor) -> None:
-        *tensors, ctx.activation, ctx.dtype = inputs  # type: ignore[attr-defined]
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004 -- torch's signature
+        *tensors, ctx.activation, ctx.dtype = inputs
         ctx.save_for_backward(*tensors)
 
     @staticmethod

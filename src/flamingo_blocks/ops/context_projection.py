@@ -1,14 +1,16 @@
 """Keys and values of a resampler layer, without keeping the layer's own normed copy of the features."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
 from flamingo_blocks.ops.activated_projection import linear_dtype
+
+_Inputs = tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor, Tensor]
 
 
 def project_context(
@@ -47,7 +49,7 @@ def project_context(
         (tensor([3., 3., 0.]), tensor([-3., -3., -0.]))
     """
     dtype = linear_dtype(key_weight)
-    key, value = _ProjectContext.apply(features, latents, norm_weight, norm_bias, key_weight, value_weight, dtype)
+    key, value = _ProjectContext.apply(features, latents, norm_weight, norm_bias, key_weight, value_weight, dtype)  # type: ignore[no-untyped-call]
     return key, value
 
 
@@ -81,29 +83,48 @@ class _ProjectContext(torch.autograd.Function):
         return F.linear(context, key_weight.to(dtype)), F.linear(context, value_weight.to(dtype))
 
     @staticmethod
-    def setup_context(ctx: FunctionCtx, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        *tensors, ctx.dtype = inputs  # type: ignore[attr-defined]
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:  # noqa: ARG004 -- torch's signature
+        *tensors, ctx.dtype = inputs
         ctx.save_for_backward(*tensors)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        features, latents, norm_weight, norm_bias, key_weight, value_weight = ctx.saved_tensors
-        needs = ctx.needs_input_grad
-        num_features = features.shape[-2]
-        key_grad, value_grad = (grad.flatten(0, -2) for grad in grads)
-        key_weight_grad = value_weight_grad = features_grad = norm_weight_grad = norm_bias_grad = None
-        if needs[4] or needs[5]:
-            context = join_context(features, latents, norm_weight, norm_bias).to(ctx.dtype).flatten(0, -2)
-            key_weight_grad, value_weight_grad = key_grad.T @ context, value_grad.T @ context
-        context_grad = torch.addmm(
-            key_grad @ key_weight.to(ctx.dtype), value_grad, value_weight.to(ctx.dtype)
-        ).unflatten(0, grads[0].shape[:-1])  # fmt: skip
-        normed_grad = context_grad[..., :num_features, :].to(features.dtype)
-        if needs[0]:
-            features_grad = normed_grad * norm_weight
-        if needs[2]:
-            norm_weight_grad = (normed_grad * features).flatten(0, -2).sum(0)
-        if needs[3]:
-            norm_bias_grad = normed_grad.flatten(0, -2).sum(0)
-        latents_grad = context_grad[..., num_features:, :]
-        return features_grad, latents_grad, norm_weight_grad, norm_bias_grad, key_weight_grad, value_weight_grad, None
+        backward = _backward_to_features if ctx.needs_input_grad[0] else _backward_past_features
+        return *backward(ctx.saved_tensors, grads, ctx.dtype), None
+
+
+def _backward_to_features(inputs: _Inputs, grads: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor | None, ...]:
+    """Gradients of all inputs, by way of the context's."""
+    features, latents, norm_weight, norm_bias, key_weight, value_weight = inputs
+    context = join_context(features, latents, norm_weight, norm_bias).to(dtype).flatten(0, -2)
+    key_grad, value_grad = (grad.flatten(0, -2) for grad in grads)
+    context_grad = torch.addmm(key_grad @ key_weight.to(dtype), value_grad, value_weight.to(dtype))
+    context_grad = context_grad.view(*grads[0].shape[:-1], features.shape[-1]).to(features.dtype)
+    normed_grad, latents_grad = context_grad.split_with_sizes([features.shape[-2], latents.shape[-2]], dim=-2)
+    norm_weight_grad = (normed_grad * features).flatten(0, -2).sum(0)
+    norm_bias_grad = None if norm_bias is None else normed_grad.flatten(0, -2).sum(0)
+    features_grad = normed_grad * norm_weight
+    return features_grad, latents_grad, norm_weight_grad, norm_bias_grad, key_grad.T @ context, value_grad.T @ context
+
+
+def _backward_past_features(inputs: _Inputs, grads: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor | None, ...]:
+    """Gradients of all but the features: those of scale and offset follow from the weights', which saves a product."""
+    features, latents, norm_weight, norm_bias, *weights = inputs
+    plain, own = features.to(dtype).flatten(0, -2), latents.to(dtype).flatten(0, -2)
+    offset = [] if norm_bias is None else [norm_bias.to(dtype)[None]]  # one more token, which all features hold
+    latents_grad = torch.zeros_like(own)
+    norm_weight_grad = torch.zeros_like(norm_weight)
+    norm_bias_grad = None if norm_bias is None else torch.zeros_like(norm_bias)
+    weight_grads = []
+    for grad, weight in zip(grads, weights, strict=True):
+        split = grad.split_with_sizes([features.shape[-2], latents.shape[-2]], dim=-2)
+        from_features, from_latents = (part.flatten(0, -2) for part in split)
+        totals = [from_features.sum(0, keepdim=True) for _ in offset]
+        folded_grad = from_features.T @ plain  # of the weight times the scale
+        rest_grad = torch.cat([from_latents, *totals]).T @ torch.cat([own, *offset])
+        weight_grads.append(torch.addcmul(rest_grad, folded_grad, norm_weight.to(dtype)))
+        norm_weight_grad = norm_weight_grad + (folded_grad * weight).sum(0)
+        latents_grad = latents_grad + from_latents @ weight.to(dtype)
+        if norm_bias_grad is not None:
+            norm_bias_grad = norm_bias_grad + (totals[0] @ weight.to(dtype))[0]
+    return None, latents_grad.view(latents.shape), norm_weight_grad, norm_bias_grad, *weight_grads
