@@ -8,6 +8,7 @@ from flamingo_blocks.errors import BackendRefusedError
 from flamingo_blocks.ops._layout_checks import check_pool
 from flamingo_blocks.ops.attention import one_token, reference, runs, sdpa, varlen, xformers_backend
 from flamingo_blocks.ops.attention._shared import hide_invalid
+from flamingo_blocks.ops.attention.auto_order import ELSEWHERE, PREFERENCES
 from flamingo_blocks.ops.attention.backend import Backend, Request
 from flamingo_blocks.ops.media_layout import MediaLayout
 
@@ -15,10 +16,6 @@ from flamingo_blocks.ops.media_layout import MediaLayout
 BACKENDS: dict[str, Backend] = {
     module.BACKEND.name: module.BACKEND for module in (reference, sdpa, runs, one_token, xformers_backend, varlen)
 }
-
-# First that is not refused. CUDA has no measurement yet.
-AUTO_ORDER = {"cpu": ("one_token", "runs", "sdpa"), "cuda": ("one_token", "xformers", "varlen", "sdpa")}
-DEFAULT_ORDER = ("one_token", "sdpa", "reference")
 
 
 def media_attention(
@@ -112,8 +109,8 @@ def available_backends(
 
 def _choose(backend: str, request: Request) -> Backend:
     if backend == "auto":
-        order = AUTO_ORDER.get(request.device.type, DEFAULT_ORDER)
-        return next(BACKENDS[name] for name in order if BACKENDS[name].refuse(request) is None)
+        preference = PREFERENCES.get(request.device.type, ELSEWHERE)
+        return next(BACKENDS[name] for name in preference.order if BACKENDS[name].refuse(request) is None)
     if backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}, wanted 'auto' or one of {', '.join(map(repr, BACKENDS))}")
     if reason := BACKENDS[backend].refuse(request):
