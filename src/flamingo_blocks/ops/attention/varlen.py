@@ -34,6 +34,8 @@ def refuse(request: Request) -> str | None:
 
 
 def _refused_here(device: torch.device, dtype: torch.dtype, head_dim: int, requires_grad: bool) -> str | None:  # noqa: FBT001
+    if not torch.cuda.is_available():
+        return "torch sees no CUDA device here"
     if torch.version.hip is not None:
         return "is tested with NVIDIA's CUDA only"
     if not torch.backends.cuda.is_flash_attention_available():

@@ -41,6 +41,8 @@ def refuse(request: Request) -> str | None:
 
 
 def _refused_here(device: torch.device, dtype: torch.dtype, head_dim: int) -> str | None:
+    if not torch.cuda.is_available():
+        return "torch sees no CUDA device here"
     if importlib.util.find_spec("xformers") is None:
         return "xformers is not installed"
     return _fails_here(device, dtype, head_dim, torch.are_deterministic_algorithms_enabled())
@@ -54,9 +56,10 @@ _refused_here.__dict__["_dynamo_marked_constant"] = True
 @functools.cache
 def _fails_here(device: torch.device, dtype: torch.dtype, head_dim: int, deterministic: bool) -> str | None:  # noqa: FBT001
     try:
-        operators, reasons = _operators(device, dtype, head_dim, deterministic)
-    except (ImportError, OSError, RuntimeError, AttributeError) as error:
-        return f"importing it fails: {str(error).strip().splitlines()[0]}"
+        _fmha()
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:  # built for another torch, another flash-attn
+        return f"importing xformers fails: {str(error).strip().splitlines()[0]}"
+    operators, reasons = _operators(device, dtype, head_dim, deterministic)
     return fails(KERNEL, device, dtype, head_dim) if operators else "; ".join(reasons)
 
 
