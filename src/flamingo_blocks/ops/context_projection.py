@@ -45,8 +45,8 @@ def project_context(
         ...     torch.ones(1, 2, 3), torch.zeros(1, 1, 3),
         ...     norm_weight=2 * one, norm_bias=one, key_weight=weight, value_weight=-weight,
         ... )
-        >>> key[0, :, 0], value[0, :, 0]
-        (tensor([3., 3., 0.]), tensor([-3., -3., -0.]))
+        >>> key[0, :, 0]
+        tensor([3., 3., 0.])
     """
     dtype = linear_dtype(key_weight)
     key, value = _ProjectContext.apply(features, latents, norm_weight, norm_bias, key_weight, value_weight, dtype)  # type: ignore[no-untyped-call]
