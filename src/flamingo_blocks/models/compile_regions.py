@@ -1,5 +1,6 @@
 """Compile a whole Flamingo region by region: its blocks, its resampler, the layers of its language model."""
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterator
@@ -109,19 +110,15 @@ def compile_regions(
     """
     regions: dict[str, nn.Module] = {}
     for name, region in _regions(flamingo, language_model=language_model):
+        if _is_compiled(region):
+            raise ValueError(f"{name!r} is compiled already; call remove() on what compile_regions returned before")
         if region not in regions.values():  # one module may stand in several places
             regions[name] = region
-    for name, region in regions.items():
-        if hasattr(vars(region).get("forward"), _MARK):
-            raise ValueError(f"{name!r} is compiled already; call remove() on what compile_regions returned before")
     limit = 64 + 8 * sum(name.startswith("lm.") for name in regions) if recompile_limit is None else recompile_limit
     arguments = {"backend": backend, "dynamic": dynamic, "fullgraph": fullgraph, "mode": mode, "options": options}
     return CompiledRegions(
-        flamingo, {name: _compile(region.forward, limit, arguments) for name, region in regions.items()}
+        flamingo, {name: _Compiled(region.forward, limit, arguments) for name, region in regions.items()}
     )
-
-
-_MARK = "compiled_as_region"
 
 
 def _regions(flamingo: Flamingo, *, language_model: bool) -> Iterator[tuple[str, nn.Module]]:
@@ -136,18 +133,36 @@ def _regions(flamingo: Flamingo, *, language_model: bool) -> Iterator[tuple[str,
             yield f"lm.{decoder.name}.{name}", layer
 
 
-def _compile(forward: Callable[..., Any], limit: int, arguments: dict[str, Any]) -> Any:
+def _is_compiled(region: nn.Module) -> bool:
+    return isinstance(vars(region).get("forward"), _Compiled)
+
+
+class _Compiled:
+    """A compiled `forward`; an object, so that a deep copy of the model compiles its own regions."""
+
+    def __init__(self, forward: Any, limit: int, arguments: dict[str, Any]) -> None:
+        self.forward = self.__wrapped__ = forward  # the second is where `inspect.signature` looks
+        self.limit, self.arguments = limit, arguments
+        # A method is traced under code that all layers share; any other object would get graphs of its own.
+        method = forward if inspect.isroutine(forward) else forward.__call__
+        self.run = _compile(method, limit, arguments)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.run(*args, **kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Compiled":
+        return _Compiled(copy.deepcopy(self.forward, memo), self.limit, self.arguments)
+
+
+def _compile(forward: Any, limit: int, arguments: dict[str, Any]) -> Any:
     """Compile with a limit of graphs: an argument of recent torch, a setting around each call of older ones."""
-    compile_forward: Callable[..., Any] = torch.compile
+    compile_forward: Any = torch.compile
     if "recompile_limit" in inspect.signature(compile_forward).parameters:
-        compiled = compile_forward(forward, recompile_limit=limit, **arguments)
-    else:
-        compiled = _limited(compile_forward(forward, **arguments), limit)
-    setattr(compiled, _MARK, True)
-    return compiled
+        return compile_forward(forward, recompile_limit=limit, **arguments)
+    return _limited(compile_forward(forward, **arguments), limit)
 
 
-def _limited(compiled: Callable[..., Any], limit: int) -> Callable[..., Any]:
+def _limited(compiled: Any, limit: int) -> Any:
     @functools.wraps(compiled)
     def run(*args: Any, **kwargs: Any) -> Any:
         with torch._dynamo.config.patch(recompile_limit=limit):

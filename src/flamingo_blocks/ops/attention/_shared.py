@@ -1,5 +1,6 @@
 """Steps that several backends share."""
 
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -47,14 +48,15 @@ def masked_attention(
     scale: float,
 ) -> Float[Tensor, "group rows heads head_dim"]:
     """Scaled dot-product attention where a row that may attend to nothing gives exact zeros and zero gradient."""
-    gqa = query.shape[2] != key.shape[2]
+    # A branch, for in compiled code the comparison alone is a symbol, which the call does not take.
+    gqa: dict[str, Any] = {"enable_gqa": True} if query.shape[2] != key.shape[2] else {}
     query, key, value = (x.transpose(1, 2) for x in (query, key, value))
     if mask is None:
-        return F.scaled_dot_product_attention(query, key, value, scale=scale, enable_gqa=gqa).transpose(1, 2)
+        return F.scaled_dot_product_attention(query, key, value, scale=scale, **gqa).transpose(1, 2)
     # Fused kernels differ on rows that are masked throughout, so such a row attends to all and is wiped afterwards.
     blind = ~mask.any(-1, keepdim=True)
     mask = (mask | blind)[:, None]
-    out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale, enable_gqa=gqa)
+    out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale, **gqa)
     return out.masked_fill(blind[:, None], 0).transpose(1, 2)
 
 
