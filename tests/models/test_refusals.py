@@ -57,6 +57,8 @@ def test_labels_need_every_logit_and_a_prompt_is_one_document():
     flamingo, ids = make_flamingo("gpt2"), torch.tensor([[3, 4]])
     with pytest.raises(ValueError, match="labels need all logits, but logits_to_keep is 1"):
         flamingo(ids, labels=ids, logits_to_keep=1)
+    with pytest.raises(ValueError, match="return_logits is False and labels is None"):
+        flamingo(ids, return_logits=False)
     with pytest.raises(ValueError, match="document and prompt exclude each other"):
         flamingo(ids, document=ids, prompt=flamingo.prefill(ids))
     two = flamingo.prefill(ids.repeat(2, 1))

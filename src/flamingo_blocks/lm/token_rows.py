@@ -157,6 +157,31 @@ def _mean_rows(table: Tensor, num_tokens: int) -> Tensor:
     return wide.mean(0, keepdim=True).repeat(num_tokens, 1)
 
 
+def find_head(
+    lm: nn.Module, embedding: str | None = None, head: str | None = None
+) -> tuple[str, nn.Module] | tuple[None, None]:
+    """The output projection of a model, as `attach_token_rows` finds it, and where it was found.
+
+    Args:
+        lm: Any decoder language model.
+        embedding: Dotted name of the token embedding, which tells heads of the same size.
+        head: Dotted name of the output projection.
+
+    Returns:
+        The name of the module, or of the getter that gave it, and the module; `None` twice where it cannot be told.
+
+    Example:
+        >>> find_head(nn.Sequential(nn.Embedding(10, 4), nn.Linear(4, 10, bias=False)))
+        ('1', Linear(in_features=4, out_features=10, bias=False))
+    """
+    try:
+        heads = _candidates(lm, head, "head", "get_output_embeddings", nn.Linear)
+        found = next(iter(heads.values())) if len(heads) == 1 else _find_pair(lm, embedding, head)[1]
+    except ValueError:
+        return None, None
+    return next((name, module) for name, module in heads.items() if module is found)
+
+
 def _find_pair(lm: nn.Module, embedding: str | None, head: str | None) -> tuple[Any, Any]:
     """The token embedding and the head: named, or given by the model, or the only two with as many rows."""
     tables = _candidates(lm, embedding, "embedding", "get_input_embeddings", nn.Embedding)

@@ -12,7 +12,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from flamingo_blocks.lm.media_state import MediaState
+from flamingo_blocks.models.place_media import place_media
 from flamingo_blocks.models.plain_decoding import plain_generate
+from flamingo_blocks.models.prefill import run_prompt
 from flamingo_blocks.models.prompt import PromptState
 from flamingo_blocks.ops.media_layout import MediaLayout
 
@@ -87,9 +89,11 @@ def generate(
     if "document" in hf_generate_arguments:
         raise ValueError("document was given, but packed rows cannot be continued; give each document a row of its own")
     rows = input_ids.shape[0]
-    given = {"pixels": pixels, "features": features, "media": media}
     before = None if prompt is None else prompt.for_rows(rows)
-    state = self._state(input_ids, given, frame_valid, patch_valid, layout, None, attention_mask, before)
+    state = place_media(
+        self, input_ids, pixels=pixels, features=features, media=media, frame_valid=frame_valid,
+        patch_valid=patch_valid, layout=layout, attention_mask=attention_mask, prompt=before,
+    )  # fmt: skip
     state = self.attachment.project(state)
     ids, cache = input_ids, None
     mask = torch.ones_like(ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
@@ -157,13 +161,14 @@ def score(
     """
     _refuse_right_pads(attention_mask)
     _check_candidates(candidates, self.media_token_id)
-    lengths = torch.tensor([len(candidate) for candidate in candidates], device=input_ids.device)
+    counts = [len(candidate) for candidate in candidates]
+    lengths = torch.tensor(counts, device=input_ids.device)
     done = self.prefill(
         input_ids, prompt=prompt, pixels=pixels, features=features, media=media, frame_valid=frame_valid,
         patch_valid=patch_valid, layout=layout, attention_mask=attention_mask,
     )  # fmt: skip
     rows = done.num_rows
-    padded = [list(candidate) + [candidate[-1]] * (int(lengths.max()) - len(candidate)) for candidate in candidates]
+    padded = [list(candidate) + [candidate[-1]] * (max(counts) - len(candidate)) for candidate in candidates]
     ids = torch.tensor(padded, device=input_ids.device).repeat(rows, 1)  # all candidates of row 0, then of row 1
     real = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]).repeat(rows, 1)
     done = done.repeat_rows(len(candidates))
@@ -248,7 +253,7 @@ def _prompt_of(
     layout = state.layout.append(torch.zeros_like(real), valid=real, scope=flamingo.scope)
     whole = state.with_layout(layout)
     new_mask = torch.cat([mask[:, mask.shape[1] - num_text :], real], dim=1)
-    return flamingo._run_prompt(ids, whole, new_mask, before)
+    return run_prompt(flamingo, ids, whole, new_mask, before)
 
 
 def _with_ends(flamingo: "Flamingo", arguments: dict[str, Any]) -> dict[str, Any]:

@@ -1,13 +1,17 @@
 """Several documents in one row: the mask and positions that keep them apart, and the proof that the model obeys."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from flamingo_blocks.models.call_language_model import accepts, call_language_model
+from flamingo_blocks.models.eval_mode import eval_mode
 from flamingo_blocks.ops._visible_ranges import run_start_columns
+
+if TYPE_CHECKING:
+    from flamingo_blocks.models.flamingo import Flamingo
 
 
 def packed_mask(
@@ -35,11 +39,32 @@ def packed_positions(
     return before - before.gather(1, start)
 
 
+def keep_apart(flamingo: "Flamingo", document: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Mask and positions for packed rows, once the language model has been seen to obey them.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    valid = None if attention_mask is None else attention_mask.bool()
+    positions = packed_positions(document, valid)
+    refuse_long_documents(flamingo.lm, positions)
+    if not flamingo._keeps_documents_apart:
+        with flamingo.attachment.without_media():
+            refuse_if_leaking(flamingo.lm)
+        flamingo._keeps_documents_apart = True
+    dtype = next(p.dtype for p in flamingo.lm.parameters() if p.is_floating_point())
+    return packed_mask(document, valid, dtype), positions
+
+
 _ADVICE = "give each document a row of its own"
 
 
-def refuse_long_documents(lm: nn.Module, num_text: int) -> None:
+def refuse_long_documents(lm: nn.Module, positions: Int[Tensor, "batch text"]) -> None:
     """Check that no sliding window of the model is shorter than the longest document.
+
+    Args:
+        lm: The language model.
+        positions: Those of `packed_positions`; read only where a row as long as this could hold such a document.
 
     Raises:
         ValueError: If one is.
@@ -48,7 +73,10 @@ def refuse_long_documents(lm: nn.Module, num_text: int) -> None:
     if hasattr(config, "get_text_config"):
         config = config.get_text_config()
     window = getattr(config, "sliding_window", None)
-    if window is not None and num_text > window:
+    if window is None or positions.shape[1] <= window:
+        return
+    num_text = int(positions.max()) + 1 if positions.numel() else 0
+    if num_text > window:
         raise ValueError(
             f"a packed document has {num_text} tokens, but {type(lm).__name__} has a sliding window of "
             f"{window} tokens, which a mask for packed documents would replace; {_ADVICE}"
@@ -65,18 +93,14 @@ def refuse_if_leaking(lm: nn.Module) -> None:
     if not accepts(lm, "attention_mask"):
         raise ValueError(f"document was given, but {type(lm).__name__}.forward takes no attention_mask; {_ADVICE}")
     weight = next(p for p in lm.parameters() if p.is_floating_point())
-    modes = [(module, module.training) for module in lm.modules()]
-    lm.eval()  # dropout would look like a leak
     try:
-        error = _leak(lm, weight)
+        with eval_mode(lm):  # dropout would look like a leak
+            error = _leak(lm, weight)
     except Exception as problem:  # whatever a model does with a mask that it was not made for
         raise ValueError(
             f"document was given, but {type(lm).__name__} cannot run under a mask [batch 1 text text]: "
             f"{type(problem).__name__}: {problem}; {_ADVICE}"
         ) from problem
-    finally:
-        for module, mode in modes:
-            module.training = mode
     bound = 1e-3 if weight.dtype in (torch.float32, torch.float64) else 5e-2
     if error > bound:
         raise ValueError(

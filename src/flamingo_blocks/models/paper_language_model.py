@@ -56,7 +56,7 @@ class PaperLanguageModel(nn.Module):
 
     def forward(
         self, input_ids: Int[Tensor, "batch text"], attention_mask: Tensor | None = None
-    ) -> Float[Tensor, "batch text vocab"]:
+    ) -> Float[Tensor, "batch shown vocab"]:
         """Score the next token at each position.
 
         Args:
@@ -64,7 +64,7 @@ class PaperLanguageModel(nn.Module):
             attention_mask: [batch text], 1 at real tokens; or [batch 1 text text], added to the scores.
 
         Returns:
-            Logits.
+            Logits; of fewer columns where a hook shows the head fewer.
         """
         text = input_ids.shape[1]
         causal = torch.ones(text, text, dtype=torch.bool, device=input_ids.device).tril()[None, None]

@@ -24,6 +24,7 @@ class PromptState:
         state: The media so far, projected for every block.
         cache: The language model's own cache; `None` for models without one, which run the text again.
         logits: Scores of the token that follows.
+        cache_repeats: Rows that each row of the cache stands for; they are made when the cache is used.
     """
 
     input_ids: Int[Tensor, "batch text"]
@@ -31,6 +32,7 @@ class PromptState:
     state: MediaState
     cache: Any | None
     logits: Float[Tensor, "batch 1 vocab"]
+    cache_repeats: int = 1
 
     @property
     def num_rows(self) -> int:
@@ -38,20 +40,21 @@ class PromptState:
         return self.input_ids.shape[0]
 
     def fork_cache(self) -> Any | None:
-        """A copy of the cache, to be changed by a call."""
-        return copy.deepcopy(self.cache)
+        """A copy of the cache with all rows, to be changed by a call."""
+        cache = copy.deepcopy(self.cache)
+        if cache is not None and self.cache_repeats > 1:
+            cache.batch_repeat_interleave(self.cache_repeats)
+        return cache
 
     def repeat_rows(self, times: int) -> "PromptState":
-        """Each row `times` times; media are not copied."""
+        """Each row `times` times; neither media nor cache are copied."""
         if times == 1:
             return self
-        cache = self.fork_cache()
-        if cache is not None:
-            cache.batch_repeat_interleave(times)
         ids, mask, logits = (x.repeat_interleave(times, 0) for x in (self.input_ids, self.attention_mask, self.logits))
         return replace(
-            self, input_ids=ids, attention_mask=mask, logits=logits, state=self.state.repeat_rows(times), cache=cache
-        )
+            self, input_ids=ids, attention_mask=mask, logits=logits, state=self.state.repeat_rows(times),
+            cache_repeats=self.cache_repeats * times,
+        )  # fmt: skip
 
     def for_rows(self, rows: int) -> "PromptState":
         """The prompt for a batch of queries: one row serves all of them.
@@ -69,22 +72,3 @@ class PromptState:
         """Mask of the prompt and the text behind it."""
         new = self.attention_mask.new_ones(self.num_rows, num_text) if attention_mask is None else attention_mask.bool()
         return torch.cat([self.attention_mask, new], dim=1)
-
-
-def next_logits(
-    logits: Float[Tensor, "batch kept vocab"],
-    real: Bool[Tensor, "batch text"],
-    before: Float[Tensor, "batch 1 vocab"] | None,
-) -> Float[Tensor, "batch 1 vocab"]:
-    """Logits of each row's last real token; a row without any new one keeps those it had.
-
-    Args:
-        logits: Those of the last columns.
-        real: Real tokens among the new columns.
-        before: Logits of the prompt before them.
-    """
-    real = real[:, -logits.shape[1] :]
-    columns = torch.arange(real.shape[1], device=real.device)
-    last = torch.where(real, columns, -1).amax(1)
-    found = logits.gather(1, last.clamp(min=0)[:, None, None].expand(-1, 1, logits.shape[2]))
-    return found if before is None else torch.where((last < 0)[:, None, None], before, found)

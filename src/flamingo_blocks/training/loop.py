@@ -137,12 +137,14 @@ def _step(
     for objective, batch in drawn:
         loss = objective.loss(config.model, batch)
         torch.autograd.backward(objective.weight * loss)
-        losses[objective.name] = float(loss.detach())
+        losses[objective.name] = loss.detach().reshape(1)
     trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-    norm = float(nn.utils.clip_grad_norm_(trained, config.max_grad_norm))
-    if norm < float("inf"):
+    norm = nn.utils.clip_grad_norm_(trained, config.max_grad_norm).reshape(1)
+    # Each reading waits until the device has done all its work, so there is one a step.
+    *values, size = torch.cat([*(loss.to(norm.device) for loss in losses.values()), norm]).tolist()
+    if size < float("inf"):
         optimiser.step()
-    return StepReport(step, losses, norm)
+    return StepReport(step, dict(zip(losses, values, strict=True)), size)
 
 
 def _next(objective: Objective, source: Any, step: int) -> Any:

@@ -1,0 +1,46 @@
+"""What a Flamingo refuses before it computes anything."""
+
+from torch import Tensor, nn
+
+from flamingo_blocks.models.prompt import PromptState
+
+
+def check_token_id(lm: nn.Module, num_new_tokens: int, token_id: int | None, *, name: str) -> None:
+    """A token of ours must have a row, where the model tells how many its table has.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    get = getattr(lm, "get_input_embeddings", None)
+    table = get() if callable(get) else None
+    if token_id is None or not isinstance(table, nn.Embedding):
+        return
+    if not 0 <= token_id < table.num_embeddings + num_new_tokens:
+        raise ValueError(
+            f"{name} is {token_id}, but the table has {table.num_embeddings} ids and num_new_tokens is "
+            f"{num_new_tokens}; new ids follow the table, so raise num_new_tokens to have it"
+        )
+
+
+def refuse_pairs(
+    input_ids: Tensor,
+    document: Tensor | None,
+    labels: Tensor | None,
+    prompt: PromptState | None,
+    logits_to_keep: int,
+    *,
+    with_logits: bool,
+) -> None:
+    """Arguments of `forward` that exclude each other.
+
+    Raises:
+        ValueError: If two of them were given.
+    """
+    if labels is not None and logits_to_keep:
+        raise ValueError(f"labels need all logits, but logits_to_keep is {logits_to_keep}; leave one of them out")
+    if labels is None and not with_logits:
+        raise ValueError("return_logits is False and labels is None, so nothing would be returned; give one of them")
+    if prompt is not None and input_ids.shape[1] == 0:
+        raise ValueError("input_ids has no column; the scores of what follows a prompt are prompt.logits")
+    if document is not None and prompt is not None:
+        raise ValueError("document and prompt exclude each other: a prompt is one document; leave one of them out")

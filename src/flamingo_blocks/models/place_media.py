@@ -1,0 +1,101 @@
+"""The media of a call: encoded, and placed in its text."""
+
+from typing import TYPE_CHECKING
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from flamingo_blocks.lm.media_state import MediaState
+from flamingo_blocks.models.prompt import PromptState
+from flamingo_blocks.ops.media_layout import MediaLayout
+
+if TYPE_CHECKING:
+    from flamingo_blocks.models.flamingo import Flamingo
+
+
+def make_layout(
+    self: "Flamingo",
+    input_ids: Int[Tensor, "batch text"],
+    *,
+    attention_mask: Tensor | None = None,
+    document: Int[Tensor, "batch text"] | None = None,
+    prompt: PromptState | None = None,
+) -> MediaLayout:
+    """Read the layout off the media tags, behind a prompt if there is one."""
+    is_media = input_ids == self.media_token_id
+    valid = None if attention_mask is None else attention_mask.bool()
+    if prompt is None:
+        return MediaLayout.from_tokens(is_media, scope=self.scope, document=document, valid=valid)
+    assert prompt.state.layout is not None
+    return prompt.state.layout.append(is_media, scope=self.scope, valid=valid, num_items=prompt.state.num_items)
+
+
+def place_media(
+    flamingo: "Flamingo",
+    input_ids: Tensor,
+    *,
+    pixels: Float[Tensor, "items frames 3 height width"] | None = None,
+    features: Float[Tensor, "items frames patches vision_dim"] | None = None,
+    media: MediaState | Float[Tensor, "items latents dim"] | None = None,
+    frame_valid: Bool[Tensor, "items frames"] | None = None,
+    patch_valid: Bool[Tensor, "items frames patches"] | None = None,
+    layout: MediaLayout | None = None,
+    document: Int[Tensor, "batch text"] | None = None,
+    attention_mask: Tensor | None = None,
+    prompt: PromptState | None = None,
+) -> MediaState:
+    """Encode the media of a text and say which of its tokens sees which; the arguments are those of `forward`.
+
+    Args:
+        flamingo: The model.
+        input_ids: The new tokens.
+        pixels: Their media.
+        features: Likewise.
+        media: Likewise.
+        frame_valid: Frames that exist.
+        patch_valid: Patches that count.
+        layout: The layout of the whole text; read off the media tags by default.
+        document: Which document each token belongs to.
+        attention_mask: 1 at real tokens.
+        prompt: What was run before, with as many rows as `input_ids`; its media stand before the new ones.
+
+    Returns:
+        Media and layout of the whole text.
+
+    Raises:
+        ValueError: If tags and items differ in number, or several kinds of media or two layouts are given.
+    """
+    if input_ids.ndim != 2 or input_ids.is_floating_point():
+        raise ValueError(f"input_ids is {input_ids.dtype} of shape {tuple(input_ids.shape)}, wanted ids [batch text]")
+    kinds = {"pixels": pixels, "features": features, "media": media}
+    given = [name for name, value in kinds.items() if value is not None]
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} were given; wanted one of pixels, features and media")
+    if isinstance(media, MediaState) and media.layout is not None:
+        if layout is not None and layout is not media.layout:
+            raise ValueError("layout was given, and media has a layout of its own; give one of them")
+        layout = media.layout
+    if layout is None:
+        pools = (media.media if isinstance(media, MediaState) else media, pixels, features)
+        _compare_counts(flamingo, input_ids, sum(pool.shape[0] for pool in pools if pool is not None))
+        layout = make_layout(flamingo, input_ids, attention_mask=attention_mask, document=document, prompt=prompt)
+    if media is None:
+        new = flamingo._encode(
+            pixels=pixels, features=features, frame_valid=frame_valid, patch_valid=patch_valid,
+            layout=layout if prompt is None else None,
+        )  # fmt: skip
+    else:
+        new = MediaState(media=media) if isinstance(media, Tensor) else media
+    if prompt is None:
+        return new.with_layout(layout)
+    return prompt.state.append(new.media, layout, valid=new.valid)
+
+
+def _compare_counts(flamingo: "Flamingo", input_ids: Tensor, items: int) -> None:
+    """Every tag needs an item and every item a tag."""
+    tags = int((input_ids == flamingo.media_token_id).sum())
+    if tags != items:
+        raise ValueError(
+            f"input_ids hold {tags} media tags (id {flamingo.media_token_id}), but {items} items were given; "
+            "give one item a tag, in the order of the text, or pass layout= to share items"
+        )
