@@ -11,6 +11,7 @@ pytestmark = pytest.mark.full
 
 PACKAGE = "src/flamingo_blocks"
 LAYOUT, ATTEND = "tests/properties/test_media_layout.py", "tests/properties/test_attention_backends.py"
+PLAN = "tests/properties/test_attention_plan.py"
 BLOCKS, RESAMPLER = "tests/properties/test_blocks.py", "tests/properties/test_resampler.py"
 MUTATIONS = {
     "greater-or-equal for equal: a token sees every earlier item": (
@@ -144,6 +145,36 @@ MUTATIONS = {
         "self._normalise(vision.flatten(-3, -2))",
         "self._normalise((vision + vision.mean(0, keepdim=True)).flatten(-3, -2))",
         f"{RESAMPLER}::test_resampler_treats_items_one_by_one",
+    ),
+    "a short piece is filled with another item's token": (
+        f"{PACKAGE}/ops/attention_plan.py",
+        "ends = order[run_lengths.cumsum(0) - 1]",
+        "ends = order[(run_lengths.cumsum(0) - 1).clamp(max=0)]",
+        f"{PLAN}::test_pieces_hold_each_token_that_sees_once",
+    ),
+    "the host's integers go to the device": (
+        f"{PACKAGE}/ops/attention_plan.py",
+        'if value is not None and not name.startswith("host_")',
+        "if value is not None",
+        f"{PLAN}::test_the_host_keeps_what_kernels_read",
+    ),
+    "a range is said to be one item": (
+        f"{PACKAGE}/ops/media_layout.py",
+        'return scope == "last" and per_tag is None and not group_consecutive',
+        'return scope == "last" and not group_consecutive',
+        f"{PLAN}::test_single_item_is_never_said_of_a_range",
+    ),
+    "pieces take their keys by the old numbers": (
+        f"{PACKAGE}/ops/take_seen.py",
+        "torch.searchsorted(plan.seen, items, out_int32=True)",
+        "items.clamp(max=last)",
+        f"{PLAN}::test_cut_runs_find_their_items_among_the_seen",
+    ),
+    "a layer reads the pool's size from the device": (
+        f"{PACKAGE}/ops/_layout_checks.py",
+        "on_host(layout.plan.host_pool_size)[0]",
+        "int(layout.item_ids.max()) + 1",
+        f"{PLAN}::test_forward_and_backward_read_no_value",
     ),
     "the block runs after its layer": (
         f"{PACKAGE}/lm/attach.py",

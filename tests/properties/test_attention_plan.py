@@ -1,12 +1,15 @@
 """The integers of a prepared layout: what kernels without a mask are told, and that nothing else is read."""
 
+from contextlib import nullcontext
+from unittest.mock import patch
+
 import pytest
 import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flamingo_blocks import GatedCrossAttentionBlock
-from flamingo_blocks.ops import MediaLayout, media_attention
+from flamingo_blocks.ops import MediaLayout, attention_plan, media_attention
 from flamingo_blocks.ops.attention_plan import PRICE_OF_PIECE
 from flamingo_blocks.ops.take_seen import take_seen
 from tests.host_reads import NoHostReads
@@ -44,17 +47,18 @@ def test_runs_are_the_tokens_of_each_seen_item(case: LayoutCase):
 
 
 @light()
-@given(single_item_cases())
-def test_pieces_hold_each_token_that_sees_once(case: LayoutCase):
+@given(single_item_cases(), st.integers(1, 4))
+def test_pieces_hold_each_token_that_sees_once(case: LayoutCase, piece: int):
     """Every token that sees something stands at its position, and fills beside it come from the same run."""
-    plan = case.layout().prepare().plan
+    with patch.object(attention_plan, "_piece_size", lambda _: piece):
+        plan = case.layout().prepare().plan
     items = [token[0] if token else None for row in case.seen_items() for token in row]
     size = plan.pieces.numel()
     for token, position in enumerate(plan.positions.tolist()):
         assert (position == size) == (items[token] is None)
         assert position == size or plan.pieces.flatten()[position] == token
-    for piece, item in zip(plan.pieces.tolist(), plan.piece_items.tolist(), strict=True):
-        assert {items[token] for token in piece} == {item}
+    for tokens, item in zip(plan.pieces.tolist(), plan.piece_items.tolist(), strict=True):
+        assert {items[token] for token in tokens} == {item}
 
 
 @light()
@@ -75,7 +79,7 @@ def test_one_long_run_costs_the_short_ones_nothing(lengths: list[int]):
 def test_the_host_keeps_what_kernels_read(case: LayoutCase):
     """The plan goes to a device without its host integers: they stay on the CPU, and are read there."""
     plan = case.layout().prepare().plan.to("meta")
-    assert plan.seen.device.type == "meta"
+    assert (plan.seen.device.type, plan.host_pool_size.device.type) == ("meta", "cpu")
     assert plan.host_pool_size.tolist() == [1 + max((i for row in case.ids for i in row), default=-1)]
     single = all(len(token) < 2 for row in case.seen_items() for token in row)
     assert plan.single_item == single
@@ -112,11 +116,14 @@ def test_only_seen_items_are_taken(case: LayoutCase, prepared: bool):
 
 
 @heavy()
-@given(layout_cases(), block_options(), seeds)
-def test_a_plan_changes_no_result(case: LayoutCase, options, seed):
-    """A block gives the same with and without a plan, gradients included; items that nobody sees get zeros."""
+@given(layout_cases(), block_options(), seeds, st.none() | st.integers(1, 3))
+def test_a_plan_changes_no_result(case: LayoutCase, options, seed, piece: int | None):
+    """A block gives the same with and without a plan, however runs are cut; items that nobody sees get zeros."""
     results = []
-    for layout in (case.layout(), case.layout().prepare()):
+    cut = nullcontext() if piece is None else patch.object(attention_plan, "_piece_size", lambda _: piece)
+    with cut:  # texts this short would never be cut otherwise
+        prepared = case.layout().prepare()
+    for layout in (case.layout(), prepared):
         block = make_block(options, seed)
         noise = torch.Generator().manual_seed(seed)
         text = tensor(noise, len(case.rows), case.width, 8).requires_grad_()
@@ -126,6 +133,20 @@ def test_a_plan_changes_no_result(case: LayoutCase, options, seed):
         results.append([out, *torch.autograd.grad(out, weights, tensor(noise, *out.shape), materialize_grads=True)])
     for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=1e-9)
+
+
+@given(seeds, st.integers(1, 3), st.integers(1, 3))
+def test_cut_runs_find_their_items_among_the_seen(seed: int, spare: int, piece: int):
+    """Where items before the seen ones are left out and runs are cut, each piece still reads its own item."""
+    is_media = torch.tensor([[True, False, False, True, False]])
+    layout = MediaLayout.from_tokens(is_media, item_ids=torch.tensor([[spare, spare + 1]]))
+    with patch.object(attention_plan, "_piece_size", lambda _: piece):
+        prepared = layout.prepare()
+    block = GatedCrossAttentionBlock(8, vision_dim=6, num_heads=2).double()
+    noise = torch.Generator().manual_seed(seed)
+    text, media = tensor(noise, 1, 5, 8), tensor(noise, spare + 2, 2, 6)
+    attend = block.attention
+    torch.testing.assert_close(attend(text, media, prepared), attend(text, media, layout), atol=1e-9, rtol=1e-9)
 
 
 @heavy()
