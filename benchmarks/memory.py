@@ -6,7 +6,7 @@ import os
 import resource
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -19,7 +19,8 @@ from benchmarks.case import Case, Contender
 
 Provider = Callable[..., list[Case]]  # `benchmarks.cases.all_cases`, or another importable function like it
 
-CHILD_SECONDS = 180
+PREPARE_SECONDS = 120
+CHILD_SECONDS = 60
 _STATUS = Path("/proc/self/status")
 _RESET = Path("/proc/self/clear_refs")
 # Blocks beyond 64 KiB go back to the system when freed, so that the size of a child says what it holds.
@@ -134,54 +135,80 @@ def _peak_of_process(run: Callable[[], Any]) -> int:
     return max(0, _status_bytes("VmHWM") - before)
 
 
-def _measure(provider: Provider, device: str, dtype: str, case: str, contender: str, threads: int) -> int:
+def _measure(contender: Contender, threads: int, sender: Connection) -> None:
     torch.set_num_threads(threads)
+    contender.fresh(0)
+    contender.run()  # what a library sets up once is not the call's
+    contender.fresh(1)
+    gc.collect()
+    sender.send((contender.name, _peak_of_process(contender.run)))
+
+
+def _prepare_and_fork(
+    provider: Provider, device: str, dtype: str, case: str, names: Sequence[str], threads: int, sender: Connection
+) -> None:
+    """Prepare a case once, and measure each contender in a process of its own, forked before anything ran."""
+    torch.set_num_threads(1)  # a pool of threads does not live through a fork, so none is started before
     torch.manual_seed(0)
     chosen = next(one for one in provider(device=device, dtype=dtype) if one.name == case)
-    ready: Contender = next(one for one in chosen.prepare() if one.name == contender)
-    ready.fresh(0)
-    ready.run()  # what a library sets up once is not the call's
-    ready.fresh(1)
+    ready = {contender.name: contender for contender in chosen.prepare()}
     gc.collect()
-    return _peak_of_process(ready.run)
+    gc.freeze()  # else each process would look at, and so copy, every object that was imported
+    fork = multiprocessing.get_context("fork")
+    for name in names:
+        process = fork.Process(target=_measure, args=(ready[name], threads, sender))
+        process.start()
+        process.join(CHILD_SECONDS)
+        process.kill()
+        process.join()
+    sender.send(None)
 
 
-def _child(sender: Connection, *arguments: Any) -> None:
-    with sender:
-        sender.send(_measure(*arguments))
+def _server(provider: Provider) -> Any:
+    """A server of processes that has imported the cases and what they have loaded so far, and has run nothing."""
+    context = multiprocessing.get_context("forkserver")
+    loaded = [name for name in sys.modules if name.startswith("transformers.models.")]
+    context.set_forkserver_preload(["benchmarks.__main__", provider.__module__, *sorted(loaded)])
+    for variable, value in MALLOC.items():
+        os.environ.setdefault(variable, value)  # read by the C library when the server starts
+    return context
 
 
-def peak_bytes(provider: Provider, *, device: str, dtype: str, case: str, contender: str, threads: int) -> int | None:
-    """How far the resident size of a process of its own rises in one call of one contender, after a first call.
-
-    The processes are forked from a server that has imported the cases and done nothing else.
+def peak_bytes(
+    provider: Provider, *, device: str, dtype: str, case: str, contenders: Sequence[str], threads: int
+) -> dict[str, int]:
+    """How far the resident size of a process of its own rises in one call of a contender, after a first call.
 
     Args:
         provider: The importable function that lists the cases.
         device: As for the case.
         dtype: As for the case.
         case: Name of the case.
-        contender: Name of the contender.
+        contenders: Names of the contenders.
         threads: Threads of torch.
 
     Returns:
-        The bytes, or `None` where the process failed, or where such a server cannot be had.
+        The bytes by contender, without those whose process failed; nothing where such processes cannot be had.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
-        return None
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.__main__", provider.__module__])
-    for variable, value in MALLOC.items():
-        os.environ.setdefault(variable, value)  # read by the C library when the server starts
+        return {}
+    context = _server(provider)
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_child, args=(sender, provider, device, dtype, case, contender, threads))
+    asked = (provider, device, dtype, case, contenders, threads, sender)
+    process = context.Process(target=_prepare_and_fork, args=asked)
     process.start()
     sender.close()
+    found: dict[str, int] = {}
     try:
-        return receiver.recv() if receiver.poll(CHILD_SECONDS) else None
+        while receiver.poll(PREPARE_SECONDS + CHILD_SECONDS):
+            answer = receiver.recv()
+            if answer is None:
+                break
+            found[answer[0]] = answer[1]
     except EOFError:  # the process ended without a word
-        return None
+        pass
     finally:
         process.kill()
         process.join()
         receiver.close()
+    return found

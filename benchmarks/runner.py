@@ -87,18 +87,21 @@ def run_case(case: Case, options: Options, provider: memory.Provider) -> CaseRes
             torch.cuda.empty_cache()
 
 
-def _peak(case: Case, contender: Contender, options: Options, provider: memory.Provider) -> int | None:
+def _peaks(case: Case, contenders: Sequence[Contender], options: Options, provider: memory.Provider) -> dict[str, int]:
     if not options.peaks:
-        return None
+        return {}
     if case.device == "cuda":
-        contender.fresh(options.seed)
-        return memory.cuda_peak_bytes(contender.run)
+        found = {}
+        for contender in contenders:
+            contender.fresh(options.seed)
+            found[contender.name] = memory.cuda_peak_bytes(contender.run)
+        return found
     return memory.peak_bytes(
         provider,
         device=case.device,
         dtype=case.dtype,
         case=case.name,
-        contender=contender.name,
+        contenders=[contender.name for contender in contenders],
         threads=options.threads,
     )
 
@@ -113,6 +116,7 @@ def _measure(
     timings = time_contenders(
         contenders, device=case.device, seconds=options.seconds, repeats=options.repeats, seed=options.seed
     )
+    peaks = _peaks(case, contenders, options, provider)
     least = limit_s(options.limits, case.flops, case.bytes)
     results = []
     for contender in contenders:
@@ -130,7 +134,7 @@ def _measure(
                 ratio_q3=ratio.q3,
                 saved_bytes=saved[name].activations,
                 given_bytes=saved[name].given,
-                peak_bytes=_peak(case, contender, options, provider),
+                peak_bytes=peaks.get(name),
                 limit_fraction=None if least is None else least / spread.median,
             )
         )

@@ -83,7 +83,10 @@ def _two_blocks():
         second = first + 1
         return second.sum()
 
-    return [Contender("flamingo_blocks", run, lambda seed: None)]
+    def crash():
+        raise RuntimeError("no such luck")
+
+    return [Contender("flamingo_blocks", run, lambda seed: None), Contender("crashing", crash, lambda seed: None)]
 
 
 def memory_cases(device, dtype):
