@@ -106,15 +106,15 @@ def _prepare(setup: Setup, device: str, dtype: str) -> list[Contender]:
         assert loss is not None
         return loss
 
-    found: list[Contender] = [_step(OURS, our_loss, _our_parts(flamingo), batch)]
+    found: list[Contender] = [_step(OURS, our_loss, flamingo, _our_parts(flamingo), batch)]
     if why := peers.missing("open_flamingo"):
         return [*found, Contender.left_out("open_flamingo", why)]
     lm, resampler = _open_flamingo(setup, flamingo)
     their_loss = partial(_their_loss, lm, resampler, batch)
-    return [*found, _step("open_flamingo", their_loss, _their_parts(lm, resampler), batch)]
+    return [*found, _step("open_flamingo", their_loss, lm, _their_parts(lm, resampler), batch)]
 
 
-def _step(name: str, loss_of: Any, parts: Mapping[str, nn.Module], batch: Batch) -> Contender:
+def _step(name: str, loss_of: Any, module: nn.Module, parts: Mapping[str, nn.Module], batch: Batch) -> Contender:
     """Forward, backward, AdamW. Weights and moments are set back before each call, so that all calls do the same."""
     trained = {f"{part}|{n}": p for part, module in parts.items() for n, p in module.named_parameters()}
     weights = list(trained.values())
@@ -137,7 +137,7 @@ def _step(name: str, loss_of: Any, parts: Mapping[str, nn.Module], batch: Batch)
         gradients = {n: p.grad for n, p in trained.items() if p.grad is not None}
         return {"loss": loss.detach(), **gradients}
 
-    return Checked(name=name, run=run, fresh=fresh, function=OURS)
+    return Checked(name=name, run=run, fresh=fresh, function=OURS, module=module)
 
 
 def _rename(results: Mapping[str, Tensor]) -> dict[str, Tensor]:
