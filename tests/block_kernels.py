@@ -53,9 +53,9 @@ def flash_forward(
     assert not (dropout_p or is_causal or return_debug_mask or any(x is not None for x in rest.values()))
     out, lse = torch.full_like(query, float("nan")), torch.full((query.shape[1], query.shape[0]), float("nan"))
     for rows, columns in blocks_of(query, key, value, cum_seq_q, cum_seq_k, max_q, max_k):
-        scores = torch.einsum("qhd, khd -> hqk", query[rows], key[columns]) * scale
-        lse[:, rows] = scores.float().logsumexp(-1)
-        out[rows] = torch.einsum("hqk, khd -> qhd", scores.softmax(-1), value[columns])
+        scores = torch.einsum("qhd, khd -> hqk", query[rows].float(), key[columns].float()) * scale
+        lse[:, rows] = scores.logsumexp(-1)
+        out[rows] = torch.einsum("hqk, khd -> qhd", scores.softmax(-1), value[columns].float()).to(out.dtype)
     unused = torch.empty(0)
     return out, lse, unused, unused, unused
 
@@ -69,13 +69,13 @@ def flash_backward(
     assert grad.shape == out.shape == query.shape
     grads = [torch.full_like(x, float("nan"), memory_format=torch.contiguous_format) for x in (query, key, value)]
     for rows, columns in blocks_of(query, key, value, cum_seq_q, cum_seq_k, max_q, max_k):
-        q, k, v, d_out = query[rows], key[columns], value[columns], grad[rows]
+        q, k, v, d_out = (x.float() for x in (query[rows], key[columns], value[columns], grad[rows]))
         weights = (torch.einsum("qhd, khd -> hqk", q, k) * scale - lse[:, rows, None]).exp()
         d_weights = torch.einsum("qhd, khd -> hqk", d_out, v) - (d_out * out[rows]).sum(-1).T[..., None]
         d_scores = weights * d_weights * scale
         grads[0][rows] = torch.einsum("hqk, khd -> qhd", d_scores, k).to(query.dtype)
         grads[1][columns] = torch.einsum("hqk, qhd -> khd", d_scores, q).to(query.dtype)
-        grads[2][columns] = torch.einsum("hqk, qhd -> khd", weights.to(d_out.dtype), d_out)
+        grads[2][columns] = torch.einsum("hqk, qhd -> khd", weights, d_out).to(query.dtype)
     return tuple(grads)
 
 

@@ -233,6 +233,7 @@ def test_no_copy_of_the_pool_is_kept_for_the_backward_pass(backend):
     os.environ.get("FLAMINGO_BLOCKS_SHAPE_CHECKS", "1") != "0",
     reason="torch.compile cannot trace checked annotations: set FLAMINGO_BLOCKS_SHAPE_CHECKS=0",
 )
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own, while it loads its compiler
 @pytest.mark.parametrize("backend", BLOCK_DIAGONAL)
 def test_compiled_is_eager(backend):
     """Compiled by inductor as one graph with unknown sizes, output and gradients are those of eager mode."""
