@@ -77,21 +77,21 @@ MUTATIONS = {
         f"{MODEL}::test_pads_and_other_rows_change_nothing",
     ),
     "media cross the documents of a packed row": (
-        f"{PACKAGE}/models/flamingo.py",
+        f"{PACKAGE}/models/place_media.py",
         "MediaLayout.from_tokens(is_media, scope=self.scope, document=document, valid=valid)",
         "MediaLayout.from_tokens(is_media, scope=self.scope, document=None, valid=valid)",
         f"{MODEL}::test_documents_of_a_packed_row_are_as_if_alone",
     ),
     "pads of a packed row take positions": (
-        f"{PACKAGE}/models/flamingo.py",
+        f"{PACKAGE}/models/packing.py",
         "positions = packed_positions(document, valid)",
         "positions = packed_positions(document)",
         "tests/models/test_packing.py::test_left_pads_of_a_packed_row_take_no_position",
     ),
     "windows are checked for the first packed row only": (
-        f"{PACKAGE}/models/flamingo.py",
-        "        refuse_long_documents(self.lm,",
-        "        if not self._keeps_documents_apart:\n            refuse_long_documents(self.lm,",
+        f"{PACKAGE}/models/packing.py",
+        "    refuse_long_documents(flamingo.lm,",
+        "    if not flamingo._keeps_documents_apart:\n        refuse_long_documents(flamingo.lm,",
         "tests/models/test_packing.py::test_a_window_shorter_than_a_packed_document_is_refused_each_time",
     ),
     "an unseen item of NaN reaches the resampler's weights": (
@@ -131,15 +131,15 @@ MUTATIONS = {
         f"{DECODING}::test_chunks_and_single_tokens_have_the_logits_of_the_whole",
     ),
     "the next logits are those of a pad": (
-        f"{PACKAGE}/models/prompt.py",
-        "    found = logits.gather(1, last.clamp(min=0)[:, None, None].expand(-1, 1, logits.shape[2]))\n",
-        "    found = logits[:, -1:]\n",
+        f"{PACKAGE}/models/prefill.py",
+        "columns=last.clamp(min=0) + run_ids.shape[1] - input_ids.shape[1]",
+        "columns=torch.full_like(last, run_ids.shape[1] - 1)",
         f"{DECODING}::test_chunks_and_single_tokens_have_the_logits_of_the_whole",
     ),
     "a query changes the prompt's cache": (
         f"{PACKAGE}/models/prompt.py",
-        "        return copy.deepcopy(self.cache)\n",
-        "        return self.cache\n",
+        "        cache = copy.deepcopy(self.cache)\n",
+        "        cache = self.cache\n",
         f"{DECODING}::test_a_prompt_is_never_changed_by_its_use",
     ),
     "what stands behind an end counts as said": (
@@ -185,8 +185,8 @@ MUTATIONS = {
         "tests/models/test_generate.py::test_generation_stops_at_eoc_and_at_the_models_own_end",
     ),
     "media tags are labels": (
-        f"{PACKAGE}/models/flamingo.py",
-        "labels.masked_fill(input_ids == self.media_token_id, IGNORED)",
+        f"{PACKAGE}/models/output_head.py",
+        "labels.masked_fill(input_ids == media_token_id, IGNORED)",
         "labels.clone()",
         "tests/models/test_flamingo.py::test_the_loss_is_the_mean_over_the_labels_that_count",
     ),

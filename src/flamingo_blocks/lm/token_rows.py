@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from flamingo_blocks.ops._layout_checks import on_host
+
 
 def attach_token_rows(
     lm: nn.Module,
@@ -129,9 +131,9 @@ class _Clamp:
     def _check(self, ids: Tensor) -> None:
         """The table can no longer tell an id that does not exist; on the CPU, where it would have, this does."""
         if ids.device.type == "cpu" and not torch.compiler.is_compiling() and ids.numel():
-            limit = self.rows.vocab_size + self.rows.num_tokens
-            if int(ids.max()) >= limit:
-                raise IndexError(f"token id {int(ids.max())} is out of range: the model knows ids 0 to {limit - 1}")
+            limit, largest = self.rows.vocab_size + self.rows.num_tokens, on_host(ids.max())
+            if largest >= limit:
+                raise IndexError(f"token id {largest} is out of range: the model knows ids 0 to {limit - 1}")
 
 
 class _LookUp:

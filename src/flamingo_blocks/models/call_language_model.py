@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
+from flamingo_blocks.models.check_arguments import refuse_where
+
 
 class LanguageModelOutput(NamedTuple):
     """Logits of a call, and the cache when the model keeps one."""
@@ -77,8 +79,10 @@ def call_language_model(
 
 def _refuse_left_pads(lm: nn.Module, attention_mask: Shaped[Tensor, "batch text"]) -> None:
     real = attention_mask.bool()
-    if bool((~real[:, :-1] & real[:, 1:]).any()):
-        raise ValueError(
+    refuse_where(
+        (~real[:, :-1] & real[:, 1:]).any(),
+        lambda: (
             f"attention_mask has pads before real tokens, but {type(lm).__name__}.forward takes no attention_mask; "
             "pad on the right, or give rows of one length"
-        )
+        ),
+    )

@@ -1,8 +1,28 @@
 """What a Flamingo refuses before it computes anything."""
 
+from collections.abc import Callable
+
+import torch
 from torch import Tensor, nn
 
 from flamingo_blocks.models.prompt import PromptState
+from flamingo_blocks.ops._layout_checks import on_host
+
+
+def refuse_where(wrong: Tensor, message: Callable[[], str]) -> None:
+    """Refuse values without waiting for them: at once on the CPU, by an assertion of the device on a GPU.
+
+    Args:
+        wrong: One truth value.
+        message: Makes the text of the error; called on the CPU only.
+
+    Raises:
+        ValueError: If the value is true and on the CPU.
+    """
+    if wrong.is_cuda:
+        torch._assert_async(~wrong)
+    elif wrong.device.type == "cpu" and on_host(wrong):
+        raise ValueError(message())
 
 
 def check_token_id(lm: nn.Module, num_new_tokens: int, token_id: int | None, *, name: str) -> None:

@@ -7,7 +7,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from flamingo_blocks.models.call_language_model import accepts, call_language_model
+from flamingo_blocks.models.check_arguments import refuse_where
 from flamingo_blocks.models.eval_mode import eval_mode
+from flamingo_blocks.ops._layout_checks import on_host
 from flamingo_blocks.ops._visible_ranges import run_start_columns
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ def refuse_long_documents(lm: nn.Module, positions: Int[Tensor, "batch text"]) -
 
     Args:
         lm: The language model.
-        positions: Those of `packed_positions`; read only where a row as long as this could hold such a document.
+        positions: Those of `packed_positions`.
 
     Raises:
         ValueError: If one is.
@@ -75,12 +77,13 @@ def refuse_long_documents(lm: nn.Module, positions: Int[Tensor, "batch text"]) -
     window = getattr(config, "sliding_window", None)
     if window is None or positions.shape[1] <= window:
         return
-    num_text = int(positions.max()) + 1 if positions.numel() else 0
-    if num_text > window:
-        raise ValueError(
-            f"a packed document has {num_text} tokens, but {type(lm).__name__} has a sliding window of "
-            f"{window} tokens, which a mask for packed documents would replace; {_ADVICE}"
-        )
+    refuse_where(
+        (positions >= window).any(),
+        lambda: (
+            f"a packed document has {on_host(positions.max()) + 1} tokens, but {type(lm).__name__} has a sliding "
+            f"window of {window} tokens, which a mask for packed documents would replace; {_ADVICE}"
+        ),
+    )
 
 
 @torch.no_grad()

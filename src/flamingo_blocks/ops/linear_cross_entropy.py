@@ -236,8 +236,9 @@ def _shapes(
 
 def _counting_rows(labels: Int[Tensor, " tokens"], ignore_index: int) -> Tensor | None:
     """The tokens that count, where reading them is free; elsewhere `None`."""
-    plain = type(labels) is Tensor and labels.device.type == "cpu"
-    return (labels != ignore_index).nonzero()[:, 0] if plain and not torch.compiler.is_compiling() else None
+    if type(labels) is not Tensor or labels.device.type != "cpu" or torch.compiler.is_compiling():
+        return None
+    return torch.arange(len(labels)).masked_select(labels != ignore_index)
 
 
 def _compute_dtype(hidden: Tensor) -> torch.dtype:
@@ -276,6 +277,6 @@ def _check(
 
 
 def _check_labels(labels: Tensor, vocab: int, ignore_index: int) -> None:
-    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < vocab:
-        wrong = next(label for label in labels.tolist() if not 0 <= label < vocab)
-        raise ValueError(f"labels hold {wrong}, wanted 0 to {vocab - 1}, or {ignore_index} where nothing counts")
+    wrong = labels.masked_select((labels < 0) | (labels >= vocab)).tolist()
+    if wrong:
+        raise ValueError(f"labels hold {wrong[0]}, wanted 0 to {vocab - 1}, or {ignore_index} where nothing counts")
