@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch._dynamo.utils import counters
 
 # A logger of the compiler that writes graphs out in full as soon as anybody listens, as pytest does to every logger.
 logging.getLogger("torch.__trace").disabled = True
@@ -28,7 +27,7 @@ def _fresh() -> Iterator[None]:
     if os.environ.get("FLAMINGO_BLOCKS_SHAPE_CHECKS", "1") != "0":
         pytest.fail("torch.compile cannot trace checked annotations: set FLAMINGO_BLOCKS_SHAPE_CHECKS=0")
     torch._dynamo.reset()
-    counters.clear()
+    torch._dynamo.utils.counters.clear()
     yield
     torch._dynamo.reset()
 
@@ -36,4 +35,4 @@ def _fresh() -> Iterator[None]:
 @pytest.fixture
 def num_graphs() -> Callable[[], int]:
     """Graphs that were compiled since the test began."""
-    return lambda: counters["stats"]["unique_graphs"]
+    return lambda: torch._dynamo.utils.counters["stats"]["unique_graphs"]
