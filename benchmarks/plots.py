@@ -8,7 +8,8 @@ from typing import Any
 from benchmarks.case import OURS
 from benchmarks.results import CaseResult, ContenderResult, Run
 
-# Mid tones, readable on white and on black; one a contender, so that plots can be read side by side.
+# Mid tones, readable on white and on black; one a contender, so that plots can be read side by side. Contenders that
+# are not here, such as ours with the options of a peer, stand in the tables only.
 COLOURS = {
     OURS: "#e8590c",
     "open_flamingo": "#2f80c4",
@@ -17,7 +18,6 @@ COLOURS = {
     "mllama": "#c2558f",
     "projections": "#8a8a8a",
 }
-OTHERS = "#a08c3a"
 GREY = "#808080"
 MOST_PANELS = 6
 LEAST_POINTS = 3
@@ -88,12 +88,21 @@ def _save(figure: Any, path: Path) -> None:
     figure.savefig(path, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
 
 
+def _plain_between(axis: Any, numbers: list[float]) -> None:
+    """No numbers at the marks between powers of ten, where the powers alone are enough."""
+    from matplotlib.ticker import NullFormatter  # noqa: PLC0415
+
+    if max(numbers) > 100 * min(numbers):
+        axis.set_minor_formatter(NullFormatter())
+
+
 def _legend(figure: Any, panels: list[Any]) -> None:
     shown = {}
     for panel in panels:
         handles, labels = panel.get_legend_handles_labels()
         shown.update(zip(labels, handles, strict=True))
-    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=6, frameon=False)
+    columns = int(figure.get_figwidth() // 1.9)
+    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=columns, frameon=False)
 
 
 def _against_items(run: Run, path: Path, field: str, unit: str) -> bool:
@@ -114,7 +123,7 @@ def _against_items(run: Run, path: Path, field: str, unit: str) -> bool:
             panel.plot(
                 *zip(*points, strict=True),
                 label=contender,
-                color=COLOURS.get(contender, OTHERS),
+                color=COLOURS[contender],
                 marker="o",
                 markersize=3.5,
                 linewidth=2 if ours else 1.2,
@@ -124,6 +133,7 @@ def _against_items(run: Run, path: Path, field: str, unit: str) -> bool:
         panel.set_xscale("log", base=2)
         panel.set_xticks(ticks, [str(tick) for tick in ticks])
         panel.set_yscale("log")
+        _plain_between(panel.yaxis, [number for points in lines.values() for _, number in points])
         panel.set_title(name, fontsize=9)
         panel.set_xlabel("items a row")
         panel.set_ylabel(unit)
@@ -140,7 +150,7 @@ def _lines(cases: list[CaseResult], field: str) -> dict[str, list[tuple[int, flo
     for case in cases:
         for contender in case.contenders:
             number = getattr(contender, field)
-            if number:
+            if number and contender.name in COLOURS:
                 lines[contender.name].append((_items(case), number))
     return dict(lines)
 
@@ -151,7 +161,8 @@ def _roofline(run: Run, path: Path) -> bool:
     for case in run.cases:
         if case.flops and case.bytes:
             for contender in case.contenders:
-                points[contender.name].append(_point(case, contender))
+                if contender.name in COLOURS:
+                    points[contender.name].append(_point(case, contender))
     if not points:
         return False
     peak, bandwidth = run.limits.matmul_flops_per_s, run.limits.copy_bytes_per_s
@@ -162,10 +173,11 @@ def _roofline(run: Run, path: Path) -> bool:
     roof = [low, peak / bandwidth, high]
     panels[0].plot(roof, [min(peak, bandwidth * x) for x in roof], color=GREY, linewidth=1.5, label="measured limit")
     for contender, series in sorted(points.items(), key=lambda pair: pair[0] == OURS):
-        colour = COLOURS.get(contender, OTHERS)
-        panels[0].scatter(*zip(*series, strict=True), s=18, color=colour, label=contender, alpha=0.8, linewidths=0)
+        look = {"s": 18, "color": COLOURS[contender], "alpha": 0.8, "linewidths": 0}
+        panels[0].scatter(*zip(*series, strict=True), label=contender, **look)
     panels[0].set_xscale("log")
     panels[0].set_yscale("log")
+    _plain_between(panels[0].yaxis, [work for series in points.values() for _, work in series])
     panels[0].set_xlabel("useful operations a byte")
     panels[0].set_ylabel("useful operations a second")
     _legend(figure, panels)

@@ -9,6 +9,7 @@ from benchmarks.results import BarResult, CaseResult, ContenderResult, Run
 # Resident sizes are told in pages and differ a little from run to run; saved bytes are exact.
 PEAK_NOISE = 1.05
 PEAK_NOISE_BYTES = 1024**2
+BUSY = 0.5  # of the cores were wanted by others before the run began
 COLUMNS = ("case", "contender", "median", "quartiles", "time / ours", "saved", "peak", "of the limit")
 
 
@@ -117,7 +118,7 @@ def rows(case: CaseResult) -> list[tuple[str, ...]]:
         table.append(
             (case.name, one.name, seconds_told(one.median_s), quartiles, ratio_told(one), saved, peak, of_limit)
         )
-    table += [(case.name, name, f"left out: {why}", "", "", "", "", "") for name, why in case.missing.items()]
+    table += [(case.name, name, f"not run: {why}", "", "", "", "", "") for name, why in case.missing.items()]
     if case.status != "ok":
         table.append((case.name, case.status.upper(), case.trouble or "", "", "", "", "", ""))
     return table
@@ -129,9 +130,11 @@ def describe(run: Run) -> str:
     gpu = f"{machine.gpu}, " if machine.gpu else ""
     state = {True: " and changes", False: "", None: ""}[versions.dirty]
     packages = ", ".join(f"{name} {version}" for name, version in versions.packages.items() if version)
+    busy = run.load is not None and run.load > BUSY * machine.cores
     return (
         f"{gpu}{machine.cpu}, {machine.cores} cores, {bytes_told(machine.ram_bytes)}, {machine.system}; "
-        f"{run.threads} threads, {run.dtype}, load {run.load} before the run.\n"
+        f"{run.threads} threads, {run.dtype}, load {run.load} before the run"
+        f"{': THE MACHINE WAS BUSY, times are hints' if busy else ''}.\n"
         f"flamingo_blocks {versions.flamingo_blocks} at {(versions.commit or 'no commit')[:12]}{state}, "
         f"torch {versions.torch}, python {versions.python}, {packages}; {run.date}.\n"
         f"Matrix products {run.limits.matmul_flops_per_s / 1e9:.4g} GFLOP/s, "

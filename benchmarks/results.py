@@ -16,6 +16,10 @@ CHECKED = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 Status = Literal["ok", "wrong", "failed"]
 
 
+def _slug(words: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", words.lower()).strip("-")
+
+
 @dataclass(frozen=True, config=CHECKED)
 class Machine:
     """What the run ran on: model names and sizes, nothing that names an owner."""
@@ -29,8 +33,7 @@ class Machine:
     @property
     def slug(self) -> str:
         """A name for files: the GPU or the CPU, and the cores."""
-        name = f"{self.gpu or self.cpu} {self.cores} cores"
-        return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+        return _slug(f"{self.gpu or self.cpu} {self.cores} cores")
 
 
 @dataclass(frozen=True, config=CHECKED)
@@ -137,7 +140,7 @@ _SCHEMA = TypeAdapter(Run)
 
 def path_of(run: Run, folder: Path) -> Path:
     """`<folder>/<version>/<suites or all>--<machine>--<device>.json`; an unusual dtype of the device is added."""
-    suites = "+".join(sorted(run.suites)) or "all"
+    suites = "+".join(sorted(map(_slug, run.suites))) or "all"
     device = run.device if run.dtype == DEFAULT_DTYPES[run.device] else f"{run.device}-{run.dtype}"
     return folder / run.versions.flamingo_blocks / f"{suites}--{run.machine.slug}--{device}.json"
 

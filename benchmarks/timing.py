@@ -125,10 +125,13 @@ def time_contenders(
     clock = cuda_clock() if device == "cuda" else cpu_clock()
     times: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     with quiet():
+        start = time.perf_counter()
         for warm_up in range(WARM_UPS):
             for contender in contenders:
                 contender.fresh(seed - 1 - warm_up)
                 clock(contender.run)
+            if repeats is None and time.perf_counter() - start >= seconds:
+                break  # calls as long as these are warm after one
         start = time.perf_counter()
         for turn in range(repeats or MOST_ROUNDS):
             order = [*contenders[turn % len(contenders) :], *contenders[: turn % len(contenders)]]

@@ -57,7 +57,7 @@ def test_a_run_prints_writes_and_draws(right):
 def test_a_missing_peer_is_named_and_no_crash(right):
     """A contender that is not installed stands in the table and in the file with its reason."""
     _, printed, folder = right
-    assert "left out: transformers is not installed" in printed
+    assert "not run: transformers is not installed" in printed
     assert all(case.missing == {"idefics": "transformers is not installed"} for case in result_of(folder).cases)
 
 
@@ -107,9 +107,12 @@ def test_a_run_can_be_held_against_an_older_one(right, tmp_path):
     """`--compare` reads a result file and prints a ratio a case."""
     _, _, folder = right
     (old,) = folder.rglob("*.json")
-    _, printed, _ = ran(tmp_path, tiny_cases.right_cases, "--no-peaks", "--case", "items2", "--compare", str(old))
+    options = ("--no-peaks", "--case", "forward/items2", "--compare", str(old))
+    _, printed, _ = ran(tmp_path, tiny_cases.right_cases, *options)
     assert "only then: attention/forward/items4" in printed
     assert "new / old" in printed
+    (path,) = tmp_path.rglob("*.json")
+    assert path.name.startswith("forward-items2--")
 
 
 def test_the_list_shows_cases_and_measures_nothing(capsys, tmp_path):
