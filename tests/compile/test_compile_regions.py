@@ -1,0 +1,120 @@
+"""A whole Flamingo compiled region by region: training and generation as in eager code."""
+
+import copy
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from flamingo_blocks.lm import checkpoint_layers
+from flamingo_blocks.models import compile_regions
+from flamingo_blocks.models.compile_regions import _limited
+from tests.flamingos import EXAMPLE_ROWS, PAD, TAG, TEXT, make_batch, make_flamingo
+from tests.language_models import OF_TRANSFORMERS, make_language_model
+from tests.test_docs_code import ROOT, blocks_of
+
+OTHER_ROWS = ((PAD, PAD, TAG, TEXT, TEXT, TAG, TEXT), (TEXT, TEXT, TAG, TEXT, TAG, TEXT, TEXT))
+
+
+def step(flamingo, rows=EXAMPLE_ROWS):
+    """Loss and the gradients of all that trains, on a prepared layout as `collate` makes it."""
+    batch = make_batch(rows, 3)
+    layout = flamingo.make_layout(batch.input_ids, attention_mask=batch.real).prepare()
+    loss = flamingo(**batch.arguments(), layout=layout, labels=batch.input_ids).loss
+    return [loss, *torch.autograd.grad(loss, list(flamingo.trained_parameters().values()))]
+
+
+def assert_same(actual, expected):
+    for one, other in zip(actual, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", OF_TRANSFORMERS)
+def test_a_training_step_is_the_eager_one(name, num_graphs):
+    """Loss and gradients are those of eager code, and a second batch of other sizes compiles next to nothing."""
+    flamingo = make_flamingo(name)
+    expected = [step(flamingo), step(flamingo, OTHER_ROWS)]
+    with compile_regions(flamingo, backend="aot_eager"):
+        bound = 1e-9 if name in ("gpt2", "opt") else 2e-5  # the others compute norms and rotations in float32
+        for one, other in zip([step(flamingo), step(flamingo, OTHER_ROWS)], expected, strict=True):
+            for actual, wanted in zip(one, other, strict=True):
+                torch.testing.assert_close(actual, wanted, atol=bound, rtol=bound)
+        assert num_graphs() <= 7
+
+
+def test_layers_share_their_graphs(num_graphs):
+    """Six layers with six blocks cost the graphs of two, checkpointed or not."""
+    lm = make_language_model("llama")
+    lm.model.layers = torch.nn.ModuleList(copy.deepcopy(lm.model.layers[0]) for _ in range(6))
+    lm.config.num_hidden_layers = 6
+    flamingo = make_flamingo("llama", lm=lm)
+    expected = step(flamingo)
+    with compile_regions(flamingo, backend="aot_eager"):
+        compared = step(flamingo)
+        plain = num_graphs()
+    checkpointed = checkpoint_layers(flamingo.lm)
+    with compile_regions(flamingo, backend="aot_eager"):
+        recomputed = step(flamingo)
+    checkpointed.remove()
+    for actual in (compared, recomputed):
+        for one, other in zip(actual, expected, strict=True):
+            torch.testing.assert_close(one, other, atol=2e-5, rtol=2e-5)
+    assert plain <= 4  # resampler, block, first layer, layers whose text needs a gradient
+    assert num_graphs() - plain <= 4
+
+
+def test_checkpointing_may_come_after():
+    """The other order computes the same: compiled layers, recomputed."""
+    flamingo = make_flamingo("gpt2")
+    expected = step(flamingo)
+    with compile_regions(flamingo, backend="aot_eager"):
+        checkpointed = checkpoint_layers(flamingo.lm)
+        actual = step(flamingo)
+        checkpointed.remove()
+    assert_same(actual, expected)
+
+
+@torch.no_grad()
+def test_generation_with_a_cache_is_the_eager_one(num_graphs):
+    """Tokens and scores are those of eager code, with a cache that grows; a second call compiles nothing."""
+    flamingo = make_flamingo("llama")
+    given = make_batch(EXAMPLE_ROWS, 3).arguments()
+    expected = flamingo.generate(**given, max_new_tokens=5, do_sample=False)
+    scores = flamingo.score(candidates=[[3, 4], [5]], **given).log_probs
+    with compile_regions(flamingo, backend="aot_eager"):
+        assert torch.equal(flamingo.generate(**given, max_new_tokens=5, do_sample=False), expected)
+        made = num_graphs()
+        assert torch.equal(flamingo.generate(**given, max_new_tokens=5, do_sample=False), expected)
+        assert num_graphs() == made
+        compiled_scores = flamingo.score(candidates=[[3, 4], [5]], **given).log_probs
+    torch.testing.assert_close(compiled_scores, scores, atol=2e-5, rtol=2e-5)
+
+
+def test_older_torch_gets_its_limit_around_the_call(num_graphs):
+    """Where `torch.compile` takes no limit, the setting holds for the call and not beyond it."""
+    before = torch._dynamo.config.recompile_limit
+    seen = []
+
+    def backend(graph, inputs):
+        seen.append(torch._dynamo.config.recompile_limit)
+        return graph.forward
+
+    run = _limited(torch.compile(lambda x: x + 1, backend=backend), 31)
+    assert torch.equal(run(torch.zeros(2)), torch.ones(2))
+    assert seen == [31]
+    assert torch._dynamo.config.recompile_limit == before
+
+
+def test_the_page_on_compilation_runs_as_it_stands(tmp_path, monkeypatch):
+    """Its blocks run from top to bottom with the compiler on; the default backend is exchanged for a quick one."""
+    page = ROOT / "docs" / "how-to" / "compile.md"
+    monkeypatch.chdir(tmp_path)
+    compile_quickly = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda *args, **given: compile_quickly(*args, **(given | {"backend": "aot_eager"}))
+    )
+    namespace = {"__name__": "__main__"}
+    for above, code in blocks_of(page):
+        exec(compile("\n" * above + code, str(Path(page)), "exec"), namespace)
+    assert re.search(r"compile_regions\(", page.read_text())
