@@ -52,6 +52,7 @@ def flash_forward(
     """The schema of `aten::_flash_attention_forward`."""
     assert not (dropout_p or is_causal or return_debug_mask or any(x is not None for x in rest.values()))
     out, lse = torch.full_like(query, float("nan")), torch.full((query.shape[1], query.shape[0]), float("nan"))
+    assert scale > 0  # the kernels subtract the largest score before they scale
     for rows, columns in blocks_of(query, key, value, cum_seq_q, cum_seq_k, max_q, max_k):
         scores = torch.einsum("qhd, khd -> hqk", query[rows].float(), key[columns].float()) * scale
         lse[:, rows] = scores.logsumexp(-1)
