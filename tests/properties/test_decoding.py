@@ -72,6 +72,25 @@ def test_a_prompt_of_one_row_serves_many_queries(name, prompt_row, rows, scope, 
 
 
 @language_models
+@heavy(4)
+@given(prompt_rows(max_rows=1, padded=False), prompt_rows(), scopes, seeds)
+def test_queries_behind_one_shared_row_score_and_generate_as_if_alone(name, shots, rows, scope, seed):
+    """Queries of several lengths with images of their own, behind shots that ran once: each is the whole text alone."""
+    flamingo = make_flamingo(name, scope=scope)
+    shared, queries = batch_for(name, shots, seed), batch_for(name, rows, seed + 1)
+    prompt = flamingo.prefill(**shared.arguments())
+    candidates, arguments = [[5], [6, 7, 8]], {"max_new_tokens": 3, "eos_token_id": None, "do_sample": False}
+    scores = flamingo.score(**queries.arguments(), candidates=candidates, prompt=prompt)
+    texts = flamingo.generate(**queries.arguments(), prompt=prompt, **arguments)
+    whole = shared.rows([0] * len(rows)).then(queries)
+    for row in range(len(rows)):
+        alone = whole.row(row).arguments()
+        expected = flamingo.score(**alone, candidates=candidates)
+        torch.testing.assert_close(scores.log_probs[row], expected.log_probs[0], atol=1e-4, rtol=1e-5)
+        assert texts[row, -3:].tolist() == flamingo.generate(**alone, **arguments)[0, -3:].tolist()
+
+
+@language_models
 @heavy(6)
 @given(prompt_rows(max_rows=2), text_rows(max_rows=2), text_rows(max_rows=2), seeds)
 def test_a_prompt_is_never_changed_by_its_use(name, rows, first, second, seed):
