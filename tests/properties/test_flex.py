@@ -86,6 +86,21 @@ def test_a_text_of_several_blocks_is_masked_right():
             torch.testing.assert_close(run(layout, query, key, value, valid), expected, atol=1e-9, rtol=0)
 
 
+@pytest.mark.parametrize("scope", ["last", "all"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_no_block_that_holds_a_seen_pair_is_skipped(scope, masked):
+    """The kernel computes the blocks in which a token sees a latent, and no others; the CPU does not look at blocks."""
+    is_media = torch.zeros(2, 400, dtype=torch.bool)
+    is_media[0, 50::60] = is_media[1, ::90] = True
+    layout = MediaLayout.from_tokens(is_media, scope=scope)
+    slots = layout.item_ids.shape[1]
+    valid = torch.ones(2, slots * 64, dtype=torch.bool) if masked else None
+    sees = layout.mask().repeat_interleave(64, dim=2)
+    sees = torch.nn.functional.pad(sees, (0, -slots * 64 % 128, 0, -400 % 128))
+    blocks = sees.unflatten(2, (-1, 128)).unflatten(1, (-1, 128)).any(2).any(-1)
+    assert torch.equal(flex._block_mask(layout, 64, valid).to_dense()[:, 0].bool(), blocks)
+
+
 def test_the_block_mask_is_made_once_a_layout_and_forgotten_with_it(monkeypatch):
     """The layers of a model share it; another number of latents gets its own, and it goes with its layout."""
     made = []
