@@ -6,7 +6,7 @@ from torch import Tensor
 
 from flamingo_blocks.errors import BackendRefusedError
 from flamingo_blocks.ops._layout_checks import check_pool
-from flamingo_blocks.ops.attention import one_token, reference, runs, sdpa, varlen, xformers_backend
+from flamingo_blocks.ops.attention import flex, one_token, reference, runs, sdpa, varlen, xformers_backend
 from flamingo_blocks.ops.attention._shared import hide_invalid
 from flamingo_blocks.ops.attention.auto_order import ELSEWHERE, PREFERENCES
 from flamingo_blocks.ops.attention.backend import Backend, Request
@@ -14,7 +14,7 @@ from flamingo_blocks.ops.media_layout import MediaLayout
 
 # A new backend is one new file and its line here.
 BACKENDS: dict[str, Backend] = {
-    module.BACKEND.name: module.BACKEND for module in (reference, sdpa, runs, one_token, xformers_backend, varlen)
+    module.BACKEND.name: module.BACKEND for module in (reference, sdpa, runs, one_token, xformers_backend, varlen, flex)
 }
 
 
