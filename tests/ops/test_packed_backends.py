@@ -99,21 +99,33 @@ def test_importing_loads_no_kernel_library():
     assert done.stdout.strip() == "[]"
 
 
-def tensors(*, items=3, latents=4, heads=4, kv_heads=2, head_dim=8):
+def tensors(*, items=3, latents=4, heads=4, kv_heads=2, head_dim=8, dtype=torch.float32):
     noise = torch.Generator().manual_seed(0)
     shapes = [(2, 6, heads, head_dim), *[(items, latents, kv_heads, head_dim)] * 2]
-    return [torch.randn(shape, generator=noise).requires_grad_() for shape in shapes]
+    return [torch.randn(shape, generator=noise).to(dtype).requires_grad_() for shape in shapes]
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("head_dim", [3, 8])
-def test_the_operator_keeps_torchs_rules(kernel, head_dim):
-    """Schema, fake shapes, autograd and tracing of the operator agree with what it does."""
+@pytest.mark.parametrize(("head_dim", "dtype"), [(3, torch.float32), (8, torch.bfloat16)], ids=str)
+def test_the_operator_keeps_torchs_rules(kernel, head_dim, dtype):
+    """Schema, fake shapes, autograd and tracing of the operator and of its backward agree with what they do."""
     plan = layout().prepare().plan
-    arguments = (*tensors(head_dim=head_dim), plan.seen, plan.tokens, plan.run_starts, plan.host_run_starts, 0.3)
+    name = "xformers_attention" if kernel.startswith("xformers") else "varlen_attention"
+    arguments = (
+        *tensors(head_dim=head_dim, dtype=dtype),
+        plan.seen,
+        plan.tokens,
+        plan.run_starts,
+        plan.host_run_starts,
+        0.3,
+    )
     with kernels_on_cpu(kernel):
-        backend = xformers_backend if kernel.startswith("xformers") else varlen
-        torch.library.opcheck(backend._op, arguments)
+        op, backward = (getattr(torch.ops.flamingo_blocks, x).default for x in (name, f"{name}_backward"))
+        torch.library.opcheck(op, arguments)
+        with torch.no_grad():
+            out, lse = op(*arguments)
+            arguments = (out, *(x.detach() for x in arguments[:-1]), out, lse, 0.3)
+        torch.library.opcheck(backward, arguments, test_utils=("test_schema", "test_faketensor"))
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
