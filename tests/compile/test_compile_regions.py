@@ -11,7 +11,7 @@ from flamingo_blocks.lm import checkpoint_layers
 from flamingo_blocks.models import compile_regions
 from flamingo_blocks.models.compile_regions import _limited
 from tests.flamingos import EXAMPLE_ROWS, PAD, TAG, TEXT, make_batch, make_flamingo
-from tests.language_models import OF_TRANSFORMERS, make_language_model
+from tests.language_models import make_language_model
 from tests.test_docs_code import ROOT, blocks_of
 
 OTHER_ROWS = ((PAD, PAD, TAG, TEXT, TEXT, TAG, TEXT), (TEXT, TEXT, TAG, TEXT, TAG, TEXT, TEXT))
@@ -30,13 +30,13 @@ def assert_same(actual, expected):
         torch.testing.assert_close(one, other, atol=1e-9, rtol=1e-9)
 
 
-@pytest.mark.parametrize("name", OF_TRANSFORMERS)
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
 def test_a_training_step_is_the_eager_one(name, num_graphs):
     """Loss and gradients are those of eager code, and a second batch of other sizes compiles next to nothing."""
     flamingo = make_flamingo(name)
     expected = [step(flamingo), step(flamingo, OTHER_ROWS)]
     with compile_regions(flamingo, backend="aot_eager"):
-        bound = 1e-9 if name in ("gpt2", "opt") else 2e-5  # the others compute norms and rotations in float32
+        bound = 1e-9 if name == "gpt2" else 2e-5  # Llama computes norms and rotations in float32
         for one, other in zip([step(flamingo), step(flamingo, OTHER_ROWS)], expected, strict=True):
             for actual, wanted in zip(one, other, strict=True):
                 torch.testing.assert_close(actual, wanted, atol=bound, rtol=bound)
