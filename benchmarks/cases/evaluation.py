@@ -16,21 +16,24 @@ from flamingo_blocks import Flamingo, GatedCrossAttentionBlock, PerceiverResampl
 from flamingo_blocks.models import every_layer
 from flamingo_blocks.vision import CallableTower
 
-CANDIDATES = [[3, 4], [5, 6], [7, 8], [9, 10]]
+CANDIDATES = [[3, 4], [5, 6]]
 NEW_TOKENS = 4
 
 
 @dataclass(frozen=True)
 class Episode:
-    """Queries of one image each, behind shots of one image each, as many tokens all."""
+    """Queries of one image each, behind shots of one image each, as many tokens all.
+
+    Encoding an image costs about as much as running its text, as it does with a ViT-L and a language model of 7B.
+    """
 
     shots: int = 32
     queries: int = 32
     tokens: int = 12
-    dim: int = 128
-    depth: int = 4
+    dim: int = 256
+    depth: int = 2
     vocab: int = 512
-    image_size: int = 16
+    image_size: int = 32
 
     def words(self) -> dict[str, int]:
         """Axis words to sizes."""
@@ -79,7 +82,7 @@ def _flamingo(episode: Episode, device: str, dtype: str) -> Flamingo:
     flamingo = Flamingo(
         vision=CallableTower(nn.Conv2d(3, vision_dim, kernel_size=4, stride=4), image_size=episode.image_size),
         resampler=PerceiverResampler(
-            vision_dim=vision_dim, dim=vision_dim, num_latents=8, depth=2, num_heads=2, head_dim=vision_dim // 2
+            vision_dim=vision_dim, dim=vision_dim, num_latents=16, depth=4, num_heads=2, head_dim=vision_dim // 2
         ),
         lm=lm,
         blocks=every_layer(lm, make_block, every=2),
