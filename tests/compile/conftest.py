@@ -12,13 +12,21 @@ import torch
 logging.getLogger("torch.__trace").disabled = True
 
 
+# What torch says of its own compiler's doing: nothing in our code brings it about.
+SAID_TO_THE_COMPILER = [
+    "The .grad attribute of a Tensor that is not a leaf",
+    ".*torch.autograd.function.Function.* should not be instantiated",
+    ".torch.jit.script_method. is deprecated",
+]
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves out what `-m` does not name
 def pytest_collection_modifyitems(items):
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.compile)
-            # The compiler asks every tensor for its gradient and hides what torch says to that, but no error.
-            item.add_marker(pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf"))
+            for said in SAID_TO_THE_COMPILER:
+                item.add_marker(pytest.mark.filterwarnings(f"ignore:{said}"))
 
 
 @pytest.fixture(autouse=True)
