@@ -76,9 +76,10 @@ def measure(asked: Namespace, cases: Sequence[Case], provider: memory.Provider) 
     torch.set_num_threads(asked.threads)
     found = limits.measure(asked.device, asked.dtype)
     measured, end = [], time.monotonic() + 60 * MINUTES
-    bar = tqdm(cases, unit="case", disable=None, file=sys.stderr)
+    seen = sys.stderr.isatty()
+    bar = tqdm(cases, unit="case", file=sys.stderr, ncols=None if seen else 120, mininterval=0.1 if seen else 5.0)
     for done, case in enumerate(bar):
-        bar.set_postfix_str(case.name)
+        bar.set_postfix_str(case.name, refresh=seen)
         share = (end - time.monotonic()) / (len(cases) - done) / 2  # the other half: preparation, checks, memory
         seconds = asked.seconds or (MOST_SECONDS if asked.full else min(MOST_SECONDS, max(LEAST_SECONDS, share)))
         options = Options(
