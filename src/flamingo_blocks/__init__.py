@@ -1,8 +1,9 @@
 """Building blocks of Flamingo, and the model they compose into."""
 
+from typing import TYPE_CHECKING
+
 from flamingo_blocks._version import __version__
 from flamingo_blocks.lm import MediaState, attach
-from flamingo_blocks.models import Flamingo
 from flamingo_blocks.nn import (
     FeedForward,
     GatedCrossAttention,
@@ -11,6 +12,9 @@ from flamingo_blocks.nn import (
     TanhGate,
 )
 from flamingo_blocks.ops import MediaLayout, available_backends, media_attention
+
+if TYPE_CHECKING:
+    from flamingo_blocks.models import Flamingo
 
 __all__ = [
     "FeedForward",
@@ -26,3 +30,17 @@ __all__ = [
     "available_backends",
     "media_attention",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Load the model at its first use: those who import a block wait neither for it nor for data and vision."""
+    if name == "Flamingo":
+        from flamingo_blocks.models import Flamingo
+
+        globals()[name] = Flamingo
+        return Flamingo
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

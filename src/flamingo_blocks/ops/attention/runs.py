@@ -30,7 +30,7 @@ def attend(
     assert plan.pieces is not None and plan.piece_items is not None and plan.positions is not None
     tokens = query.flatten(0, 1)
     # A piece shorter than the others is filled with a token of its own, whose second result nobody reads.
-    cut = tokens.index_select(0, plan.pieces.flatten()).unflatten(0, plan.pieces.shape)
+    cut = tokens.index_select(0, plan.pieces.flatten()).view(*plan.pieces.shape, *tokens.shape[1:])
     if not _one_piece_an_item(plan, key.shape[0]):
         key, value = key.index_select(0, plan.piece_items), value.index_select(0, plan.piece_items)
         valid = None if valid is None else valid.index_select(0, plan.piece_items)
