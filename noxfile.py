@@ -96,7 +96,9 @@ def compile(session: nox.Session) -> None:  # noqa: A001 - the name of the sessi
 def compiled(session: nox.Session) -> None:
     """The tests of compiled code: without the shape checks, which cannot be traced."""
     environment = {"FLAMINGO_BLOCKS_SHAPE_CHECKS": "0"}
-    session.run("python", "-m", "pytest", "-n", "2", "-m", "compile", "tests/compile", *session.posargs, env=environment)
+    session.run(
+        "python", "-m", "pytest", "-n", "2", "-m", "compile", "tests/compile", *session.posargs, env=environment
+    )
 
 
 @nox.session

@@ -1,5 +1,6 @@
 """Building blocks of Flamingo, and the model they compose into."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from flamingo_blocks._version import __version__
@@ -35,10 +36,9 @@ __all__ = [
 def __getattr__(name: str) -> object:
     """Load the model at its first use: those who import a block wait neither for it nor for data and vision."""
     if name == "Flamingo":
-        from flamingo_blocks.models import Flamingo
-
-        globals()[name] = Flamingo
-        return Flamingo
+        flamingo: object = import_module("flamingo_blocks.models").Flamingo
+        globals()[name] = flamingo
+        return flamingo
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
