@@ -102,6 +102,16 @@ def test_a_layout_is_planned_once_and_forgotten_with_it(generator, monkeypatch):
     assert watched() is None
 
 
+def test_a_plan_made_in_evaluation_serves_training(generator):
+    """A layout that was planned under `inference_mode` has gradients later."""
+    layout = MediaLayout.from_tokens(TAGS)
+    inputs = [x.requires_grad_() for x in problem(generator)]
+    with torch.inference_mode():
+        media_attention(*inputs, layout, backend="runs")
+    media_attention(*inputs, layout, backend="runs").sum().backward()
+    assert all(x.grad is not None for x in inputs)
+
+
 def test_ranges_are_refused_with_the_reason_and_auto_goes_on(generator, assert_close):
     """A backend for one item a token refuses ranges; the error lists all backends, and `auto` takes another."""
     layout = MediaLayout.from_tokens(TAGS, scope="all")

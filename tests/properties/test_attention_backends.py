@@ -66,9 +66,11 @@ def in_loops(case: LayoutCase):
     return attend
 
 
-def refused(layout: MediaLayout, backend: tuple[str, str], dtype: torch.dtype = torch.float64) -> bool:
+def refused(
+    layout: MediaLayout, backend: tuple[str, str], dtype: torch.dtype = torch.float64, *, masked: bool = False
+) -> bool:
     device, name = backend
-    return name != "auto" and available_backends(device, dtype, layout=layout)[name] != "ok"
+    return name != "auto" and available_backends(device, dtype, layout=layout, has_valid=masked)[name] != "ok"
 
 
 @every_backend
@@ -79,7 +81,7 @@ def test_backend_is_the_loops(backend, dtype, case, seed, heads, head_dim, laten
     """Output and the gradients of q, k and v are those of the loops, whatever is masked, shared, padded or empty."""
     layout = case.layout().prepare("cpu") if prepared else case.layout()
     problem = Problem(case, seed, heads=heads, head_dim=head_dim, latents=latents, masked=masked, dtype=dtype)
-    if refused(layout, backend, dtype):
+    if refused(layout, backend, dtype, masked=masked):
         with pytest.raises(BackendRefusedError):
             problem.run(with_layout(layout, backend))
         return
@@ -98,7 +100,7 @@ def test_backend_is_the_loops(backend, dtype, case, seed, heads, head_dim, laten
 def test_tokens_that_see_nothing_get_exact_zeros(backend, case, seed, masked):
     """A token that may attend to no latent gets an update of exactly 0, and its query a gradient of exactly 0."""
     layout = case.layout()
-    if refused(layout, backend):
+    if refused(layout, backend, masked=masked):
         return
     problem = Problem(case, seed, masked=masked)
     out, query_grad, *_ = problem.run(with_layout(layout, backend))
@@ -165,7 +167,7 @@ def test_what_is_not_seen_cannot_reach_a_token(backend, case, seed, bad_value, d
 def test_masked_latents_have_no_influence(backend, case, seed, bad_value):
     """What stands in a latent that does not count, NaN included, changes nothing and gets no gradient."""
     layout = case.layout()
-    if refused(layout, backend):
+    if refused(layout, backend, masked=True):
         return
     problem = Problem(case, seed, latents=3, masked=True)
     clean = problem.run(with_layout(layout, backend))

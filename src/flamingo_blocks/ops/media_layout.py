@@ -213,7 +213,8 @@ class MediaLayout:
         """
         device = self.last.device if device is None else torch.device(device)
         home = self.to("cpu")
-        plan = make_plan(home.item_ids, home.first, home.last)
+        with torch.inference_mode(mode=False):  # a plan made in evaluation serves training too
+            plan = make_plan(home.item_ids, home.first, home.last)
         return replace(home, plan=plan, single_item=plan.single_item).to(device)
 
     def slice(self, start: int, stop: int) -> "MediaLayout":

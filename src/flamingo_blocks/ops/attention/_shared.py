@@ -19,7 +19,8 @@ def plan_of(layout: MediaLayout) -> AttentionPlan:
     if layout.plan is not None:
         return layout.plan
     if layout not in _plans:
-        _plans[layout] = make_plan(layout.item_ids, layout.first, layout.last)
+        with torch.inference_mode(mode=False):  # a plan made in evaluation serves training too
+            _plans[layout] = make_plan(layout.item_ids, layout.first, layout.last)
     return _plans[layout]
 
 

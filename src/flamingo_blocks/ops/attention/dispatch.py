@@ -81,6 +81,7 @@ def available_backends(
     num_kv_heads: int | None = None,
     requires_grad: bool = True,
     layout: MediaLayout | None = None,
+    has_valid: bool = False,
 ) -> dict[str, str]:
     """Say which attention backends can run, and why the others cannot.
 
@@ -92,6 +93,7 @@ def available_backends(
         num_kv_heads: Heads of key and value; as many as the query's by default.
         requires_grad: Whether a backward pass follows.
         layout: The layout to run; without it only what holds for any layout is told.
+        has_valid: Whether some latents do not count: a mask `valid` comes with the call.
 
     Returns:
         For each backend `"ok"` or the reason why it is refused.
@@ -103,7 +105,9 @@ def available_backends(
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         return dict.fromkeys(BACKENDS, "torch sees no CUDA device here")
     num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
-    request = Request(torch.device(device), dtype, head_dim, num_heads, num_kv_heads, requires_grad, layout)
+    request = Request(
+        torch.device(device), dtype, head_dim, num_heads, num_kv_heads, requires_grad, layout, has_valid=has_valid
+    )
     return {name: backend.refuse(request) or "ok" for name, backend in BACKENDS.items()}
 
 
