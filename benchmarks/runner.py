@@ -1,6 +1,7 @@
 """One case from its preparation to its numbers: first right, then lean, then fast."""
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,7 +11,7 @@ from benchmarks import memory
 from benchmarks.case import LIMIT, OURS, Bar, Case, Contender, is_peer
 from benchmarks.limits import limit_s
 from benchmarks.results import BarResult, CaseResult, ContenderResult, Limits, without_paths
-from benchmarks.timing import Timings, time_contenders
+from benchmarks.timing import WARM_UPS, Timings, time_contenders
 
 
 @dataclass(frozen=True)
@@ -29,16 +30,27 @@ def _told(error: Exception) -> str:
     return without_paths(f"{type(error).__name__}: {error}")
 
 
-def _can_run(contenders: Sequence[Contender], seed: int) -> tuple[list[Contender], dict[str, str]]:
-    """Those that can run here, and why the others cannot; an error of ours is not hidden this way."""
-    able, missing = [], {}
+@dataclass(frozen=True)
+class Ready:
+    """The contenders that can run here, what a first call of each saved, how long those took, and who is missing."""
+
+    contenders: list[Contender]
+    saved: dict[str, memory.Saved]
+    seconds: float
+    missing: dict[str, str]
+
+
+def _first_calls(contenders: Sequence[Contender], seed: int) -> Ready:
+    """Call each once; another implementation that cannot run is left out, an error of ours is not hidden this way."""
+    able, saved, missing = [], {}, {}
+    start = time.perf_counter()
     for contender in contenders:
         if contender.missing is not None:
             missing[contender.name] = contender.missing
             continue
         try:
             contender.fresh(seed)
-            contender.run()
+            saved[contender.name] = memory.saved_for_backward(contender.run)
         except Exception as error:  # whatever another implementation raises, it is left out with its words
             if not (is_peer(contender.name) or isinstance(error, torch.OutOfMemoryError)):
                 raise
@@ -47,7 +59,7 @@ def _can_run(contenders: Sequence[Contender], seed: int) -> tuple[list[Contender
             able.append(contender)
     if OURS not in [contender.name for contender in able[:1]]:
         raise RuntimeError(f"{OURS} must be the first contender, and able to run; got {[one.name for one in able]}")
-    return able, missing
+    return Ready(contenders=able, saved=saved, seconds=time.perf_counter() - start, missing=missing)
 
 
 def run_case(case: Case, options: Options, provider: memory.Provider) -> CaseResult:
@@ -73,13 +85,13 @@ def run_case(case: Case, options: Options, provider: memory.Provider) -> CaseRes
     )
     try:
         torch.manual_seed(options.seed)
-        contenders, missing = _can_run(case.prepare(), options.seed)
+        ready = _first_calls(case.prepare(), options.seed)
         try:
-            case.check(contenders)
+            case.check(ready.contenders)
         except AssertionError as error:
-            return replace(empty, status="wrong", trouble=_told(error), missing=missing)
-        results, bars = _measure(case, contenders, options, provider)
-        return replace(empty, status="ok", contenders=results, missing=missing, bars=bars)
+            return replace(empty, status="wrong", trouble=_told(error), missing=ready.missing)
+        results, bars = _measure(case, ready, options, provider)
+        return replace(empty, status="ok", contenders=results, missing=ready.missing, bars=bars)
     except Exception as error:  # noqa: BLE001 (one case must not lose the others; its words are in the result)
         return replace(empty, trouble=_told(error))
     finally:
@@ -107,14 +119,16 @@ def _peaks(case: Case, contenders: Sequence[Contender], options: Options, provid
 
 
 def _measure(
-    case: Case, contenders: list[Contender], options: Options, provider: memory.Provider
+    case: Case, ready: Ready, options: Options, provider: memory.Provider
 ) -> tuple[list[ContenderResult], list[BarResult]]:
-    saved = {}
-    for contender in contenders:
-        contender.fresh(options.seed)
-        saved[contender.name] = memory.saved_for_backward(contender.run)
+    contenders, saved = ready.contenders, ready.saved
     timings = time_contenders(
-        contenders, device=case.device, seconds=options.seconds, repeats=options.repeats, seed=options.seed
+        contenders,
+        device=case.device,
+        seconds=options.seconds,
+        repeats=options.repeats,
+        seed=options.seed,
+        warm_ups=WARM_UPS if ready.seconds < options.seconds else 1,
     )
     peaks = _peaks(case, contenders, options, provider)
     least = limit_s(options.limits, case.flops, case.bytes)

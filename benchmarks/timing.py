@@ -13,6 +13,7 @@ import torch
 from benchmarks.case import Contender
 
 LEAST_ROUNDS = 5
+LEAST_LONG_ROUNDS = 3  # where five would take several times what was asked for
 MOST_ROUNDS = 1000
 WARM_UPS = 2
 CACHE_BYTES = 256 * 1024**2  # written between calls on a GPU, so that no call finds its inputs in the cache
@@ -107,6 +108,7 @@ def time_contenders(
     seconds: float = 2.0,
     repeats: int | None = None,
     seed: int = 0,
+    warm_ups: int = WARM_UPS,
 ) -> Timings:
     """Time contenders in turns, A B A B, the order turned by one each round, all on the same new inputs in a round.
 
@@ -115,9 +117,11 @@ def time_contenders(
     Args:
         contenders: What to time.
         device: `cpu` (wall clock) or `cuda` (device events, a cold cache).
-        seconds: Rounds go on until this much time has passed, inputs included; at least five rounds.
+        seconds: Rounds go on until this much time has passed, inputs included; at least five rounds, or three where
+            these took twice the time already.
         repeats: Exactly this many rounds instead.
         seed: Of the first inputs; every round adds one.
+        warm_ups: Rounds that are thrown away first.
 
     Returns:
         The seconds of each call.
@@ -125,13 +129,10 @@ def time_contenders(
     clock = cuda_clock() if device == "cuda" else cpu_clock()
     times: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     with quiet():
-        start = time.perf_counter()
-        for warm_up in range(WARM_UPS):
+        for warm_up in range(warm_ups):
             for contender in contenders:
                 contender.fresh(seed - 1 - warm_up)
                 clock(contender.run)
-            if repeats is None and time.perf_counter() - start >= seconds:
-                break  # calls as long as these are warm after one
         start = time.perf_counter()
         for turn in range(repeats or MOST_ROUNDS):
             order = [*contenders[turn % len(contenders) :], *contenders[: turn % len(contenders)]]
@@ -139,6 +140,10 @@ def time_contenders(
                 contender.fresh(seed + turn)
                 times[contender.name].append(clock(contender.run))
             gc.collect()
-            if repeats is None and turn + 1 >= LEAST_ROUNDS and time.perf_counter() - start >= seconds:
+            if repeats is None and _enough(turn + 1, time.perf_counter() - start, seconds):
                 break
     return Timings(seconds=times)
+
+
+def _enough(rounds: int, passed: float, seconds: float) -> bool:
+    return passed >= seconds if rounds >= LEAST_ROUNDS else rounds >= LEAST_LONG_ROUNDS and passed >= 2 * seconds
