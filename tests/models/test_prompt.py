@@ -1,5 +1,7 @@
 """A prompt for many queries: what is shared until it is used, and what a use copies."""
 
+import copy
+
 import pytest
 import torch
 
@@ -35,3 +37,48 @@ def test_rows_repeated_in_turn_stand_side_by_side(name):
     actual = flamingo(queries, prompt=many).logits
     whole = torch.cat([texts.repeat_interleave(3, 0), queries], dim=1)
     close(actual[:, 0], flamingo(whole).logits[:, -1], name)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_fork_is_written_to_in_place_and_gives_what_concatenation_gives(rows):
+    """Tokens behind a forked cache go into memory that is there; keys and values are those of a copy that grows."""
+    prompt = make_flamingo("llama").prefill(IDS.repeat(rows, 1), media=torch.ones(rows, 4, 16, dtype=torch.float64))
+    fork, grown = prompt.repeat_rows(2).fork_cache(room=2), copy.deepcopy(prompt.cache)
+    grown.batch_repeat_interleave(2)
+    places = [layer.keys.data_ptr() for layer in fork.layers]
+    noise = torch.Generator().manual_seed(0)
+    for _ in range(3):
+        for index, layer in enumerate(grown.layers):
+            rows_, heads, _, head_dim = layer.keys.shape
+            new = torch.randn(2, rows_, heads, 1, head_dim, generator=noise, dtype=layer.keys.dtype)
+            for ours, theirs in zip(fork.update(*new, index), grown.update(*new, index), strict=True):
+                assert torch.equal(ours, theirs)
+    assert [layer.keys.data_ptr() for layer in fork.layers] == places
+    assert prompt.cache.get_seq_length() == 3
+
+
+def test_a_fork_grows_beyond_its_room_and_bears_cropping_reordering_and_gradients():
+    """More tokens than there was room for, a rollback, rows in another order, tokens with a gradient: all as before."""
+    prompt = make_flamingo("llama").prefill(IDS, pixels=PIXELS).repeat_rows(2)
+    fork, grown = prompt.fork_cache(), copy.deepcopy(prompt.cache)
+    grown.batch_repeat_interleave(2)
+    noise = torch.Generator().manual_seed(0)
+    shape = grown.layers[0].keys.shape
+
+    def add(tokens, *, grad=False):
+        new = torch.randn(2, *shape[:2], tokens, shape[3], generator=noise, dtype=torch.float64, requires_grad=grad)
+        for ours, theirs in zip(fork.update(*new, 0), grown.update(*new, 0), strict=True):
+            assert torch.equal(ours, theirs)
+            assert ours.requires_grad == grad
+
+    add(40)
+    for cache in (fork, grown):
+        cache.crop(-3)
+    add(1)
+    kept = copy.deepcopy(fork)
+    for cache in (fork, grown):
+        cache.reorder_cache(torch.tensor([1, 0]))
+    add(1)
+    add(1, grad=True)
+    assert kept.get_seq_length(0) == 3 + 40 - 3 + 1
+    assert torch.equal(kept.layers[0].keys, fork.layers[0].keys[[1, 0], :, : kept.get_seq_length(0)])

@@ -95,15 +95,15 @@ def generate(
         patch_valid=patch_valid, layout=layout, attention_mask=attention_mask, prompt=before,
     )  # fmt: skip
     state = self.attachment.project(state)
-    ids, cache = input_ids, None
+    ids = input_ids
     mask = torch.ones_like(ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
     if before is not None:
         ids = torch.cat([before.input_ids, input_ids], dim=1)
-        mask, cache = before.extended_mask(attention_mask, input_ids.shape[1]), before.fork_cache()
+        mask = before.extended_mask(attention_mask, input_ids.shape[1])
     arguments = _with_ends(self, hf_generate_arguments)
     if streamer is not None:
         arguments["streamer"] = streamer
-    out = _run(self, state, ids, mask, cache, arguments)
+    out = _run(self, state, ids, mask, before, arguments)
     if not return_prompt:
         return out
     sequences = out if isinstance(out, Tensor) else out.sequences
@@ -181,7 +181,12 @@ def score(
 
 
 def _run(
-    flamingo: "Flamingo", state: MediaState, ids: Tensor, mask: Tensor, cache: Any | None, arguments: dict[str, Any]
+    flamingo: "Flamingo",
+    state: MediaState,
+    ids: Tensor,
+    mask: Tensor,
+    before: PromptState | None,
+    arguments: dict[str, Any],
 ) -> Any:
     lm: Any = flamingo.lm
     if not callable(getattr(lm, "generate", None)):
@@ -193,10 +198,9 @@ def _run(
     several = (arguments.get(name) or getattr(config, name, None) or 1 for name in names)
     expand = max(several)  # the rows that `generate` makes of each row, before its first call of the model
     assisted = any(arguments.get(name) is not None for name in ("assistant_model", "prompt_lookup_num_tokens"))
-    if cache is not None and not assisted and _takes_a_cache(arguments, config):
-        if expand > 1:
-            cache.batch_repeat_interleave(expand)
-        arguments = {**arguments, "past_key_values": cache}
+    if before is not None and before.cache is not None and not assisted and _takes_a_cache(arguments, config):
+        room = ids.shape[1] - before.input_ids.shape[1]
+        arguments = {**arguments, "past_key_values": before.repeat_rows(expand).fork_cache(room=room)}
     with flamingo.attachment.media(state.repeat_rows(expand)), _wider_vocabulary(lm, flamingo.num_new_tokens):
         return lm.generate(ids, attention_mask=mask.long(), **arguments)
 

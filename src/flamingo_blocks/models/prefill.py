@@ -100,7 +100,7 @@ def behind_prompt(prompt: PromptState, input_ids: Tensor) -> tuple[Tensor, Any |
     """What to run behind a prompt: the new tokens with a copy of its cache, or all of them for want of a cache."""
     if prompt.cache is None:
         return torch.cat([prompt.input_ids, input_ids], dim=1), None
-    return input_ids, prompt.fork_cache()
+    return input_ids, prompt.fork_cache(room=input_ids.shape[1])
 
 
 def last_real_column(real: Bool[Tensor, "batch text"]) -> Int[Tensor, " batch"]:

@@ -1,6 +1,5 @@
 """A prompt that was run once and is used by many queries."""
 
-import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -39,12 +38,13 @@ class PromptState:
         """Rows of text."""
         return self.input_ids.shape[0]
 
-    def fork_cache(self) -> Any | None:
-        """A copy of the cache with all rows, to be changed by a call."""
-        cache = copy.deepcopy(self.cache)
-        if cache is not None and self.cache_repeats > 1:
-            cache.batch_repeat_interleave(self.cache_repeats)
-        return cache
+    def fork_cache(self, *, room: int = 0) -> Any | None:
+        """A copy of the cache with all rows, to be changed by a call that brings about `room` tokens."""
+        if self.cache is None:
+            return None
+        from flamingo_blocks.models import prompt_cache  # noqa: PLC0415 (caches are those of transformers)
+
+        return prompt_cache.fork(self.cache, repeats=self.cache_repeats, room=room)
 
     def repeat_rows(self, times: int) -> "PromptState":
         """Each row `times` times; neither media nor cache are copied."""

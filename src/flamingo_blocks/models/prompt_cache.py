@@ -1,0 +1,98 @@
+"""Copies of a language model's cache, with room for the tokens that follow; loads transformers, whose they are."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import DynamicLayer
+
+SPARE = 16  # columns beyond those asked for, so that a few tokens more do not copy everything
+
+
+def fork(cache: Any, *, repeats: int, room: int) -> Any:
+    """A copy of a cache that a call may change.
+
+    Args:
+        cache: A cache of transformers; it stays as it is.
+        repeats: How often each row is wanted, one copy behind the other.
+        room: Tokens that will follow.
+
+    Returns:
+        The copy. Layers that grow by concatenation have the room already: concatenating copies everything that many
+        queries share, at every step, and costs more than running the model on a short query.
+    """
+    layers = getattr(cache, "layers", None)
+    if layers is None or any(type(layer) not in (DynamicLayer, RoomyLayer) for layer in layers):
+        cache = copy.deepcopy(cache)
+        if repeats > 1:
+            cache.batch_repeat_interleave(repeats)
+        return cache
+    forked = copy.copy(cache)
+    forked.layers = [RoomyLayer.of(layer, repeats=repeats, room=room) for layer in layers]
+    return forked
+
+
+class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers is not typed
+    """A layer of a cache that writes new tokens behind the old ones, into memory that is there already.
+
+    Keys and values are views of longer buffers. Where they are not (rows were reordered, gradients are wanted, the room
+    is used up) it concatenates once, as its parent does, or makes more room.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._buffers: tuple[Tensor, Tensor] | None = None
+
+    @classmethod
+    def of(cls, layer: Any, *, repeats: int, room: int) -> "RoomyLayer":
+        """A layer with the same keys and values, each row `repeats` times, and room for more."""
+        new = cls()
+        if layer.is_initialized:
+            new.lazy_initialization(layer.keys, layer.values)
+            if layer.get_seq_length():
+                new._move(layer.keys, layer.values, repeats=repeats, room=room + SPARE)
+        return new
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Add tokens; see the parent class."""
+        wants_grad = torch.is_grad_enabled() and (key_states.requires_grad or value_states.requires_grad)
+        if self._buffers is None or wants_grad or not self._is_in_buffers():
+            self._buffers = None
+            grown: tuple[Tensor, Tensor] = super().update(key_states, value_states, *args, **kwargs)
+            return grown
+        start, stop = self.keys.shape[-2], self.keys.shape[-2] + key_states.shape[-2]
+        if stop > self._buffers[0].shape[-2]:
+            self._move(self.keys, self.values, repeats=1, room=stop - start + SPARE + start // 4)
+        key_buffer, value_buffer = self._buffers
+        key_buffer[..., start:stop, :] = key_states
+        value_buffer[..., start:stop, :] = value_states
+        self.keys, self.values = key_buffer[..., :stop, :], value_buffer[..., :stop, :]
+        return self.keys, self.values
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "RoomyLayer":
+        """A copy with buffers of its own: views and buffers copied one by one would no longer share memory."""
+        new = self.of(self, repeats=1, room=0)
+        memo[id(self)] = new
+        return new
+
+    def _move(self, keys: Tensor, values: Tensor, *, repeats: int, room: int) -> None:
+        """Copy into new buffers, in one pass whatever `repeats` is."""
+        kept = keys.shape[-2]
+        buffers = []
+        for old in (keys, values):
+            rows, heads, _, head_dim = old.shape
+            buffer = old.new_empty(rows, repeats, heads, kept + room, head_dim)
+            buffer[..., :kept, :] = old[:, None]
+            buffers.append(buffer.flatten(0, 1))
+        self._buffers = (buffers[0], buffers[1])
+        self.keys, self.values = buffers[0][..., :kept, :], buffers[1][..., :kept, :]
+
+    def _is_in_buffers(self) -> bool:
+        """Whether keys and values are still the front of the buffers, cropped perhaps."""
+        assert self._buffers is not None
+        pairs = zip((self.keys, self.values), self._buffers, strict=True)
+        return all(
+            (held.data_ptr(), held.shape[:2], held.stride()) == (buffer.data_ptr(), buffer.shape[:2], buffer.stride())
+            for held, buffer in pairs
+        )
