@@ -14,13 +14,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flamingo_blocks.nn import GatedCrossAttentionBlock, PerceiverResampler
+from flamingo_blocks.nn import GatedCrossAttentionBlock, PerceiverResampler, block_preset, resampler_preset
 
 PEERS = ("open_flamingo", "flamingo_pytorch")
 DIM, VISION_DIM, LATENTS = 32, 24, 3
-# What the peers compute: GELU, a norm on the resampler's output, none on the media, eight heads of 64 at any width.
-BLOCK_OPTIONS = {"dim": DIM, "num_heads": 8, "head_dim": 64, "activation": "gelu", "media_norm": False}
-RESAMPLER_OPTIONS = {"dim": DIM, "num_heads": 8, "head_dim": 64, "activation": "gelu", "final_norm": True}
 RENAMED = (
     (r"^(layers\.\d+)\.0\.", r"\1."),
     (r"^(layers\.\d+\.)1\.|^ff\.", r"\1feed_forward."),
@@ -88,15 +85,14 @@ def peer_resampler(name: str, **options: int | None) -> nn.Module:
 
 def our_block(peer: nn.Module, vision_dim: int) -> GatedCrossAttentionBlock:
     """Our block with the peer's weights."""
-    block = GatedCrossAttentionBlock(vision_dim=vision_dim, **BLOCK_OPTIONS)
+    block = GatedCrossAttentionBlock(DIM, vision_dim=vision_dim, **block_preset("open_flamingo"))
     block.load_state_dict(under_our_names(peer), strict=True)
     return block
 
 
 def our_resampler(peer: nn.Module, *, max_frames: int = 0) -> PerceiverResampler:
     """Our resampler with the peer's weights."""
-    resampler = PerceiverResampler(
-        vision_dim=DIM, num_latents=LATENTS, depth=2, max_frames=max_frames, **RESAMPLER_OPTIONS
-    )
+    options = resampler_preset("open_flamingo", num_latents=LATENTS, depth=2, max_frames=max_frames)
+    resampler = PerceiverResampler(vision_dim=DIM, dim=DIM, **options)
     resampler.load_state_dict(under_our_names(peer), strict=True)
     return resampler
