@@ -35,13 +35,13 @@ def describe_module(module: nn.Module) -> Description:
     if hasattr(config, "to_diff_dict") and type(module).__module__.startswith("transformers."):
         return _describe_transformers(module)
     if isinstance(config, dict):
-        arguments = {argument: _describe_value(value) for argument, value in config.items()}
+        arguments = {argument: describe_value(value) for argument, value in config.items()}
         if all(_is_plain(value) for value in arguments.values()):
             return {"class": name, "arguments": arguments}
     return {"class": name}
 
 
-def _describe_value(value: Any) -> Any:
+def describe_value(value: Any) -> Any:
     """A plain value as it is; a module, or a frozen dataclass of ours, by its class."""
     if isinstance(value, nn.Module):
         return describe_module(value)
@@ -87,21 +87,21 @@ def build_module(description: Description, *, argument: str) -> nn.Module:
         )
     if name.startswith("transformers"):
         return _build_transformers(name, description)
-    arguments = {key: _build_value(value, argument=argument) for key, value in description["arguments"].items()}
-    make: Callable[..., nn.Module] = _find_class(name)
+    arguments = {key: build_value(value, argument=argument) for key, value in description["arguments"].items()}
+    make: Callable[..., nn.Module] = find_class(name)
     return make(**arguments)
 
 
-def _build_value(value: Any, *, argument: str) -> Any:
+def build_value(value: Any, *, argument: str) -> Any:
     if not (isinstance(value, dict) and "class" in value):
         return tuple(value) if isinstance(value, list) else value
-    found: type | None = _find_class(value["class"], kind=object) if can_build(value) else None
+    found: type | None = find_class(value["class"], kind=object) if can_build(value) else None
     if found is not None and hasattr(found, "__dataclass_fields__"):
-        return found(**{key: _build_value(inner, argument=argument) for key, inner in value["arguments"].items()})
+        return found(**{key: build_value(inner, argument=argument) for key, inner in value["arguments"].items()})
     return build_module(value, argument=argument)
 
 
-def _find_class(name: str, *, kind: type = nn.Module) -> Any:
+def find_class(name: str, *, kind: type = nn.Module) -> Any:
     """The class that a saved file names, and nothing but a class of that kind."""
     package, _, qualname = name.partition(":")
     try:
@@ -136,7 +136,7 @@ def _describe_transformers(module: Any) -> Description:
 def _build_transformers(name: str, description: Description) -> nn.Module:
     transformers = require("transformers", used_by="Flamingo.from_pretrained", extra="hf")
     config = getattr(transformers, description["config_class"]).from_dict(description["config"])
-    cls = _find_class(name)
+    cls = find_class(name)
     config._attn_implementation = description["attention"]
     model: nn.Module = cls(config)
     if description["generation"] is not None:
