@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flamingo_blocks.lm.cached_length import CountedCaches
 from flamingo_blocks.lm.find_layers import find_decoder_layers
 from flamingo_blocks.lm.media_state import MediaState, project
 from flamingo_blocks.ops.media_layout import MediaLayout
@@ -66,8 +67,10 @@ class _Call:
 
     state: MediaState | None
     fixed_past: int | None
+    whole: bool = False
     past: int = 0
     windows: dict[tuple[int, torch.device], MediaLayout] = field(default_factory=dict)
+    counted: CountedCaches = field(default_factory=CountedCaches)
 
     def window(self, num_text: int, device: torch.device) -> MediaLayout:
         """The layout's columns for the tokens of this call, once for all layers."""
@@ -104,21 +107,24 @@ class Attachment:
         self._call: _Call | None = None
 
     @contextmanager
-    def media(self, state: MediaState, *, past: int | None = None) -> Iterator[None]:
+    def media(self, state: MediaState, *, past: int | None = None, whole: bool = False) -> Iterator[None]:
         """Run the model with media; clears itself, on errors too.
 
         Args:
             state: Media and layout. The layout covers the whole text, cached part included.
             past: Tokens that a cache of the model holds already. Transformers' caches are asked by themselves; say it
                 for other decoders that cache.
+            whole: Whether each call runs the whole text, but for what a cache holds. A shorter call without a cache
+                that can be asked is an error then, instead of the first columns of the text.
 
         Raises:
             ValueError: If the state has no layout.
-            RuntimeError: If another `media` or `without_media` block is open.
+            RuntimeError: If another `media` or `without_media` block is open; within the block, if a call does not
+                tell how many tokens its cache holds.
         """
         if state.layout is None:
             raise ValueError("state has no layout; give it one with state.with_layout(MediaLayout.from_tokens(...))")
-        with self._open(_Call(state, past)):
+        with self._open(_Call(state, past, whole)):
             yield
 
     @contextmanager
@@ -200,10 +206,11 @@ class _DecoderHook:
         if call.fixed_past is not None:
             call.past = call.fixed_past
             return
-        caches = (value for value in (*kwargs.values(), *args) if hasattr(value, "get_seq_length"))
-        cache: Any = next(caches, None)
-        # A static cache's length is a live tensor that grows while the layers run: take the number now.
-        call.past = 0 if cache is None else int(cache.get_seq_length())
+        call.past = call.counted.past(args, kwargs, layout=_layout_of(call), whole=call.whole)
+
+
+def _layout_of(call: _Call) -> MediaLayout | None:
+    return None if call.state is None else call.state.layout
 
 
 class _BlockHook:

@@ -1,6 +1,7 @@
 """What a Flamingo refuses before it computes anything."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -64,3 +65,35 @@ def refuse_pairs(
         raise ValueError("input_ids has no column; the scores of what follows a prompt are prompt.logits")
     if document is not None and prompt is not None:
         raise ValueError("document and prompt exclude each other: a prompt is one document; leave one of them out")
+
+
+def refuse_right_pads(attention_mask: Tensor | None) -> None:
+    """New tokens must follow real ones.
+
+    Raises:
+        ValueError: If a row ends in a pad.
+    """
+    if attention_mask is not None and attention_mask.shape[1] and not bool(attention_mask[:, -1].all()):
+        row = int((attention_mask[:, -1] == 0).nonzero()[0])
+        raise ValueError(
+            f"attention_mask of row {row} ends in a pad; pad on the left, so that new tokens follow real ones"
+        )
+
+
+def check_candidates(candidates: Sequence[Sequence[int]], media_token_id: int) -> None:
+    """Candidates are lists of token ids, text and nothing else.
+
+    Raises:
+        ValueError: If there is none, or one has no token or holds the media tag.
+        TypeError: If one is no list.
+    """
+    if not candidates:
+        raise ValueError("candidates is empty; give at least one list of token ids")
+    given: Sequence[Any] = candidates
+    for index, candidate in enumerate(given):
+        if isinstance(candidate, str) or not isinstance(candidate, Sequence):
+            raise TypeError(f"candidate {index} is {candidate!r}, wanted a list of token ids")
+        if not len(candidate):
+            raise ValueError(f"candidate {index} has no token; give each candidate one token or more")
+        if media_token_id in candidate:
+            raise ValueError(f"candidate {index} holds the media tag (id {media_token_id}); candidates are text")

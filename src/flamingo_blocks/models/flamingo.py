@@ -13,6 +13,7 @@ from flamingo_blocks.lm.checkpoint_layers import CheckpointedLayers, checkpoint_
 from flamingo_blocks.lm.media_state import MediaState
 from flamingo_blocks.lm.token_rows import attach_token_rows
 from flamingo_blocks.models import generation, place_media, prefill, saving
+from flamingo_blocks.models.abilities import Abilities, refuse_misread_pads
 from flamingo_blocks.models.call_language_model import call_language_model
 from flamingo_blocks.models.check_arguments import check_token_id, refuse_pairs
 from flamingo_blocks.models.encode_pool import encode_pool
@@ -99,6 +100,7 @@ class Flamingo(nn.Module):
         self.blocks = self.attachment.blocks
         self.token_rows = None
         self._keeps_documents_apart = False
+        self._abilities = Abilities()
         self._shown_head: tuple[str | None, nn.Module, bool] | None = None  # see `proven_head`
         self._checkpointed: CheckpointedLayers | None = None
         try:
@@ -179,7 +181,9 @@ class Flamingo(nn.Module):
         if prompt is not None:
             attention_mask = prompt.extended_mask(attention_mask, input_ids.shape[1])
             run_ids, cache = prefill.behind_prompt(prompt, input_ids)
-        if document is not None:
+        if document is None:
+            refuse_misread_pads(self, attention_mask)
+        else:
             attention_mask, position_ids = keep_apart(self, document, attention_mask)
         keep = logits_to_keep or input_ids.shape[1]
         head = None if labels is None or with_logits else proven_head(self)

@@ -12,6 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from flamingo_blocks.lm.media_state import MediaState
+from flamingo_blocks.models.abilities import refuse_misread_pads
+from flamingo_blocks.models.check_arguments import check_candidates, refuse_right_pads
 from flamingo_blocks.models.place_media import place_media
 from flamingo_blocks.models.plain_decoding import plain_generate
 from flamingo_blocks.models.prefill import run_prompt
@@ -85,7 +87,7 @@ def generate(
         >>> flamingo.generate(ids, pixels=torch.zeros(1, 1, 3, 8, 8), max_new_tokens=3, eos_token_id=None).shape
         torch.Size([1, 5])
     """
-    _refuse_right_pads(attention_mask)
+    refuse_right_pads(attention_mask)
     if "document" in hf_generate_arguments:
         raise ValueError("document was given, but packed rows cannot be continued; give each document a row of its own")
     rows = input_ids.shape[0]
@@ -100,6 +102,7 @@ def generate(
     if before is not None:
         ids = torch.cat([before.input_ids, input_ids], dim=1)
         mask = before.extended_mask(attention_mask, input_ids.shape[1])
+    refuse_misread_pads(self, mask)
     arguments = _with_ends(self, hf_generate_arguments)
     if streamer is not None:
         arguments["streamer"] = streamer
@@ -159,8 +162,8 @@ def score(
         >>> flamingo.score(ids, [[3], [4, 5]], pixels=torch.zeros(1, 1, 3, 8, 8)).num_tokens
         tensor([[1, 2]])
     """
-    _refuse_right_pads(attention_mask)
-    _check_candidates(candidates, self.media_token_id)
+    refuse_right_pads(attention_mask)
+    check_candidates(candidates, self.media_token_id)
     counts = [len(candidate) for candidate in candidates]
     lengths = torch.tensor(counts, device=input_ids.device)
     done = self.prefill(
@@ -201,7 +204,8 @@ def _run(
     if before is not None and before.cache is not None and not assisted and _takes_a_cache(arguments, config):
         room = ids.shape[1] - before.input_ids.shape[1]
         arguments = {**arguments, "past_key_values": before.repeat_rows(expand).fork_cache(room=room)}
-    with flamingo.attachment.media(state.repeat_rows(expand)), _wider_vocabulary(lm, flamingo.num_new_tokens):
+    media = state.repeat_rows(expand)
+    with flamingo.attachment.media(media, whole=True), _wider_vocabulary(lm, flamingo.num_new_tokens):
         return lm.generate(ids, attention_mask=mask.long(), **arguments)
 
 
@@ -279,24 +283,3 @@ def _as_list(ids: Any) -> list[int]:
     if ids is None:
         return []
     return [int(token) for token in ids] if isinstance(ids, list | tuple) else [int(ids)]
-
-
-def _refuse_right_pads(attention_mask: Tensor | None) -> None:
-    if attention_mask is not None and attention_mask.shape[1] and not bool(attention_mask[:, -1].all()):
-        row = int((attention_mask[:, -1] == 0).nonzero()[0])
-        raise ValueError(
-            f"attention_mask of row {row} ends in a pad; pad on the left, so that new tokens follow real ones"
-        )
-
-
-def _check_candidates(candidates: Sequence[Sequence[int]], media_token_id: int) -> None:
-    if not candidates:
-        raise ValueError("candidates is empty; give at least one list of token ids")
-    given: Sequence[Any] = candidates
-    for index, candidate in enumerate(given):
-        if isinstance(candidate, str) or not isinstance(candidate, Sequence):
-            raise TypeError(f"candidate {index} is {candidate!r}, wanted a list of token ids")
-        if not len(candidate):
-            raise ValueError(f"candidate {index} has no token; give each candidate one token or more")
-        if media_token_id in candidate:
-            raise ValueError(f"candidate {index} holds the media tag (id {media_token_id}); candidates are text")

@@ -8,7 +8,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from flamingo_blocks.lm.media_state import MediaState
-from flamingo_blocks.models.call_language_model import caches, call_language_model
+from flamingo_blocks.models.abilities import goes_on_from_cache, refuse_misread_pads
+from flamingo_blocks.models.call_language_model import call_language_model
 from flamingo_blocks.models.output_head import proven_head
 from flamingo_blocks.models.place_media import place_media
 from flamingo_blocks.models.prompt import PromptState
@@ -76,6 +77,7 @@ def run_prompt(
         mask = prompt.extended_mask(new, input_ids.shape[1])
         run_ids, cache = behind_prompt(prompt, input_ids)
         whole_ids = torch.cat([prompt.input_ids, input_ids], dim=1)
+    refuse_misread_pads(flamingo, mask)
     # Rows may end in pads. Their last real columns are picked before the head: which ones they are is known to the
     # device alone, and the logits of all columns would be large.
     head = None if new is None else proven_head(flamingo)
@@ -85,7 +87,7 @@ def run_prompt(
         picked = head.shown([], columns=last.clamp(min=0) + run_ids.shape[1] - input_ids.shape[1])
     with flamingo.attachment.media(state), picked:
         output = call_language_model(
-            flamingo.lm, run_ids, attention_mask=mask, cache=cache, use_cache=caches(flamingo.lm),
+            flamingo.lm, run_ids, attention_mask=mask, cache=cache, use_cache=goes_on_from_cache(flamingo),
             logits_to_keep=_columns_to_keep(input_ids, new, picked=head is not None),
         )  # fmt: skip
     logits = output.logits

@@ -1,0 +1,142 @@
+"""What a language model can be trusted with beyond plain text: seen once, on a few tokens, and remembered."""
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from flamingo_blocks.models.call_language_model import accepts, caches, call_language_model
+from flamingo_blocks.models.check_arguments import refuse_where
+from flamingo_blocks.models.eval_mode import eval_mode
+from flamingo_blocks.ops._layout_checks import on_host
+
+if TYPE_CHECKING:
+    from flamingo_blocks.models.flamingo import Flamingo
+
+
+@dataclass
+class Abilities:
+    """What was seen of a language model; `None` where nobody has looked yet.
+
+    Args:
+        left_pads: Whether pads left of a text change nothing.
+        inner_pads: Whether pads between the words of a text change nothing.
+        cache: Whether its cache goes on with several tokens at once, and for several rows.
+    """
+
+    left_pads: bool | None = None
+    inner_pads: bool | None = None
+    cache: bool | None = None
+
+
+_IDS = [2, 1, 3, 3, 1]  # words that any vocabulary has
+_PADS = [3, 2, 1]  # what a pad holds must not matter, so it is no pad token
+
+
+def refuse_misread_pads(flamingo: "Flamingo", attention_mask: Tensor | None) -> None:
+    """Refuse pads where the language model has been seen to read them, as recurrent models and some ALiBi do.
+
+    Args:
+        flamingo: The model.
+        attention_mask: [batch text], that of the whole text; pads right of it harm nobody.
+
+    Raises:
+        ValueError: If the mask has pads that the model does not skip.
+    """
+    lm = flamingo.lm
+    if attention_mask is None or attention_mask.ndim != 2 or not accepts(lm, "attention_mask"):
+        return  # who takes no mask at all is refused where it is called
+    real = attention_mask.bool()
+    begun, goes_on = real.long().cumsum(1) > 0, real.long().flip(1).cumsum(1).flip(1) > 0
+    _refuse(flamingo, "left_pads", (~begun & goes_on).any(), "left of", "pad on the right, or give rows of one length")
+    _refuse(
+        flamingo, "inner_pads", (~real & begun & goes_on).any(), "between the words of",
+        "give the turns behind a prompt one length in all rows, or run each row alone",
+    )  # fmt: skip
+
+
+def goes_on_from_cache(flamingo: "Flamingo") -> bool:
+    """Whether a prompt may keep the cache of the language model; without, the text of the prompt is run again."""
+    lm, seen = flamingo.lm, flamingo._abilities
+    if seen.cache is None and caches(lm) and _can_be_shown(lm):
+        seen.cache = _shown(flamingo, _cache_error)
+    return caches(lm) and seen.cache is not False
+
+
+def _refuse(flamingo: "Flamingo", ability: str, wrong: Tensor, where: str, advice: str) -> None:
+    seen, lm = flamingo._abilities, flamingo.lm
+    if torch.compiler.is_compiling() and getattr(seen, ability) is not False:
+        return
+    if wrong.device.type == "cpu" and not on_host(wrong):
+        return  # nothing is asked that would have to be shown
+    if getattr(seen, ability) is None and _can_be_shown(lm):
+        error = _left_error if ability == "left_pads" else _inner_error
+        setattr(seen, ability, _shown(flamingo, error))
+    if getattr(seen, ability) is False:
+        refuse_where(
+            wrong,
+            lambda: (
+                f"attention_mask has pads {where} a text, and {type(lm).__name__} does not skip those: the logits of a "
+                f"short text change with them; {advice}"
+            ),
+        )
+
+
+def _can_be_shown(lm: nn.Module) -> bool:
+    """Not in compiled code, nor where a call takes part of other processes, which may have nothing to show."""
+    if torch.compiler.is_compiling():
+        return False
+    sharded = any(hasattr(weight, "device_mesh") for weight in lm.parameters())
+    return not sharded and not any(type(module).__name__ == "FullyShardedDataParallel" for module in lm.modules())
+
+
+@torch.no_grad()
+def _shown(flamingo: "Flamingo", error: Any) -> bool:
+    lm = flamingo.lm
+    weight = next(p for p in lm.parameters() if p.is_floating_point())
+    try:
+        with eval_mode(lm), flamingo.attachment.without_media():
+            found = float(error(lm, weight.device if weight.device.type != "meta" else torch.device("cpu")))
+    except Exception:  # noqa: BLE001 - whatever a model does with what it was not made for
+        return False
+    # NaN is no small error
+    return found <= (1e-3 if weight.dtype in (torch.float32, torch.float64) else 5e-2)
+
+
+def _left_error(lm: nn.Module, device: torch.device) -> Tensor:
+    ids = torch.tensor([_PADS + _IDS], device=device)
+    mask = (torch.arange(ids.shape[1], device=device) >= len(_PADS))[None]
+    padded = call_language_model(lm, ids, attention_mask=mask).logits[:, len(_PADS) :]
+    return _relative(padded, call_language_model(lm, ids[:, len(_PADS) :]).logits)
+
+
+def _inner_error(lm: nn.Module, device: torch.device) -> Tensor:
+    ids = torch.tensor([_IDS[:2] + _PADS + _IDS[2:]], device=device)
+    columns = torch.arange(ids.shape[1], device=device)
+    real = (columns < 2) | (columns >= 2 + len(_PADS))
+    padded = call_language_model(lm, ids, attention_mask=real[None]).logits[:, real]
+    return _relative(padded, call_language_model(lm, ids[:, real]).logits)
+
+
+def _cache_error(lm: nn.Module, device: torch.device) -> Tensor:
+    """A text in three pieces, of which the second and the third run in two rows behind a copy of the cache."""
+    ids = torch.tensor([_IDS], device=device)
+    whole = call_language_model(lm, ids).logits
+    first = call_language_model(lm, ids[:, :2], attention_mask=torch.ones_like(ids[:, :2]), use_cache=True)
+    cache = copy.deepcopy(first.cache)
+    assert cache is not None
+    cache.batch_repeat_interleave(2)
+    pieces, two = [first.logits.repeat_interleave(2, 0)], ids.repeat(2, 1)
+    for start, stop in ((2, 4), (4, 5)):
+        output = call_language_model(
+            lm, two[:, start:stop], attention_mask=torch.ones_like(two[:, :stop]), cache=cache, use_cache=True
+        )
+        cache = copy.deepcopy(output.cache)
+        pieces.append(output.logits)
+    return _relative(torch.cat(pieces, 1), whole)
+
+
+def _relative(actual: Tensor, expected: Tensor) -> Tensor:
+    return (actual.float() - expected.float()).abs().max() / expected.float().abs().max().clamp(min=1e-6)
