@@ -1,0 +1,219 @@
+"""Checkpoints as they are found: folders, files, shards; their names and shapes before any tensor is read."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from flamingo_blocks._optional import require
+from flamingo_blocks.errors import CheckpointError
+from flamingo_blocks.interop.wrapped_names import plain_name
+
+Checkpoint = str | Path | Mapping[str, Tensor]
+
+PICKLE_SUFFIXES = (".pt", ".pth", ".bin")
+INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_NESTED = ("model_state_dict", "state_dict", "model")
+_DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
+    "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TensorFacts:
+    """What is known of a tensor before it is read.
+
+    Args:
+        name: Its name in the file, wrappers' prefixes included.
+        shape: Its shape.
+        dtype: Its dtype.
+        shard: Name of the file that holds it; empty for a checkpoint in memory.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    shard: str = ""
+
+
+class _Shard(Protocol):
+    def facts(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]: ...
+    def read(self, name: str) -> Tensor: ...
+
+
+class ForeignCheckpoint:
+    """A checkpoint that is open: names without wrappers, shapes, and tensors one at a time; made by `open_checkpoint`.
+
+    Args:
+        where: What errors call it.
+        tensors: Facts by plain name.
+        files: The files, by name of shard.
+        nested: Key of the dictionary inside a pickle file that holds the tensors, if they were not at its top.
+
+    Example:
+        >>> checkpoint = open_checkpoint({"module.perceiver.latents": torch.zeros(2, 3)})
+        >>> checkpoint.shapes
+        {'perceiver.latents': (2, 3)}
+    """
+
+    def __init__(
+        self, where: str, tensors: dict[str, TensorFacts], files: Mapping[str, Path | _Shard], nested: str | None = None
+    ) -> None:
+        self.where, self.tensors, self.nested = where, tensors, nested
+        self._files = files
+        self._open: tuple[str, _Shard] | None = None
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes by plain name, in the order of the files."""
+        return {name: facts.shape for name, facts in self.tensors.items()}
+
+    def read(self, name: str) -> Tensor:
+        """One tensor, by its plain name; one file is open at a time."""
+        facts = self.tensors[name]
+        if self._open is None or self._open[0] != facts.shard:
+            self._open = None  # the old shard goes before the new one comes
+            found = self._files[facts.shard]
+            self._open = (facts.shard, _open_shard(found)[0] if isinstance(found, Path) else found)
+        return self._open[1].read(facts.name)
+
+
+def open_checkpoint(checkpoint: Checkpoint) -> ForeignCheckpoint:
+    """Open a checkpoint without reading its tensors.
+
+    Args:
+        checkpoint: A file (`.safetensors`, or `.pt`, `.pth`, `.bin` of plain tensors), a folder with one such file or
+            with shards and their `index.json`, or tensors by name. Prefixes that wrappers put before names are taken
+            off, and tensors may be nested under `model_state_dict`, `state_dict` or `model`.
+
+    Returns:
+        The open checkpoint.
+
+    Raises:
+        CheckpointError: If there is no such file, it is damaged, or it holds no tensors.
+        MissingDependencyError: If safetensors is needed and not installed.
+
+    Example:
+        >>> list(open_checkpoint({"_orig_mod.norm.weight": torch.zeros(3)}).shapes)
+        ['norm.weight']
+    """
+    if isinstance(checkpoint, Mapping):
+        shard = _InMemory(checkpoint)
+        return ForeignCheckpoint("the checkpoint", _collect({"": shard}), {"": shard})
+    path = Path(checkpoint)
+    if not path.exists():
+        raise CheckpointError(f"there is no {path}")
+    files = _files_of(path) if path.is_dir() else {path.name: path}
+    tensors: dict[str, TensorFacts] = {}
+    nested = None
+    for name, file in files.items():
+        shard_of_file, nested = _open_shard(file)
+        for plain, facts in _collect({name: shard_of_file}).items():
+            if plain in tensors:
+                raise CheckpointError(f"{plain} is in two files of {path}: {tensors[plain].shard} and {name}")
+            tensors[plain] = facts
+        del shard_of_file
+    if not tensors:
+        raise CheckpointError(f"{path} holds no tensors")
+    return ForeignCheckpoint(str(path), tensors, files, nested)
+
+
+class _InMemory:
+    def __init__(self, tensors: Mapping[str, Any]) -> None:
+        self.tensors = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
+        if len(self.tensors) != len(tensors):
+            other = next(name for name in tensors if name not in self.tensors)
+            raise CheckpointError(
+                f"{other!r} of the checkpoint is a {type(tensors[other]).__name__}, wanted tensors by name"
+            )
+
+    def facts(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+        return {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in self.tensors.items()}
+
+    def read(self, name: str) -> Tensor:
+        return self.tensors[name]
+
+
+class _Safetensors:
+    def __init__(self, path: Path) -> None:
+        safetensors = require("safetensors", used_by="open_checkpoint", extra="hf")
+        self._path = path
+        self._file = safetensors.safe_open(path, framework="pt")
+
+    def facts(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+        slices = {name: self._file.get_slice(name) for name in self._file.offset_keys()}
+        return {name: (tuple(found.get_shape()), _DTYPES[found.get_dtype()]) for name, found in slices.items()}
+
+    def read(self, name: str) -> Tensor:
+        tensor: Tensor = self._file.get_tensor(name)
+        return tensor
+
+
+def _open_shard(path: Path) -> tuple[_Shard, str | None]:
+    try:
+        return (_Safetensors(path), None) if path.suffix == ".safetensors" else _open_pickle(path)
+    except (CheckpointError, ImportError):
+        raise
+    except Exception as error:  # each library has classes of its own for files that are no such files
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"{path} is damaged or of another kind: {first}") from error
+
+
+def _open_pickle(path: Path) -> tuple[_InMemory, str | None]:
+    """Tensors of a pickle file, mapped into memory and not read, where its age allows it."""
+    try:
+        found = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+    except RuntimeError as error:
+        if "mmap" not in str(error):
+            raise
+        found = torch.load(path, weights_only=True, map_location="cpu")  # a file of before torch 1.6
+    key = next((key for key in _NESTED if isinstance(found, dict) and isinstance(found.get(key), dict)), None)
+    found = found if key is None else found[key]
+    if not isinstance(found, Mapping):
+        raise CheckpointError(f"{path} holds a {type(found).__name__}, wanted tensors by name")
+    return _InMemory(found), key
+
+
+def _files_of(folder: Path) -> dict[str, Path]:
+    """The files of a folder: what an index lists, or the only one; safetensors go before pickles."""
+    for name in INDEXES:
+        if (folder / name).is_file():
+            return _files_of_index(folder, folder / name)
+    for suffixes in ((".safetensors",), PICKLE_SUFFIXES):
+        found = sorted(path for path in folder.iterdir() if path.suffix in suffixes)
+        if len(found) == 1:
+            return {found[0].name: found[0]}
+        if found:
+            raise CheckpointError(
+                f"{folder} holds {len(found)} checkpoints and no index: {', '.join(path.name for path in found[:5])}; "
+                "name one of them"
+            )
+    raise CheckpointError(f"{folder} holds no checkpoint: no {', '.join(('.safetensors', *PICKLE_SUFFIXES))} file")
+
+
+def _files_of_index(folder: Path, index: Path) -> dict[str, Path]:
+    try:
+        places: dict[str, str] = json.loads(index.read_text())["weight_map"]
+        names = sorted(set(places.values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{index} is damaged: no weight_map of names to files") from error
+    for name in names:
+        if Path(name).name != name or not (folder / name).is_file():
+            raise CheckpointError(f"{index} names the file {name!r}, which is not in the folder")
+    return {name: folder / name for name in names}
+
+
+def _collect(shards: Mapping[str, _Shard]) -> dict[str, TensorFacts]:
+    tensors: dict[str, TensorFacts] = {}
+    for shard, opened in shards.items():
+        for name, (shape, dtype) in opened.facts().items():
+            plain = plain_name(name)
+            if plain in tensors:
+                raise CheckpointError(f"{name} and {tensors[plain].name} are both {plain} without their prefixes")
+            tensors[plain] = TensorFacts(name, shape, dtype, shard)
+    return tensors

@@ -1,0 +1,41 @@
+"""The families of checkpoints, one file each."""
+
+from flamingo_blocks.errors import CheckpointError
+from flamingo_blocks.interop.families.open_flamingo import FAMILY as OPEN_FLAMINGO
+from flamingo_blocks.interop.families.otter import FAMILY as OTTER
+from flamingo_blocks.interop.key_map import Family, Shapes
+
+__all__ = ["FAMILIES", "detect_family", "find_family"]
+
+FAMILIES: dict[str, Family] = {family.name: family for family in (OPEN_FLAMINGO, OTTER)}
+
+
+def find_family(name: str) -> Family:
+    """The family of that name.
+
+    Raises:
+        ValueError: If there is none.
+
+    Example:
+        >>> find_family("open_flamingo").name
+        'open_flamingo'
+    """
+    if name not in FAMILIES:
+        raise ValueError(f"family is {name!r}, wanted one of {', '.join(map(repr, FAMILIES))}")
+    return FAMILIES[name]
+
+
+def detect_family(shapes: Shapes) -> Family:
+    """The family that a checkpoint's names belong to.
+
+    Raises:
+        CheckpointError: If no family knows such names, or several do.
+    """
+    found = [family for family in FAMILIES.values() if family.matches(shapes)]
+    if len(found) != 1:
+        known = ", ".join(family.name for family in found) or "none"
+        raise CheckpointError(
+            f"families that fit this checkpoint: {known} (of {', '.join(FAMILIES)}); its names start with "
+            f"{sorted(shapes)[:4]}; say which with family="
+        )
+    return found[0]

@@ -1,0 +1,201 @@
+"""Families whose blocks live inside a `lang_encoder`: open_flamingo and what was made of it."""
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from torch import nn
+
+from flamingo_blocks.errors import CheckpointError
+from flamingo_blocks.interop.families import _templates as templates
+from flamingo_blocks.interop.families._block_layers import check_layers, common_step
+from flamingo_blocks.interop.families._frozen_parts import language_model_entries, table_and_head, vision_entries
+from flamingo_blocks.interop.families._token_ids import token_ids
+from flamingo_blocks.interop.key_map import Entry, Plan, Shapes
+from flamingo_blocks.lm.find_layers import DecoderLayers, find_decoder_layers
+
+if TYPE_CHECKING:
+    from flamingo_blocks.models import Flamingo
+
+Layout = Literal["v1", "v2", "live"]
+_LM, _RESAMPLER, _VISION = "lang_encoder.", "perceiver.", "vision_encoder."
+_LISTED, _OLD = "lang_encoder.gated_cross_attn_layers.", "lang_encoder.old_decoder_blocks."
+_INSIDE = re.compile(r"^lang_encoder\.(?P<layers>.+)\.(?P<layer>\d+)\.gated_cross_attn_layer\.")
+
+
+@dataclass(frozen=True)
+class LangEncoderFamily:
+    """Checkpoints with `perceiver`, `lang_encoder` and perhaps `vision_encoder`.
+
+    Blocks stand before layer `i` where `(i + 1) % every == 0`; keys and values are one matrix; heads are 64 wide. What
+    was trained is saved with the embedding table, new rows included.
+
+    Args:
+        name: What the family is called.
+        spelling: How it spells the parts of block and resampler.
+    """
+
+    name: str
+    spelling: templates.Spelling
+
+    def matches(self, shapes: Shapes) -> bool:
+        """Whether there are blocks in a `lang_encoder` that are spelled so."""
+        ending = "." + self.spelling.of_block("feed_forward.up_proj.weight")
+        return any(name.startswith(_LM) and "gated_cross_attn" in name and name.endswith(ending) for name in shapes)
+
+    def plan(
+        self,
+        shapes: Shapes,
+        *,
+        lm: nn.Module,
+        vision: nn.Module | None,
+        media_token_id: int | None = None,
+        end_token_id: int | None = None,
+        every: int | None = None,
+        num_heads: int | None = None,
+        head_dim: int = 64,
+        num_new_tokens: int | None = None,
+        layers: str | None = None,
+        embedding: str | None = None,
+        head: str | None = None,
+    ) -> Plan:
+        """Read the sizes off the shapes, and say where each tensor goes.
+
+        Args:
+            shapes: Of the checkpoint.
+            lm: The plain language model.
+            vision: The tower, if the checkpoint holds one.
+            media_token_id: Id of `<image>`; the second new row by default, as open_flamingo's factory adds it.
+            end_token_id: Id of `<|endofchunk|>`; the first new row by default.
+            every: Distance between blocks, to be compared with what the checkpoint holds.
+            num_heads: Heads of blocks and resampler, in place of `head_dim`.
+            head_dim: Width of a head.
+            num_new_tokens: Rows beyond the table of `lm`; told by the checkpoint where that holds the table.
+            layers: Dotted name of the decoder layers, where `attach` cannot find them.
+            embedding: Dotted name of the token embedding, likewise.
+            head: Dotted name of the output projection, likewise.
+
+        Returns:
+            The plan.
+
+        Raises:
+            CheckpointError: If the checkpoint lacks a block, or does not fit `lm` or `vision`.
+        """
+        decoder = find_decoder_layers(lm, layers)
+        blocks = _blocks_held(shapes, decoder)
+        check_layers(list(blocks), len(decoder.layers), every=every, offset=1)
+        heads: dict[str, Any] = {"num_heads": num_heads, "head_dim": head_dim}
+        resampler = templates.resampler_arguments(shapes, _RESAMPLER, self.spelling, **heads)
+        entries = self._trained_entries(blocks, resampler) + vision_entries(shapes, _VISION, vision)
+        names = {"layers": layers, "embedding": embedding, "head": head}
+        part = language_model_entries(
+            shapes, _language_model_held(shapes, decoder), lm, num_new_tokens=num_new_tokens, embedding=embedding,
+            head=head,
+        )  # fmt: skip
+        table, _ = table_and_head(lm, embedding=embedding, head=head)
+        tokens = token_ids(lm, table, part.num_new_tokens, media_token_id, end_token_id)
+        return Plan(
+            blocks={
+                layer: templates.block_arguments(shapes, _first_held(shapes, prefixes), self.spelling, **heads)
+                for layer, prefixes in blocks.items()
+            },
+            resampler=resampler,
+            flamingo={**tokens, **names, "num_new_tokens": part.num_new_tokens},
+            entries=entries + part.entries,
+            kept=part.kept,
+            fresh=part.fresh,
+        )
+
+    def entries(self, flamingo: "Flamingo", *, layout: Layout = "v2", head_dim: int = 64) -> list[Entry]:
+        """What the family saves of such a model.
+
+        Args:
+            flamingo: The model.
+            layout: `"v2"`: as open_flamingo 2.0.x saves it; `"v1"`: blocks twice, as before; `"live"`: its whole
+                `state_dict()`.
+            head_dim: Width of a head in the code that will read it.
+
+        Returns:
+            The entries.
+
+        Raises:
+            CheckpointError: If the model computes what the family cannot.
+            ValueError: If `layout` is unknown.
+        """
+        if layout not in ("v1", "v2", "live"):
+            raise ValueError(f"layout is {layout!r}, wanted 'v1', 'v2' or 'live'")
+        templates.check_computes(flamingo, family=self.name, head_dim=head_dim)
+        decoder = find_decoder_layers(flamingo.lm, flamingo.layers)
+        common_step([int(layer) for layer in flamingo.blocks], len(decoder.layers), family=self.name)
+        inside = f"{_LM}{decoder.name}."
+        blocks = {
+            int(layer): [f"{inside}{layer}.gated_cross_attn_layer."] + [f"{_LISTED}{layer}."] * (layout != "v2")
+            for layer in flamingo.blocks
+        }
+        assert flamingo.resampler is not None
+        config: Any = flamingo.resampler.config
+        return self._trained_entries(blocks, config) + _frozen_entries(flamingo, decoder, layout)
+
+    def _trained_entries(self, blocks: dict[int, list[str]], resampler: dict[str, Any]) -> list[Entry]:
+        sizes = {name: resampler[name] for name in ("depth", "max_frames", "dim")}
+        entries = templates.resampler_entries(_RESAMPLER, self.spelling, **sizes)
+        for layer, (prefix, *others) in blocks.items():
+            entries += templates.entries_of(self.spelling.block, prefix, f"blocks.{layer}.", aliases=tuple(others))
+        return entries
+
+
+def _blocks_held(shapes: Shapes, decoder: DecoderLayers) -> dict[int, list[str]]:
+    """Prefixes of each block, by layer: inside the language model first, then in the list beside it."""
+    blocks: dict[int, list[str]] = {}
+    for name in shapes:
+        if name.startswith((_LISTED, _OLD)) or (found := _INSIDE.match(name)) is None:
+            continue
+        if found["layers"] != decoder.name:
+            raise CheckpointError(
+                f"the checkpoint was made around a language model with layers {found['layers']!r}; lm has "
+                f"{decoder.name!r}"
+            )
+        blocks.setdefault(int(found["layer"]), [found[0]])
+    for layer in templates.indices(shapes, _LISTED):
+        blocks.setdefault(layer, []).append(f"{_LISTED}{layer}.")
+    return dict(sorted(blocks.items()))
+
+
+def _first_held(shapes: Shapes, prefixes: list[str]) -> str:
+    return next(prefix for prefix in prefixes if any(name.startswith(prefix) for name in shapes))
+
+
+def _language_model_held(shapes: Shapes, decoder: DecoderLayers) -> dict[str, list[str]]:
+    """Names inside the plain language model, and those of the checkpoint: its layers are wrapped, and there twice."""
+    held: dict[str, list[str]] = {}
+    wrapped = re.compile(rf"^{re.escape(decoder.name)}\.(\d+)\.decoder_layer\.")
+    for name in shapes:
+        if not name.startswith(_LM) or name.startswith(_LISTED) or _INSIDE.match(name):
+            continue
+        if name.startswith(_OLD):
+            plain = f"{decoder.name}.{name.removeprefix(_OLD)}"
+        else:
+            plain = wrapped.sub(rf"{decoder.name}.\1.", name.removeprefix(_LM))
+        held.setdefault(plain, []).append(name)
+    return {plain: sorted(names, key=lambda name: name.startswith(_OLD)) for plain, names in held.items()}
+
+
+def _frozen_entries(flamingo: "Flamingo", decoder: DecoderLayers, layout: Layout) -> list[Entry]:
+    """The table with its new rows, and with `"live"` all the rest."""
+    state = flamingo.lm.state_dict(keep_vars=True)
+    parameters = dict(flamingo.lm.named_parameters())
+    table, output = table_and_head(flamingo.lm, embedding=flamingo.embedding, head=flamingo.head)
+    rows = {table: ("token_rows.input",), output: ("token_rows.output",)} if flamingo.token_rows is not None else {}
+    entries = []
+    for name in state:
+        inside = name.startswith(f"{decoder.name}.")
+        number, _, rest = name.removeprefix(f"{decoder.name}.").partition(".")
+        foreign = f"{_LM}{decoder.name}.{number}.decoder_layer.{rest}" if inside else f"{_LM}{name}"
+        aliases = (f"{_OLD}{number}.{rest}",) if inside and layout == "live" else ()
+        # What its filter leaves: names with "embed" in them, what trains, and what `named_parameters` does not list.
+        if layout == "live" or name == table or "embed" in foreign or name not in parameters:
+            entries.append(Entry(foreign, (f"lm.{name}", *rows.get(name, ())), aliases=aliases))
+    vision: Any = flamingo.vision
+    if layout == "live" and isinstance(vision, nn.Module):
+        entries += [Entry(f"{_VISION}{name}", (f"vision.{name}",)) for name in vision.state_dict()]
+    return entries

@@ -1,0 +1,209 @@
+"""The names that open_flamingo, Otter and flamingo-pytorch share, and the sizes read off their shapes."""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flamingo_blocks.errors import CheckpointError
+from flamingo_blocks.interop.key_map import Entry, Shapes
+from flamingo_blocks.nn.presets import block_preset, resampler_preset
+
+if TYPE_CHECKING:
+    from flamingo_blocks.models import Flamingo
+
+Names = dict[str, tuple[str, ...]]  # names inside a foreign module to ours inside our module
+
+BLOCK: Names = {
+    "attn_gate": ("attention_gate.gate",),
+    "ff_gate": ("feed_forward_gate.gate",),
+    "attn.norm.weight": ("attention.norm.weight",),
+    "attn.norm.bias": ("attention.norm.bias",),
+    "attn.to_q.weight": ("attention.q_proj.weight",),
+    "attn.to_kv.weight": ("attention.k_proj.weight", "attention.v_proj.weight"),
+    "attn.to_out.weight": ("attention.o_proj.weight",),
+    "ff.0.weight": ("feed_forward.norm.weight",),
+    "ff.0.bias": ("feed_forward.norm.bias",),
+    "ff.1.weight": ("feed_forward.up_proj.weight",),
+    "ff.3.weight": ("feed_forward.down_proj.weight",),
+}
+RESAMPLER_LAYER: Names = {
+    "0.norm_media.weight": ("features_norm.weight",),
+    "0.norm_media.bias": ("features_norm.bias",),
+    "0.norm_latents.weight": ("latents_norm.weight",),
+    "0.norm_latents.bias": ("latents_norm.bias",),
+    "0.to_q.weight": ("q_proj.weight",),
+    "0.to_kv.weight": ("k_proj.weight", "v_proj.weight"),
+    "0.to_out.weight": ("o_proj.weight",),
+    "1.0.weight": ("feed_forward.norm.weight",),
+    "1.0.bias": ("feed_forward.norm.bias",),
+    "1.1.weight": ("feed_forward.up_proj.weight",),
+    "1.3.weight": ("feed_forward.down_proj.weight",),
+}
+RESAMPLER: Names = {
+    "latents": ("latents",),
+    "norm.weight": ("final_norm.weight",),
+    "norm.bias": ("final_norm.bias",),
+}
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """How one implementation spells the parts of block and resampler.
+
+    Args:
+        block: Names inside a block.
+        layer: Names inside a layer of the resampler.
+        resampler: Names beside its layers.
+        frames: Name of the frame embeddings.
+        frames_axis: Whether these have an axis of one in the middle.
+    """
+
+    block: Names
+    layer: Names
+    resampler: Names
+    frames: str = "frame_embs"
+    frames_axis: bool = False
+
+    def of_block(self, ours: str) -> str:
+        """Their name of one of our block's tensors."""
+        return next(name for name, parts in self.block.items() if ours in parts)
+
+    def of_layer(self, ours: str) -> str:
+        """Their name of a tensor of a resampler layer."""
+        return next(name for name, parts in self.layer.items() if ours in parts)
+
+
+OPEN_FLAMINGO = Spelling(BLOCK, RESAMPLER_LAYER, RESAMPLER)
+
+
+def block_arguments(
+    shapes: Shapes, prefix: str, spelling: Spelling, *, num_heads: int | None, head_dim: int
+) -> dict[str, Any]:
+    """Arguments of a block, off its shapes."""
+    query = prefix + spelling.of_block("attention.q_proj.weight")
+    inner, dim = shape_of(shapes, query)
+    _, vision_dim = shape_of(shapes, prefix + spelling.of_block("attention.v_proj.weight"))
+    hidden_dim, _ = shape_of(shapes, prefix + spelling.of_block("feed_forward.up_proj.weight"))
+    heads = heads_of(inner, head_dim, num_heads, query)
+    return block_preset("open_flamingo", dim=dim, vision_dim=vision_dim, hidden_dim=hidden_dim, **heads)
+
+
+def resampler_arguments(
+    shapes: Shapes, prefix: str, spelling: Spelling, *, num_heads: int | None, head_dim: int
+) -> dict[str, Any]:
+    """Arguments of the resampler, off its shapes."""
+    num_latents, dim = shape_of(shapes, f"{prefix}latents")
+    depth = len(indices(shapes, f"{prefix}layers."))
+    query = f"{prefix}layers.0.{spelling.of_layer('q_proj.weight')}"
+    inner, _ = shape_of(shapes, query)
+    hidden, _ = shape_of(shapes, f"{prefix}layers.0.{spelling.of_layer('feed_forward.up_proj.weight')}")
+    frames = shapes.get(prefix + spelling.frames, (0,))
+    return resampler_preset(
+        "open_flamingo", vision_dim=dim, dim=dim, num_latents=num_latents, depth=depth, max_frames=frames[0],
+        ff_mult=ff_mult_of(hidden, dim), **heads_of(inner, head_dim, num_heads, query),
+    )  # fmt: skip
+
+
+def resampler_entries(prefix: str, spelling: Spelling, *, depth: int, max_frames: int, dim: int) -> list[Entry]:
+    """Entries of a resampler of these sizes."""
+    entries = entries_of(spelling.resampler, prefix, "resampler.")
+    if max_frames:
+        shape = (max_frames, 1, dim) if spelling.frames_axis else None
+        entries.append(Entry(prefix + spelling.frames, ("resampler.frame_embeddings",), shape=shape))
+    for layer in range(depth):
+        entries += entries_of(spelling.layer, f"{prefix}layers.{layer}.", f"resampler.layers.{layer}.")
+    return entries
+
+
+def check_computes(flamingo: "Flamingo", *, family: str, head_dim: int | None) -> None:
+    """Refuse to export what the family's code would compute otherwise.
+
+    Raises:
+        CheckpointError: Naming the option that the family does not have.
+    """
+    if flamingo.scope != "last" or flamingo.projection is not None:
+        raise CheckpointError(
+            f"{family} has scope 'last' and no projection; this model has scope {flamingo.scope!r}"
+            + (" and a projection" if flamingo.projection is not None else "")
+        )
+    norms = {"norm": "layer_norm", "qk_norm": None}
+    wanted = {**norms, "gate": "scalar", "dense_without_media": True, "activation": "gelu", "media_norm": False}
+    for layer, block in flamingo.blocks.items():
+        _compare_options(block, wanted, f"block {layer}", family, head_dim)
+    wanted = {**norms, "activation": "gelu", "final_norm": True}
+    _compare_options(flamingo.resampler, wanted, "the resampler", family, head_dim)
+    if getattr(flamingo.resampler, "input_proj", None) is not None:
+        raise CheckpointError(f"the resampler projects its input, and that of {family} does not")
+
+
+def _compare_options(module: Any, wanted: dict[str, Any], what: str, family: str, head_dim: int | None) -> None:
+    config = getattr(module, "config", None)
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{what} is a {type(module).__name__}, which {family} does not have")
+    if head_dim is not None:
+        config = {**config, "head_dim": config["head_dim"] or config["dim"] // config["num_heads"]}
+        wanted = {**wanted, "head_dim": head_dim}
+    wanted = {**wanted, "norm_eps": 1e-5}
+    config = {**config, "norm_eps": config["norm_eps"] or 1e-5}
+    for option, value in wanted.items():
+        if config[option] != value:
+            raise CheckpointError(f"{what} has {option}={config[option]!r}, and {family} computes {option}={value!r}")
+
+
+def renamed(names: Names, replacements: dict[str, str]) -> Names:
+    """The same places under names of another spelling: beginnings are replaced, the first that fits."""
+    result = {}
+    for name, ours in names.items():
+        start = next((start for start in replacements if name.startswith(start)), "")
+        result[replacements.get(start, "") + name.removeprefix(start)] = ours
+    return result
+
+
+def entries_of(names: Names, prefix: str, ours: str, *, aliases: tuple[str, ...] = ()) -> list[Entry]:
+    """Entries of one module: its foreign prefixes, the first preferred, and its name here."""
+    return [
+        Entry(prefix + name, tuple(ours + part for part in parts), aliases=tuple(alias + name for alias in aliases))
+        for name, parts in names.items()
+    ]
+
+
+def indices(shapes: Shapes, prefix: str) -> list[int]:
+    """The numbers that stand behind a prefix, sorted."""
+    found = (name.removeprefix(prefix).partition(".")[0] for name in shapes if name.startswith(prefix))
+    return sorted({int(number) for number in found if number.isdecimal()})
+
+
+def shape_of(shapes: Shapes, *names: str, ndim: int | None = None) -> tuple[int, ...]:
+    """The shape of a tensor that sizes are read off, under the first of its names that is there.
+
+    Raises:
+        CheckpointError: If it is not there, or has another number of axes.
+    """
+    for name in names:
+        if name in shapes:
+            if ndim is not None and len(shapes[name]) != ndim:
+                raise CheckpointError(f"{name} has shape {shapes[name]}, wanted {ndim} axes")
+            return shapes[name]
+    raise CheckpointError(f"the checkpoint lacks {names[0]}" + "".join(f", and {name}" for name in names[1:]))
+
+
+def heads_of(inner: int, head_dim: int, num_heads: int | None, name: str) -> dict[str, int]:
+    """Heads and their width, which no shape tells apart.
+
+    Raises:
+        CheckpointError: If the width of all heads together is no multiple of theirs.
+    """
+    if num_heads is not None:
+        head_dim = inner // max(num_heads, 1)
+    if inner % head_dim or (num_heads is not None and num_heads * head_dim != inner):
+        raise CheckpointError(
+            f"{name} has {inner} rows, which are not {num_heads or 'some'} heads of {head_dim}; "
+            "pass num_heads= or head_dim="
+        )
+    return {"num_heads": inner // head_dim, "head_dim": head_dim}
+
+
+def ff_mult_of(hidden: int, dim: int) -> float:
+    """The `ff_mult` that gives this hidden width."""
+    ratio = hidden / dim
+    return ratio if int(dim * ratio) == hidden else math.nextafter(ratio, math.inf)

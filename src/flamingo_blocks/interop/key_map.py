@@ -1,0 +1,116 @@
+"""What a family of checkpoints is made of: a list of entries, from which both ways follow."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of a foreign checkpoint, and where it lives here.
+
+    The foreign tensor is the tensors `ours`, put together along their first axis and viewed as `shape`: fused keys and
+    values, a table with its new rows, gates of another shape are all of this form.
+
+    Args:
+        foreign: Name in the checkpoint.
+        ours: Names in `Flamingo.state_dict()`.
+        shape: Shape of the foreign tensor, where it is not that of `ours` put together.
+        aliases: Further names of the same tensor in the checkpoint (tied heads, a module registered twice).
+
+    Example:
+        >>> fused = Entry("attn.to_kv.weight", ("attention.k_proj.weight", "attention.v_proj.weight"))
+        >>> fused.join([torch.zeros(4, 3), torch.ones(4, 3)]).shape
+        torch.Size([8, 3])
+        >>> [part.shape for part in fused.split(torch.zeros(8, 3), [(4, 3), (4, 3)])]
+        [torch.Size([4, 3]), torch.Size([4, 3])]
+    """
+
+    foreign: str
+    ours: tuple[str, ...]
+    shape: tuple[int, ...] | None = None
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names of the tensor in a checkpoint."""
+        return (self.foreign, *self.aliases)
+
+    def foreign_shape(self, parts: Sequence[Sequence[int]]) -> tuple[int, ...] | None:
+        """Shape of the foreign tensor when ours have these shapes; `None` if these cannot be put together."""
+        first, *others = parts
+        if any(tuple(part[1:]) != tuple(first[1:]) for part in others):
+            return None
+        joined = tuple(first) if not others else (sum(part[0] for part in parts), *first[1:])
+        if self.shape is not None and torch.Size(self.shape).numel() != torch.Size(joined).numel():
+            return None
+        return joined if self.shape is None else self.shape
+
+    def join(self, parts: Sequence[Tensor]) -> Tensor:
+        """The foreign tensor, from ours."""
+        joined = parts[0] if len(parts) == 1 else torch.cat(tuple(parts))
+        return joined if self.shape is None else joined.reshape(self.shape)
+
+    def split(self, tensor: Tensor, parts: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Ours, of these shapes, from the foreign tensor."""
+        if len(parts) == 1:
+            return [tensor.reshape(tuple(parts[0]))]
+        return list(tensor.split_with_sizes([part[0] for part in parts]))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to build our model for a checkpoint, and where each of its tensors goes.
+
+    Args:
+        blocks: Arguments of `GatedCrossAttentionBlock` by layer index.
+        resampler: Arguments of `PerceiverResampler`, if there is one.
+        flamingo: Further arguments of `Flamingo`.
+        entries: One for each tensor of the checkpoint that our model holds.
+        kept: Tensors that our model has no place for, with the reason. They are kept beside it for the way back:
+            constants that a language model makes itself, or what the caller has agreed to leave out.
+        fresh: Trained tensors of ours that such checkpoints do not hold.
+
+    Example:
+        >>> Plan(blocks={}, resampler=None, flamingo={"media_token_id": 3}, entries=[]).kept
+        {}
+    """
+
+    blocks: dict[int, dict[str, Any]]
+    resampler: dict[str, Any] | None
+    flamingo: dict[str, Any]
+    entries: list[Entry]
+    kept: dict[str, str] = field(default_factory=dict)
+    fresh: frozenset[str] = frozenset()
+
+
+class Family(Protocol):
+    """The checkpoints of one implementation."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in `load_foreign`."""
+        ...
+
+    def matches(self, shapes: Shapes) -> bool:
+        """Whether a checkpoint is of this family, by the names of its tensors."""
+        ...
+
+    @property
+    def plan(self) -> Callable[..., Plan]:
+        """Called as `plan(shapes, lm=, vision=, **options)`: reads the sizes, says where each tensor goes.
+
+        All take the option `media_token_id`. A checkpoint that lacks a tensor that sizes are read off, or does not fit
+        `lm` or `vision`, is a `CheckpointError`.
+        """
+        ...
+
+    @property
+    def entries(self) -> Callable[..., list[Entry]]:
+        """Called as `entries(flamingo, **options)`: what the family's own code would save of this model."""
+        ...

@@ -1,0 +1,167 @@
+"""A checkpoint of another implementation in, a Flamingo out: strict, and one tensor at a time."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flamingo_blocks.errors import CheckpointError
+from flamingo_blocks.interop.checkpoint_files import Checkpoint, ForeignCheckpoint, open_checkpoint
+from flamingo_blocks.interop.families import detect_family, find_family
+from flamingo_blocks.interop.key_map import Entry, Plan
+from flamingo_blocks.models import Flamingo
+from flamingo_blocks.nn import GatedCrossAttentionBlock, PerceiverResampler
+
+_GIVEN = ("lm.", "vision.")  # the caller's parts, which may have weights that no checkpoint holds
+
+
+def load_foreign(
+    checkpoint: Checkpoint,
+    *,
+    family: str | None = None,
+    lm: nn.Module,
+    vision: nn.Module | None = None,
+    **options: Any,
+) -> Flamingo:
+    """Load a checkpoint of another implementation.
+
+    Sizes are read off its tensors. Loading is strict: each tensor finds its place or is named in the error. Weights of
+    the language model and of the tower that the checkpoint holds are copied into `lm` and `vision`, in the dtype that
+    these have; all others keep the checkpoint's dtype.
+
+    Args:
+        checkpoint: A file, a folder, or tensors by name; see `open_checkpoint`.
+        family: `"open_flamingo"`, `"otter"`, `"flamingo_mini"`, `"flamingo_pytorch"`, `"idefics"` or `"mllama"`; found
+            by the names of the tensors by default.
+        lm: The plain language model that the checkpoint was trained around.
+        vision: The tower; without it the model takes `features`.
+        **options: Those of the family; see `docs/reference/interop.md`.
+
+    Returns:
+        The model, in eval mode.
+
+    Raises:
+        CheckpointError: If the checkpoint is damaged, of another family, incomplete, holds what is not known, or does
+            not fit `lm` or `vision`. Neither is changed then.
+        ValueError: If `family` or an option is unknown.
+
+    Example:
+        >>> from flamingo_blocks.interop import export_foreign
+        >>> from flamingo_blocks.models import PaperLanguageModel
+        >>> from flamingo_blocks.interop.example import tiny_open_flamingo
+        >>> checkpoint = tiny_open_flamingo(vocab_size=10, dim=8, depth=2)
+        >>> lm = PaperLanguageModel(vocab_size=10, dim=8, depth=2, num_heads=2)
+        >>> flamingo = load_foreign(checkpoint, lm=lm)
+        >>> list(flamingo.blocks), flamingo.media_token_id
+        (['1'], 11)
+    """
+    opened = open_checkpoint(checkpoint)
+    shapes = opened.shapes
+    found = detect_family(shapes) if family is None else find_family(family)
+    plan = found.plan(shapes, lm=lm, vision=vision, **options)
+    _check_names(opened, plan)
+    _check_aliases(opened, plan.entries)
+    before = _state_of((lm, vision))
+    flamingo = _build(plan, lm, vision)
+    try:
+        _check_parts(opened, plan, flamingo)
+    except Exception:  # give the parts back as they came
+        flamingo.detach()
+        _restore(before)
+        raise
+    _fill(opened, plan.entries, flamingo)
+    return flamingo.eval()
+
+
+def _build(plan: Plan, lm: nn.Module, vision: nn.Module | None) -> Flamingo:
+    """The model, with memory for its new parts but no values: all of them come from the checkpoint."""
+    with torch.device("meta"):
+        blocks = {layer: GatedCrossAttentionBlock(**arguments) for layer, arguments in plan.blocks.items()}
+        resampler = None if plan.resampler is None else PerceiverResampler(**plan.resampler)
+    for part in (*blocks.values(), resampler):
+        if part is not None:
+            part.to_empty(device="cpu")
+    arguments: dict[str, Any] = {"vision": vision, **plan.flamingo}
+    return Flamingo(lm=lm, blocks=blocks, resampler=resampler, **arguments)
+
+
+def _check_names(opened: ForeignCheckpoint, plan: Plan) -> None:
+    """Each tensor of the checkpoint has one place."""
+    places = [name for entry in plan.entries for name in entry.names] + list(plan.kept)
+    twice = {name for name in places if places.count(name) > 1} if len(places) != len(set(places)) else set()
+    assert not twice, f"the key map has two places for {sorted(twice)[:3]}"
+    if unknown := [name for name in opened.tensors if name not in set(places)]:
+        raise CheckpointError(
+            f"{opened.where} holds {len(unknown)} tensors that are not known: {_some(unknown)}; "
+            "is it of another family, or was it made around another language model?"
+        )
+    if missing := [entry.foreign for entry in plan.entries if not _names_held(opened, entry)]:
+        raise CheckpointError(f"{opened.where} lacks {len(missing)} tensors: {_some(missing)}")
+
+
+def _check_aliases(opened: ForeignCheckpoint, entries: Iterable[Entry]) -> None:
+    """Names of one tensor hold one tensor."""
+    for entry in entries:
+        first, *others = _names_held(opened, entry)
+        for other in others:
+            if not torch.equal(opened.read(first), opened.read(other)):
+                raise CheckpointError(
+                    f"{first} and {other} differ in {opened.where}, but are one tensor in the model; "
+                    "the checkpoint was put together from two"
+                )
+
+
+def _check_parts(opened: ForeignCheckpoint, plan: Plan, flamingo: Flamingo) -> None:
+    """Each tensor of ours has one source, of its shape."""
+    state = flamingo.state_dict(keep_vars=True)
+    sources = {name for entry in plan.entries for name in entry.ours}
+    if absent := sorted(sources - state.keys()):
+        raise CheckpointError(f"{opened.where} has tensors for {_some(absent)}, which the model given does not have")
+    filled = {id(state[name]) for name in sources}
+    wanted = (name for name in state if not name.startswith(_GIVEN) and name not in plan.fresh)
+    missing = [name for name in wanted if id(state[name]) not in filled]
+    assert not missing, f"the key map fills no {missing[:3]}"
+    for entry in plan.entries:
+        wanted_shape = entry.foreign_shape([state[name].shape for name in entry.ours])
+        for name in _names_held(opened, entry):
+            if opened.shapes[name] != wanted_shape:
+                parts = ", ".join(f"{ours} {tuple(state[ours].shape)}" for ours in entry.ours)
+                raise CheckpointError(
+                    f"{name} has shape {opened.shapes[name]} in {opened.where}, wanted {wanted_shape} for {parts}"
+                )
+
+
+@torch.no_grad()
+def _fill(opened: ForeignCheckpoint, entries: Iterable[Entry], flamingo: Flamingo) -> None:
+    """Write every tensor, file after file."""
+    state = flamingo.state_dict(keep_vars=True)
+    first = {entry: _names_held(opened, entry)[0] for entry in entries}
+    for entry, name in sorted(first.items(), key=lambda pair: opened.tensors[pair[1]].shard):
+        tensor = opened.read(name)
+        for ours, part in zip(entry.ours, entry.split(tensor, [state[ours].shape for ours in entry.ours]), strict=True):
+            place: Tensor = state[ours]
+            if ours.startswith(_GIVEN) or place.dtype == part.dtype:
+                place.copy_(part)
+            else:
+                place.data = part.to(place.device).clone()
+
+
+def _names_held(opened: ForeignCheckpoint, entry: Entry) -> list[str]:
+    return [name for name in entry.names if name in opened.tensors]
+
+
+def _state_of(parts: Iterable[nn.Module | None]) -> list[tuple[Any, str, bool]]:
+    """What building a Flamingo changes in the caller's parts, which a failed load must not."""
+    modules = [module for part in parts if isinstance(part, nn.Module) for module in part.modules()]
+    flags = [(weight, "requires_grad", weight.requires_grad) for module in modules for weight in module.parameters()]
+    return flags + [(module, "training", module.training) for module in modules]
+
+
+def _restore(before: Iterable[tuple[Any, str, bool]]) -> None:
+    for owner, name, value in before:
+        setattr(owner, name, value)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
