@@ -8,7 +8,7 @@ from torch import nn
 
 from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop.key_map import Entry, Shapes
-from flamingo_blocks.lm.token_rows import _find_pair
+from flamingo_blocks.lm.token_rows import find_pair
 
 # Heads that were renamed between versions of transformers.
 _OTHER_HEADS = {"embed_out.weight": "lm_head.weight", "lm_head.weight": "embed_out.weight"}
@@ -42,7 +42,7 @@ def table_and_head(
 ) -> tuple[str | None, str | None]:
     """Names in `lm.state_dict()` of the token embedding and of the output projection's weight; equal ids when tied."""
     try:
-        table, output = _find_pair(lm, embedding, head)
+        table, output = find_pair(lm, embedding, head)
     except ValueError:
         return None, None
     state = lm.state_dict(keep_vars=True)
