@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-Scope = Literal["last", "all"]
+Scope = Literal["last", "all", "grouped"]
 Direction = Literal["previous", "next"]
 NormName = Literal["layer_norm", "rms_norm"]
 ActivationName = Literal["squared_relu", "gelu", "relu", "silu", "swiglu"]

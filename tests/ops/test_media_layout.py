@@ -185,7 +185,7 @@ WRONG_TYPES = {
     "documents as floats": (TAGS, dict(document=torch.zeros(2, 3)), "document is torch.float32"),
     "counts of another batch": (TAGS, dict(counts=torch.tensor([3])), r"counts .* of shape \(1,\), wanted .*\(2,\)"),
     "ids of another batch": (TAGS, dict(item_ids=torch.tensor([[0, 1]])), r"item_ids .*\(1, 2\), wanted \[2 media\]"),
-    "an unknown scope": (TAGS, dict(scope="every"), 'scope is \'every\', wanted "last" or "all"'),
+    "an unknown scope": (TAGS, dict(scope="every"), 'scope is \'every\', wanted "last", "all" or "grouped"'),
     "an unknown direction": (TAGS, dict(direction="back"), "direction is 'back', wanted"),
 }
 

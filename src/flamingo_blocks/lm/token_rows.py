@@ -17,6 +17,7 @@ def attach_token_rows(
     embedding: str | None = None,
     head: str | None = None,
     init: Float[Tensor, "tokens dim"] | None = None,
+    predicted: bool = True,
 ) -> "TokenRows":
     """Give a language model new tokens without resizing its table or head.
 
@@ -30,6 +31,8 @@ def attach_token_rows(
         embedding: Dotted name of the token embedding; asked from the model, or found, by default.
         head: Dotted name of the output projection, likewise.
         init: First values of the input rows; the mean of the table by default.
+        predicted: Whether the head gets rows too. Without, the model reads the new tokens and never writes them, and
+            its logits keep their number (Llama 3.2 Vision's image token).
 
     Returns:
         The rows, a module to be trained and saved beside the blocks.
@@ -48,10 +51,10 @@ def attach_token_rows(
     """
     if num_tokens < 1:
         raise ValueError(f"num_tokens is {num_tokens}, wanted 1 or more")
-    table, output = _find_pair(lm, embedding, head)
+    table, output = find_pair(lm, embedding, head)
     if any(isinstance(hook, _LookUp) for hook in table._forward_hooks.values()):
         raise ValueError("the embedding has token rows already; call detach() on them first")
-    rows = TokenRows(table.weight, output.weight, num_tokens)
+    rows = TokenRows(table.weight, output.weight if predicted else None, num_tokens)
     if init is not None:
         with torch.no_grad():
             rows.input.copy_(init)
@@ -59,8 +62,9 @@ def attach_token_rows(
     rows._handles = [
         table.register_forward_pre_hook(clamp),
         table.register_forward_hook(_LookUp(rows, clamp)),
-        output.register_forward_hook(_Append(rows)),
     ]
+    if predicted:
+        rows._handles.append(output.register_forward_hook(_Append(rows)))
     return rows
 
 
@@ -70,7 +74,7 @@ class TokenRows(nn.Module):
     Args:
         table: The embedding table.
         head: The weight of the output projection; the same tensor as `table` when the model ties them, and then one
-            parameter serves both here too.
+            parameter serves both here too. `None` for tokens that are never predicted.
         num_tokens: How many new tokens.
 
     Example:
@@ -82,14 +86,21 @@ class TokenRows(nn.Module):
     def __init__(
         self,
         table: Float[Tensor, "vocab dim"],
-        head: Float[Tensor, "vocab dim"],
+        head: Float[Tensor, "vocab dim"] | None,
         num_tokens: int,
     ) -> None:
         super().__init__()
         self.vocab_size, self.num_tokens = table.shape[0], num_tokens
         self.input = nn.Parameter(_mean_rows(table, num_tokens))
-        self.output = self.input if head is table else nn.Parameter(_mean_rows(head, num_tokens))
+        self.output: nn.Parameter | None = self.input if head is table else None
+        if head is not None and head is not table:
+            self.output = nn.Parameter(_mean_rows(head, num_tokens))
         self._handles: list[Any] = []
+
+    @property
+    def num_predicted(self) -> int:
+        """How many columns the logits grow by."""
+        return 0 if self.output is None else self.num_tokens
 
     @property
     def token_ids(self) -> list[int]:
@@ -105,7 +116,9 @@ class TokenRows(nn.Module):
         return torch.where(is_new[..., None], rows.to(known.dtype), known)
 
     def logits(self, hidden: Float[Tensor, "*lead dim"]) -> Float[Tensor, "*lead tokens"]:
-        """Logits of the new tokens."""
+        """Logits of the new tokens, if they are predicted."""
+        if self.output is None:
+            return hidden[..., :0]
         return F.linear(hidden, self.output.to(hidden.dtype))
 
     def detach(self) -> None:
@@ -178,13 +191,13 @@ def find_head(
     """
     try:
         heads = _candidates(lm, head, "head", "get_output_embeddings", nn.Linear)
-        found = next(iter(heads.values())) if len(heads) == 1 else _find_pair(lm, embedding, head)[1]
+        found = next(iter(heads.values())) if len(heads) == 1 else find_pair(lm, embedding, head)[1]
     except ValueError:
         return None, None
     return next((name, module) for name, module in heads.items() if module is found)
 
 
-def _find_pair(lm: nn.Module, embedding: str | None, head: str | None) -> tuple[Any, Any]:
+def find_pair(lm: nn.Module, embedding: str | None, head: str | None) -> tuple[Any, Any]:
     """The token embedding and the head: named, or given by the model, or the only two with as many rows."""
     tables = _candidates(lm, embedding, "embedding", "get_input_embeddings", nn.Embedding)
     heads = _candidates(lm, head, "head", "get_output_embeddings", nn.Linear)

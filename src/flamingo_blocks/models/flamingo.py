@@ -54,13 +54,18 @@ class Flamingo(nn.Module):
         embedding: Dotted name of the token embedding, where `attach_token_rows` cannot find it.
         head: Dotted name of the output projection, likewise.
         num_new_tokens: Trained rows for new tokens beside the frozen table; ids follow the table.
+        predict_new_tokens: Whether they are predicted too, or only read (Llama 3.2 Vision).
         end_token_id: The `<EOC>` token, at which generation stops besides the model's own end.
-        scope: `"last"`: text sees the latest image only (the paper); `"all"`: all so far.
+        document_end_id: A token behind which text sees none of the earlier items, up to the next tag (IDEFICS: its
+            `</s>`). The language model still reads the text before it.
+        scope: `"last"`: text sees the latest image only (the paper); `"all"`: all so far; `"grouped"`: the latest group
+            of images that stand side by side (Llama 3.2 Vision).
         freeze: Whether the tower and the language model are frozen.
 
     Raises:
         LayersNotFoundError: If the decoder layers cannot be found.
-        ValueError: If a block's layer does not exist, or a token's id. The language model is left as it was.
+        ValueError: If a block's layer or a token's id does not exist, or `document_end_id` comes with scope `"all"`.
+            The language model is left as it was.
 
     Example:
         >>> import torch
@@ -88,13 +93,18 @@ class Flamingo(nn.Module):
         embedding: str | None = None,
         head: str | None = None,
         num_new_tokens: int = 0,
+        predict_new_tokens: bool = True,
         end_token_id: int | None = None,
+        document_end_id: int | None = None,
         scope: Scope = "last",
         freeze: bool = True,
     ) -> None:
         super().__init__()
+        if document_end_id is not None and scope == "all":
+            raise ValueError(f'document_end_id is {document_end_id}, which scope "all" cannot have; pass document=')
         self.media_token_id, self.end_token_id, self.scope = media_token_id, end_token_id, scope
         self.layers, self.embedding, self.head, self.num_new_tokens = layers, embedding, head, num_new_tokens
+        self.predict_new_tokens, self.document_end_id = predict_new_tokens, document_end_id
         self.attachment = attach(lm, blocks, layers=layers)
         self.vision, self.resampler, self.projection, self.lm = vision, resampler, projection, lm
         self.blocks = self.attachment.blocks
@@ -105,9 +115,12 @@ class Flamingo(nn.Module):
         self._checkpointed: CheckpointedLayers | None = None
         try:
             if num_new_tokens:
-                self.token_rows = attach_token_rows(lm, num_new_tokens, embedding=embedding, head=head)
+                self.token_rows = attach_token_rows(
+                    lm, num_new_tokens, embedding=embedding, head=head, predicted=predict_new_tokens
+                )
             check_token_id(lm, num_new_tokens, media_token_id, name="media_token_id")
             check_token_id(lm, num_new_tokens, end_token_id, name="end_token_id")
+            check_token_id(lm, num_new_tokens, document_end_id, name="document_end_id")
         except Exception:
             self.detach()
             raise

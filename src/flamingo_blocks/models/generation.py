@@ -205,7 +205,7 @@ def _run(
         room = ids.shape[1] - before.input_ids.shape[1]
         arguments = {**arguments, "past_key_values": before.repeat_rows(expand).fork_cache(room=room)}
     media = state.repeat_rows(expand)
-    with flamingo.attachment.media(media, whole=True), _wider_vocabulary(lm, flamingo.num_new_tokens):
+    with flamingo.attachment.media(media, whole=True), _wider_vocabulary(lm, _num_predicted(flamingo)):
         return lm.generate(ids, attention_mask=mask.long(), **arguments)
 
 
@@ -229,6 +229,10 @@ def _refuse_unknown(lm: nn.Module, arguments: dict[str, Any]) -> None:
 
 
 _OF_THE_CALL = ("lm", "input_ids", "attention_mask")
+
+
+def _num_predicted(flamingo: "Flamingo") -> int:
+    return 0 if flamingo.token_rows is None else flamingo.token_rows.num_predicted
 
 
 @contextmanager

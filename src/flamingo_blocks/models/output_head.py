@@ -71,7 +71,7 @@ class OutputHead:
         """The next-token loss of what enters the head, without logits of all tokens at once."""
         weights: list[Tensor] = [self.module.weight]
         biases: list[Tensor | None] = [self.module.bias]
-        if self.rows is not None:
+        if self.rows is not None and self.rows.output is not None:
             weights.append(self.rows.output.to(hidden.device))
             biases.append(None)
         return linear_cross_entropy(hidden, weights, shifted_labels(labels), bias=biases)

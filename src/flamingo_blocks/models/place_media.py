@@ -1,7 +1,10 @@
 """The media of a call: encoded, and placed in its text."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -25,9 +28,29 @@ def make_layout(
     is_media = input_ids == self.media_token_id
     valid = None if attention_mask is None else attention_mask.bool()
     if prompt is None:
-        return MediaLayout.from_tokens(is_media, scope=self.scope, document=document, valid=valid)
-    assert prompt.state.layout is not None
-    return prompt.state.layout.append(is_media, scope=self.scope, valid=valid, num_items=prompt.state.num_items)
+        layout = MediaLayout.from_tokens(is_media, scope=self.scope, document=document, valid=valid)
+    else:
+        assert prompt.state.layout is not None
+        layout = prompt.state.layout.append(is_media, scope=self.scope, valid=valid, num_items=prompt.state.num_items)
+        input_ids = torch.cat([prompt.input_ids, input_ids], dim=1)
+        valid = prompt.extended_mask(attention_mask, is_media.shape[1])
+    if self.document_end_id is None:
+        return layout
+    new = is_media.shape[1]
+    return _forget(layout, input_ids == self.media_token_id, input_ids == self.document_end_id, valid, new)
+
+
+def _forget(layout: MediaLayout, is_media: Tensor, ends: Tensor, valid: Tensor | None, new: int) -> MediaLayout:
+    """The layout in which new tokens behind an end see nothing, up to the next tag; the end itself still sees."""
+    if valid is not None:
+        ends = ends & valid  # pads may have the same id
+    columns = torch.arange(ends.shape[1], device=ends.device)
+    last_end, last_tag = (torch.where(marks, columns, -1).cummax(1).values for marks in (ends, is_media))
+    over = F.pad(last_end, (1, -1), value=-1) > last_tag
+    if valid is not None:  # a pad repeats the last real token before it
+        over = over.gather(1, torch.where(valid, columns, 0).cummax(1).values)
+    over = over & (columns >= ends.shape[1] - new)
+    return replace(layout, first=layout.first.masked_fill(over, 0), last=layout.last.masked_fill(over, -1), plan=None)
 
 
 def place_media(

@@ -148,7 +148,8 @@ def _split(model: "Flamingo") -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
 
 def _config(model: "Flamingo", frozen: str, others: dict[str, Tensor]) -> dict[str, Any]:
-    names = ("media_token_id", "end_token_id", "scope", "layers", "embedding", "head", "num_new_tokens")
+    names = ("media_token_id", "end_token_id", "scope", "layers", "embedding", "head", "num_new_tokens",
+             "predict_new_tokens", "document_end_id")  # fmt: skip
     config: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "flamingo_blocks": __version__,

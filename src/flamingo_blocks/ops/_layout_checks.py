@@ -42,12 +42,12 @@ def check_is_media(is_media: Tensor, valid: Tensor | None, *, batch: int | None 
 def check_scope(scope: Scope, direction: Direction, *, group_consecutive: bool) -> None:
     """Known words, and no combination without a meaning."""
     if scope not in get_args(Scope):
-        raise ValueError(f'scope is {scope!r}, wanted "last" or "all"')
+        raise ValueError(f'scope is {scope!r}, wanted "last", "all" or "grouped"')
     if direction not in get_args(Direction):
         raise ValueError(f'direction is {direction!r}, wanted "previous" or "next"')
     if direction == "next" and scope == "all":
         raise ValueError('direction="next" with scope="all" has no meaning; use scope="last"')
-    if direction == "next" and group_consecutive:
+    if direction == "next" and (group_consecutive or scope == "grouped"):
         raise ValueError('direction="next" with group_consecutive=True has no meaning; drop one of them')
 
 

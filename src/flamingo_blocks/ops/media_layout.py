@@ -87,6 +87,7 @@ class MediaLayout:
             item_ids: Pool ids of each row's items in order, -1 pads on the right. Say it when rows share items; by
                 default the pool holds row 0's items, then row 1's, and so on.
             scope: `"last"`: a token sees the item of the latest tag. `"all"`: all items of its document so far.
+                `"grouped"`: as `"last"` with `group_consecutive`.
             direction: `"next"` is the paper's augmentation, which shows a text the item that follows it.
             document: Which document each token of a packed row belongs to; a token never sees another document's items.
             valid: True for real tokens. Pads on the left see nothing; pads on the right repeat the last real token.
@@ -111,6 +112,7 @@ class MediaLayout:
         """
         check_is_media(is_media, valid)
         check_scope(scope, direction, group_consecutive=group_consecutive)
+        group_consecutive = group_consecutive or scope == "grouped"
         check_documents(document, is_media)
         items_under = items_under_tags(is_media, per_tag)
         counts, item_ids = count_items(is_media, items_under, counts, item_ids)
@@ -290,6 +292,7 @@ class MediaLayout:
             raise ValueError('append to a layout of direction "next" is undefined; make it with direction="previous"')
         check_is_media(is_media, valid, batch=self.last.shape[0])
         check_scope(scope, self.direction, group_consecutive=group_consecutive)
+        group_consecutive = group_consecutive or scope == "grouped"
         items_under = items_under_tags(is_media, per_tag)
         counts, _ = count_items(is_media, items_under, counts, None)
         used = self.num_items
