@@ -9,7 +9,7 @@ import torch
 
 from flamingo_blocks.lm import checkpoint_layers
 from flamingo_blocks.models import compile_regions
-from flamingo_blocks.models.compile_regions import _limited
+from flamingo_blocks.models.compile_regions import _compile
 from tests.flamingos import EXAMPLE_ROWS, PAD, TAG, TEXT, make_batch, make_flamingo
 from tests.language_models import make_language_model
 from tests.test_docs_code import ROOT, blocks_of
@@ -91,19 +91,20 @@ def test_generation_with_a_cache_is_the_eager_one(num_graphs):
     torch.testing.assert_close(compiled_scores, scores, atol=2e-5, rtol=2e-5)
 
 
-def test_older_torch_gets_its_limit_around_the_call(num_graphs):
-    """Where `torch.compile` takes no limit, the setting holds for the call and not beyond it."""
-    before = torch._dynamo.config.recompile_limit
+def test_the_limits_of_graphs_hold_for_the_calls_alone(num_graphs):
+    """Both limits of torch are the one that was asked for while a region runs, and what they were afterwards."""
+    names = ("recompile_limit", "accumulated_recompile_limit")
+    before = [getattr(torch._dynamo.config, name) for name in names]
     seen = []
 
     def backend(graph, inputs):
-        seen.append(torch._dynamo.config.recompile_limit)
+        seen.append([getattr(torch._dynamo.config, name) for name in names])
         return graph.forward
 
-    run = _limited(torch.compile(lambda x: x + 1, backend=backend), 31)
+    run = _compile(lambda x: x + 1, 310, {"backend": backend})
     assert torch.equal(run(torch.zeros(2)), torch.ones(2))
-    assert seen == [31]
-    assert torch._dynamo.config.recompile_limit == before
+    assert seen == [[310, 310]]
+    assert [getattr(torch._dynamo.config, name) for name in names] == before
 
 
 def test_the_page_on_compilation_runs_as_it_stands(tmp_path, monkeypatch):

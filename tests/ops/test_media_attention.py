@@ -8,6 +8,7 @@ import torch
 
 from flamingo_blocks.errors import BackendRefusedError
 from flamingo_blocks.ops import MediaLayout, available_backends, media_attention
+from flamingo_blocks.ops.take_seen import take_seen
 from tests.oracle import naive_attention
 from tests.strategies import seen_by, tensor
 
@@ -112,6 +113,16 @@ def test_a_plan_made_in_evaluation_serves_training(generator):
     assert all(x.grad is not None for x in inputs)
 
 
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_layout_prepared_in_evaluation_serves_training(device):
+    """What `prepare` makes under `inference_mode` holds no inference tensor, moved to another device or not."""
+    layout = MediaLayout.from_tokens(TAGS)
+    with torch.inference_mode():
+        plan = layout.prepare(device).plan
+    assert plan.seen.device.type == device
+    assert not any(x.is_inference() for x in vars(plan).values() if isinstance(x, torch.Tensor))
+
+
 def test_ranges_are_refused_with_the_reason_and_auto_goes_on(generator, assert_close):
     """A backend for one item a token refuses ranges; the error lists all backends, and `auto` takes another."""
     layout = MediaLayout.from_tokens(TAGS, scope="all")
@@ -210,3 +221,16 @@ def test_no_global_state_is_touched(backend, generator):
     first, second = (media_attention(*inputs, layout, backend=backend) for _ in range(2))
     assert torch.equal(first, second)
     assert all(torch.equal(x, copy) for x, copy in zip(inputs, copies, strict=True))
+
+
+def test_a_pool_with_unseen_items_is_renumbered_once_for_all_blocks():
+    """All blocks get the same layout of the seen items, so that what backends remember by layout is made once."""
+    with torch.inference_mode():
+        prepared = MediaLayout.from_tokens(TAGS, item_ids=torch.tensor([[1, 3], [0, -1]])).prepare()
+        layouts = [take_seen(torch.zeros(5, 2, 1), None, prepared)[2] for _ in range(2)]
+    assert layouts[0] is layouts[1]
+    assert not layouts[0].item_ids.is_inference()
+    watched = weakref.ref(layouts[0])
+    del prepared, layouts
+    gc.collect()
+    assert watched() is None

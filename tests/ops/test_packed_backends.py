@@ -86,6 +86,36 @@ def test_xformers_is_asked_for_a_pair_that_fits():
     assert all("device=cpu" in reason for reason in reasons)
 
 
+def test_a_lack_of_memory_is_no_reason():
+    """It says nothing of the kernel, and reasons are remembered: it is raised."""
+
+    def full(*_):
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(torch.OutOfMemoryError):
+        _packed.fails(_packed.Kernel(full, full), torch.device("cpu"), torch.float32, 8)
+
+
+def test_xformers_is_asked_for_the_width_that_the_call_has(monkeypatch):
+    """Forward and backward differ in the least width of a head: heads of 40 are not judged by those of 64."""
+    asked = []
+    monkeypatch.setattr(xformers_backend, "_refused_here", lambda *a: asked.append(("refused", a[2])))
+    monkeypatch.setattr(xformers_backend, "_operators", lambda *a: (asked.append(("called", a[2])) or a[:2], []))
+    for head_dim in (37, 40, 64):
+        xformers_backend.refuse(replace(REQUEST, head_dim=head_dim, layout=layout().prepare()))
+        packed = _packed._rows(torch.zeros(2, 3, 4, head_dim), torch.tensor([0]))
+        xformers_backend._operators_for(packed)
+        assert asked[-2:] == [("refused", packed.shape[-1]), ("called", packed.shape[-1])]
+
+
+@pytest.mark.parametrize("backend", [varlen, xformers_backend])
+def test_too_many_items_are_refused_prepared_or_not(backend, monkeypatch):
+    """An unprepared layout is planned to be asked: the grid of a kernel ends for it as well."""
+    monkeypatch.setattr(_packed, "_MAX_BLOCKS", 1)
+    for given in (layout(), layout().prepare()):
+        assert backend.refuse(replace(REQUEST, layout=given)) == "takes at most 1 seen items"
+
+
 def test_importing_loads_no_kernel_library():
     """Neither the library nor a refusal on the CPU imports xformers, triton or the compiler."""
     program = (

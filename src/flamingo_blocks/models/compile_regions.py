@@ -79,7 +79,7 @@ def compile_regions(
     """Compile each block, the resampler and each layer of the language model on its own.
 
     Regions of one kind share their compiled code, so a model of 32 layers compiles in the time of a few, where one
-    graph of the whole model takes many times as long and breaks where the hooks run. Only `forward` is replaced, on the
+    graph of the whole model would break where the hooks run. Only `forward` is replaced, on the
     instance: no key is renamed, hooks stay outside, and training, `generate` and `score` go on as before. Hand layouts
     in that are prepared (`collate` gives them so): what kernels need as integers cannot be planned in compiled code.
 
@@ -155,17 +155,13 @@ class _Compiled:
 
 
 def _compile(forward: Any, limit: int, arguments: dict[str, Any]) -> Any:
-    """Compile with a limit of graphs: an argument of recent torch, a setting around each call of older ones."""
-    compile_forward: Any = torch.compile
-    if "recompile_limit" in inspect.signature(compile_forward).parameters:
-        return compile_forward(forward, recompile_limit=limit, **arguments)
-    return _limited(compile_forward(forward, **arguments), limit)
+    """Compile, with limits of graphs that hold for its calls alone; torch gives up at 256 whatever else is asked."""
+    compiled: Any = torch.compile(forward, **arguments)
+    limits = {"recompile_limit": limit, "accumulated_recompile_limit": limit}
 
-
-def _limited(compiled: Any, limit: int) -> Any:
     @functools.wraps(compiled)
     def run(*args: Any, **kwargs: Any) -> Any:
-        with torch._dynamo.config.patch(recompile_limit=limit):
+        with torch._dynamo.config.patch(limits):
             return compiled(*args, **kwargs)
 
     return run

@@ -253,7 +253,7 @@ class Flamingo(nn.Module):
         return self.attachment.detach()
 
     def checkpoint_activations(self, *, enabled: bool = True) -> None:
-        """Recompute activations in the backward pass instead of keeping them: a third more time, a tenth of the memory.
+        """Recompute activations in the backward pass instead of keeping them: more time, far less memory.
 
         Layers of the language model (frozen and in eval mode or not), blocks and resampler are all switched; for some
         of them alone there are `checkpoint_layers` and the attribute `activation_checkpointing` of block and

@@ -179,8 +179,17 @@ def score(
     if ids.shape[1] > 1:
         later = self(ids[:, :-1], prompt=done, attention_mask=real[:, :-1]).logits
         logits = torch.cat([logits, later], dim=1)
-    log_probs = logits.float().log_softmax(-1).gather(-1, ids[..., None])[..., 0].masked_fill(~real, 0).sum(1)
+    log_probs = _log_probs(logits, ids).masked_fill(~real, 0).sum(1)
     return Scores(log_probs.view(rows, -1), lengths.expand(rows, -1))
+
+
+def _log_probs(
+    logits: Float[Tensor, "rows tokens vocab"], ids: Int[Tensor, "rows tokens"]
+) -> Float[Tensor, "rows tokens"]:
+    """Log-probabilities of the ids in float32, a few rows at a time: a float32 copy of all logits may not fit."""
+    rows = max(1, 2**24 // max(logits[:1].numel(), 1))
+    pairs = zip(logits.split(rows), ids.split(rows), strict=True)
+    return torch.cat([part.float().log_softmax(-1).gather(-1, own[..., None])[..., 0] for part, own in pairs])
 
 
 def _run(

@@ -127,6 +127,8 @@ def _gives_the_logits(flamingo: "Flamingo", head: OutputHead) -> bool:
     try:
         with eval_mode(flamingo.lm), flamingo.attachment.without_media():
             error = _error(flamingo.lm, head, ids)
+    except torch.OutOfMemoryError:
+        raise  # it says nothing of the head, and the answer is remembered
     except Exception:  # noqa: BLE001 - whatever a model does that was not made to have one column of logits
         return False
     return error <= (1e-5 if weight.dtype.itemsize >= 4 else 1e-2)

@@ -40,6 +40,9 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers is not typ
     is used up) it concatenates once, as its parent does, or makes more room.
     """
 
+    keys: Any
+    values: Any
+
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._buffers: tuple[Tensor, Tensor] | None = None

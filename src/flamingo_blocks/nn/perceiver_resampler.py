@@ -150,7 +150,9 @@ class PerceiverResampler(nn.Module):
         if frames <= self.max_frames:
             return table[:frames]
         frame = torch.arange(frames, device=table.device)
-        num_frames = frame.new_tensor(frames) if valid is None else ((frame + 1) * valid.any(-1)).amax(-1, keepdim=True)
+        # A fill, for a copy of one number from the host would wait for the device.
+        everything = torch.full((), frames, device=table.device)
+        num_frames = everything if valid is None else ((frame + 1) * valid.any(-1)).amax(-1, keepdim=True)
         last = self.max_frames - 1
         dtype = torch.promote_types(table.dtype, torch.float32)
         place = (frame * last).to(dtype) / (num_frames - 1).clamp(min=max(last, 1))  # at most one learned step a frame

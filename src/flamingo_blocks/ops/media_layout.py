@@ -214,10 +214,10 @@ class MediaLayout:
             The same layout with its `plan`, on `device`.
         """
         device = self.last.device if device is None else torch.device(device)
-        home = self.to("cpu")
         with torch.inference_mode(mode=False):  # a plan made in evaluation serves training too
+            home = self.to("cpu")
             plan = make_plan(home.item_ids, home.first, home.last)
-        return replace(home, plan=plan, single_item=plan.single_item).to(device)
+            return replace(home, plan=plan, single_item=plan.single_item).to(device)
 
     def slice(self, start: int, stop: int) -> "MediaLayout":
         """Columns `start` to `stop` of the text; columns beyond the width are those of `extend`.

@@ -1,6 +1,7 @@
 """Leave out, or blank, the items of a pool that no token sees."""
 
 from dataclasses import replace
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Bool, Float
@@ -75,8 +76,21 @@ def hide_unseen(pool: Float[Tensor, "items ..."], layout: MediaLayout | None) ->
     return pool.masked_fill(~seen.to(pool.device).view(-1, *[1] * (pool.ndim - 1)), 0)
 
 
+_renumbered: "WeakKeyDictionary[MediaLayout, MediaLayout]" = WeakKeyDictionary()
+
+
 def _renumber(layout: MediaLayout, plan: AttentionPlan) -> MediaLayout:
-    """The layout of the pool that holds the seen items only; ids that nobody sees become others that nobody sees."""
+    """The layout of the pool that holds the seen items only, made once for all blocks."""
+    if torch.compiler.is_compiling():
+        return _count_seen_only(layout, plan)
+    if layout not in _renumbered:
+        with torch.inference_mode(mode=False):  # one made in evaluation serves training too
+            _renumbered[layout] = _count_seen_only(layout, plan)
+    return _renumbered[layout]
+
+
+def _count_seen_only(layout: MediaLayout, plan: AttentionPlan) -> MediaLayout:
+    """The layout with ids of the seen items; ids that nobody sees become others that nobody sees."""
     last = max(plan.seen.shape[0] - 1, 0)
     item_ids = torch.searchsorted(plan.seen, layout.item_ids.to(plan.seen.dtype)).clamp(max=last)
     item_ids = item_ids.masked_fill(layout.item_ids < 0, -1)

@@ -49,9 +49,14 @@ def masked_attention(
     scale: float,
 ) -> Float[Tensor, "group rows heads head_dim"]:
     """Scaled dot-product attention where a row that may attend to nothing gives exact zeros and zero gradient."""
-    # A branch, for in compiled code the comparison alone is a symbol, which the call does not take.
-    gqa: dict[str, Any] = {"enable_gqa": True} if query.shape[2] != key.shape[2] else {}
+    groups = query.shape[2] // key.shape[2]
+    if groups > 1 and mask is not None and query.device.type == "cuda":
+        # With grouped heads and a mask torch has no fused kernel there, and would keep all scores.
+        key, value = (x.repeat_interleave(groups, 2) for x in (key, value))
     query, key, value = (x.transpose(1, 2) for x in (query, key, value))
+    gqa: dict[str, Any] = {}
+    if query.shape[1] != key.shape[1]:  # a branch: in compiled code the comparison alone is a symbol
+        gqa["enable_gqa"] = True
     if mask is None:
         return F.scaled_dot_product_attention(query, key, value, scale=scale, **gqa).transpose(1, 2)
     # Fused kernels differ on rows that are masked throughout, so such a row attends to all and is wiped afterwards.

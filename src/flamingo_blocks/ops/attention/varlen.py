@@ -85,10 +85,12 @@ def _forward(query: Tensor, key: Tensor, value: Tensor, blocks: Blocks, scale: f
 def _backward(
     grad: Tensor, query: Tensor, key: Tensor, value: Tensor, out: Tensor, lse: Tensor, blocks: Blocks, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    unused = torch.empty(0, device=query.device)  # the state of a dropout that there is not
+    # The random state of a dropout that there is not, of the kind that the forward pass would give.
+    state = torch.zeros(2, dtype=torch.uint64, device=query.device)
+    unused = torch.empty(0, dtype=torch.uint64, device=query.device)
     grads: tuple[Tensor, Tensor, Tensor] = torch.ops.aten._flash_attention_backward(  # noqa: SLF001
         grad, query, key, value, out, lse, blocks.query_starts, blocks.key_starts, max(blocks.query_lengths),
-        blocks.latents, 0.0, False, unused, unused, scale=scale,
+        blocks.latents, 0.0, False, state, unused, scale=scale,
     )  # fmt: skip
     return grads
 

@@ -13,13 +13,14 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from flamingo_blocks._optional import require
 from flamingo_blocks.ops.attention._packed import (
+    MAX_HEAD_DIM,
     Blocks,
     Kernel,
     attend_packed,
     define_op,
     fails,
+    padded_head_dim,
     refuse_packed,
-    size_of_kernel,
 )
 from flamingo_blocks.ops.attention.backend import Backend, Request
 from flamingo_blocks.ops.media_layout import MediaLayout
@@ -34,10 +35,10 @@ def refuse(request: Request) -> str | None:
         return reason
     if request.dtype not in _DTYPES:
         return f"takes float16, bfloat16 and float32, not {str(request.dtype).removeprefix('torch.')}"
-    head_dim = size_of_kernel(request.head_dim)
-    if head_dim is None:
-        return f"takes heads up to 256, not {request.head_dim}"
-    return _refused_here(request.device, request.dtype, head_dim)
+    if request.head_dim > MAX_HEAD_DIM:
+        return f"takes heads up to {MAX_HEAD_DIM}, not {request.head_dim}"
+    # The width that the kernel meets: some have a least width, and it differs between forward and backward.
+    return _refused_here(request.device, request.dtype, padded_head_dim(request.head_dim))
 
 
 def _refused_here(device: torch.device, dtype: torch.dtype, head_dim: int) -> str | None:
@@ -168,9 +169,8 @@ def _places(blocks: Blocks) -> tuple[Tensor, Tensor]:
 
 
 def _operators_for(query: Tensor) -> tuple[Any, Any]:
-    size = size_of_kernel(query.shape[-1])
-    assert size is not None
-    operators, _ = _operators(query.device, query.dtype, size, torch.are_deterministic_algorithms_enabled())
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    operators, _ = _operators(query.device, query.dtype, padded_head_dim(query.shape[-1]), deterministic)
     assert operators is not None
     return operators
 
