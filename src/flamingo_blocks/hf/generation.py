@@ -1,0 +1,105 @@
+"""`generate` of the Hugging Face front: the language model's own, with the media encoded once."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from flamingo_blocks.lm import MediaState
+from flamingo_blocks.models.place_media import place_media
+from flamingo_blocks.ops.media_layout import MediaLayout
+
+if TYPE_CHECKING:
+    from flamingo_blocks.hf.modeling import FlamingoForConditionalGeneration
+
+
+@torch.no_grad()
+def generate(
+    self: "FlamingoForConditionalGeneration",
+    inputs: Tensor | None = None,
+    generation_config: Any | None = None,
+    *,
+    input_ids: Tensor | None = None,
+    pixel_values: Tensor | None = None,
+    attention_mask: Tensor | None = None,
+    features: Tensor | None = None,
+    media: MediaState | Tensor | None = None,
+    frame_valid: Tensor | None = None,
+    patch_valid: Tensor | None = None,
+    layout: MediaLayout | None = None,
+    **arguments: Any,
+) -> Any:
+    """Continue texts: `model.generate(**processor(text=..., images=..., return_tensors="pt"))`.
+
+    It is the language model's own `generate`, so all that transformers offers is there: greedy, sampling, beams,
+    streamers, constraints, logits processors, assisted decoding. Each item is encoded and projected once, before the
+    first step.
+
+    Args:
+        inputs: Prompts, padded on the left.
+        generation_config: As in transformers; `model.generation_config` by default.
+        input_ids: The prompts by name.
+        pixel_values: The media pool, as in `forward`.
+        attention_mask: 1 at real tokens.
+        features: As in `Flamingo.generate`.
+        media: Likewise.
+        frame_valid: Likewise.
+        patch_valid: Likewise.
+        layout: Likewise.
+        **arguments: `max_new_tokens`, `num_beams`, `streamer`, ..., and `prompt` and `return_prompt` of
+            `Flamingo.generate`. An `assistant_model` may be a language model, or a front that sees the same images.
+
+    Returns:
+        Token ids as the language model's `generate` gives them, prompt included.
+
+    Raises:
+        ValueError: As `Flamingo.generate`; also if no prompt or two are given.
+    """
+    ids = input_ids if inputs is None else inputs
+    if ids is None or (inputs is not None and input_ids is not None):
+        raise ValueError("inputs and input_ids are two names of the prompts; give one of them")
+    given: dict[str, Any] = {
+        "pixels": with_frames(pixel_values), "features": features, "media": media, "frame_valid": frame_valid,
+        "patch_valid": patch_valid, "layout": layout, "attention_mask": attention_mask,
+    }  # fmt: skip
+    if generation_config is not None:
+        arguments["generation_config"] = generation_config
+        if generation_config.eos_token_id is None and "eos_token_id" not in arguments:
+            arguments["eos_token_id"] = _ends(self)  # unset, so that the model's own hold, as in transformers
+    with _sighted(arguments.pop("assistant_model", None), ids, given) as assistant:
+        if assistant is not None:
+            arguments["assistant_model"] = assistant
+        return self.flamingo.generate(ids, **given, **arguments)
+
+
+def with_frames(pixel_values: Tensor | None) -> Tensor | None:
+    """Make clips of one frame of images.
+
+    Args:
+        pixel_values: Images [items 3 height width], clips [items frames 3 height width], or none.
+
+    Returns:
+        Clips, or none.
+    """
+    return pixel_values[:, None] if pixel_values is not None and pixel_values.ndim == 4 else pixel_values
+
+
+@contextmanager
+def _sighted(assistant: Any, input_ids: Tensor, given: dict[str, Any]) -> Iterator[Any]:
+    """The language model that guesses ahead: inside the context of its own media, where it is a Flamingo's."""
+    flamingo = getattr(assistant, "flamingo", None)
+    if flamingo is None:
+        yield assistant
+        return
+    state = flamingo.attachment.project(place_media(flamingo, input_ids, **given))
+    with flamingo.attachment.media(state):
+        yield flamingo.lm
+
+
+def _ends(model: "FlamingoForConditionalGeneration") -> list[int] | None:
+    own = model.generation_config.eos_token_id
+    ends = [] if own is None else [own] if isinstance(own, int) else list(own)
+    end = model.flamingo.end_token_id
+    return [*ends, *([] if end is None or end in ends else [end])] or None

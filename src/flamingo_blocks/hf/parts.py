@@ -1,0 +1,213 @@
+"""Between a `Flamingo` and its config: write down how it is built, and build it again with fresh weights."""
+
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_MAPPING, PreTrainedModel
+
+from flamingo_blocks.errors import CheckpointError
+from flamingo_blocks.hf.configuration import FlamingoConfig
+from flamingo_blocks.models import Flamingo
+from flamingo_blocks.models.describe_module import (
+    Description,
+    build_module,
+    build_value,
+    can_build,
+    describe_module,
+    find_class,
+)
+
+_PARTS = ("vision", "resampler", "projection", "blocks", "token_rows", "lm")
+_HALVES = (torch.bfloat16, torch.float16)
+
+
+def config_of(flamingo: Flamingo) -> FlamingoConfig:
+    """Write down how a model is built.
+
+    Args:
+        flamingo: The model.
+
+    Returns:
+        Its config, which shares the sub-configs with the language model and the vision model.
+
+    Raises:
+        ValueError: If the language model is none of transformers' own, or a block, resampler or projection cannot be
+            built again from plain values. A tower that cannot is passed to `from_pretrained` as `vision=`.
+    """
+    lm: Any = flamingo.lm
+    if not (isinstance(lm, PreTrainedModel) and type(lm).__module__.startswith("transformers.")):
+        raise ValueError(
+            f"lm is a {type(lm).__module__}.{type(lm).__name__}, wanted a causal language model of transformers itself "
+            "(adapters merged); other models are saved by Flamingo.save_pretrained"
+        )
+    tower, vision_config = _describe_tower(flamingo.vision)
+    rows, state = flamingo.token_rows, state_of_parts(flamingo)
+    names = {"layers": flamingo.layers, "embedding": flamingo.embedding, "head": flamingo.head}
+    models = {"lm": lm, "vision": getattr(flamingo.vision, "model", None)}
+    return FlamingoConfig(
+        text_config=lm.config,
+        vision_config=vision_config,
+        media_token_id=flamingo.media_token_id,
+        end_token_id=flamingo.end_token_id,
+        num_new_tokens=flamingo.num_new_tokens,
+        scope=flamingo.scope,
+        lm={"class": _name(type(lm)), **{name: value for name, value in names.items() if value is not None}},
+        tied_rows=rows is not None and rows.output is rows.input,
+        tower=tower,
+        resampler=_describe(flamingo.resampler, "resampler"),
+        projection=_describe(flamingo.projection, "projection"),
+        blocks={layer: describe_part(block, f"block {layer}") for layer, block in flamingo.blocks.items()},
+        frozen=state["frozen"],
+        float32=state["float32"],
+        base_models={part: model.name_or_path for part, model in models.items() if getattr(model, "name_or_path", "")},
+    )
+
+
+def build_flamingo(config: FlamingoConfig, *, vision: nn.Module | None = None) -> Flamingo:
+    """Build a model with fresh weights, each part as its own class draws them.
+
+    Args:
+        config: What `config_of` gave, or one made from two sub-configs.
+        vision: The tower, where it cannot be built from the config.
+
+    Returns:
+        The model, its frozen parts frozen.
+
+    Raises:
+        CheckpointError: If a part names a class that is not trusted, or lacks its arguments.
+        ValueError: If the config has no `text_config`.
+    """
+    if config.text_config is None or config.blocks is None or config.media_token_id is None:
+        raise ValueError("text_config, blocks or media_token_id is None; give the config of a causal language model")
+    lm = _build_model(config.text_config, (config.lm or {}).get("class"), MODEL_FOR_CAUSAL_LM_MAPPING)
+    flamingo = Flamingo(
+        lm=lm,
+        vision=_build_tower(config) if vision is None else vision,  # type: ignore[arg-type]
+        resampler=None if config.resampler is None else build_module(config.resampler, argument="resampler"),
+        projection=None if config.projection is None else build_module(config.projection, argument="projection"),
+        blocks={int(layer): build_module(block, argument="blocks") for layer, block in config.blocks.items()},
+        media_token_id=config.media_token_id,
+        end_token_id=config.end_token_id,
+        num_new_tokens=config.num_new_tokens,
+        scope=config.scope,
+        freeze=False,
+        **{name: value for name, value in (config.lm or {}).items() if name != "class"},
+    )
+    if flamingo.token_rows is not None and config.tied_rows:
+        flamingo.token_rows.output = flamingo.token_rows.input  # on the meta device the table itself is not tied yet
+    for name in config.float32:
+        for weight in getattr(flamingo, name).parameters():
+            if weight.dtype in _HALVES:
+                weight.data = weight.data.float()
+    freeze_parts(flamingo, config.frozen)
+    return flamingo
+
+
+def state_of_parts(flamingo: Flamingo) -> dict[str, list[str]]:
+    """Which parts do not train, and which are in float32 beside others in half precision: both may change.
+
+    Args:
+        flamingo: The model.
+
+    Returns:
+        Values of the config's `frozen` and `float32`.
+    """
+    weights = {name: list(_part(flamingo, name).parameters()) for name in _PARTS}
+    half = any(weight.dtype in _HALVES for weight in flamingo.parameters())
+    return {
+        "frozen": [name for name, own in weights.items() if own and not any(weight.requires_grad for weight in own)],
+        "float32": [
+            name for name, own in weights.items() if half and own and all(w.dtype == torch.float32 for w in own)
+        ],
+    }
+
+
+def freeze_parts(flamingo: Flamingo, frozen: list[str]) -> None:
+    """Let the named parts not train, and all others train.
+
+    Args:
+        flamingo: The model, in place.
+        frozen: Names of parts.
+    """
+    for name in _PARTS:
+        _part(flamingo, name).requires_grad_(name not in frozen)
+    flamingo.train(flamingo.training)
+
+
+def describe_part(module: nn.Module, name: str) -> Description:
+    """Write down class and arguments of a part that must be built again without help.
+
+    Args:
+        module: The part.
+        name: How the error calls it.
+
+    Returns:
+        The description.
+
+    Raises:
+        ValueError: If it cannot be built from plain values.
+    """
+    description = describe_module(module)
+    if not can_build(description):
+        raise ValueError(
+            f"{name} is a {description['class']}, which cannot be built again from plain values; use a block or "
+            "resampler of flamingo_blocks, a torch.nn.Linear, or save by Flamingo.save_pretrained"
+        )
+    return description
+
+
+def _describe(module: nn.Module | None, name: str) -> Description | None:
+    return None if module is None else describe_part(module, name)
+
+
+def _describe_tower(vision: Any) -> tuple[Description | None, Any]:
+    """The tower, with the config of a transformers model inside it taken out."""
+    if not isinstance(vision, nn.Module):
+        return None, None
+    description = describe_module(vision)
+    inner = description.get("arguments", {}).get("model")
+    if not (isinstance(inner, dict) and "config_class" in inner):
+        return description, None
+    arguments = {**description["arguments"], "model": {"class": inner["class"]}}
+    return {**description, "arguments": arguments}, vision.model.config  # type: ignore[union-attr]
+
+
+def _build_tower(config: FlamingoConfig) -> nn.Module | None:
+    if config.tower is None:
+        return None
+    # Built off the meta device: what a tower computes when it is made (a grid, position tables that no file holds)
+    # is not in the checkpoint.
+    on_meta = torch.get_default_device().type == "meta"
+    with torch.device("cpu") if on_meta else nullcontext():
+        if config.vision_config is None:
+            return build_module(config.tower, argument="vision")
+        arguments = dict(config.tower["arguments"])
+        described = arguments.pop("model", {})
+        model = _build_model(config.vision_config, described.get("class"), MODEL_MAPPING)
+        rest = {key: build_value(value, argument="vision") for key, value in arguments.items()}
+        tower: nn.Module = _trusted_class(config.tower["class"])(model, **rest)
+    return tower
+
+
+def _build_model(config: Any, name: str | None, mapping: Any) -> Any:
+    """A transformers model with the default attention, as transformers itself would build it."""
+    cls = mapping[type(config)] if name is None else _trusted_class(name)
+    return (cls[0] if isinstance(cls, tuple) else cls)(config)
+
+
+def _trusted_class(name: str) -> Any:
+    """The class that a config names: a file from elsewhere must not import anything but what we know."""
+    if not can_build({"class": name, "arguments": {}}):
+        raise CheckpointError(f"the config names the class {name}, wanted one of transformers or flamingo_blocks")
+    return find_class(name)
+
+
+def _part(flamingo: Flamingo, name: str) -> nn.Module:
+    part = getattr(flamingo, name)
+    return part if isinstance(part, nn.Module) else nn.Identity()
+
+
+def _name(cls: type) -> str:
+    return f"{cls.__module__}:{cls.__qualname__}"
