@@ -1,6 +1,6 @@
 """A Flamingo in, the tensors of another implementation out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -9,11 +9,17 @@ from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop.checkpoint_files import Checkpoint, ForeignCheckpoint, open_checkpoint
 from flamingo_blocks.interop.families import find_family
 from flamingo_blocks.interop.key_map import Entry
+from flamingo_blocks.interop.load import make_plan
 from flamingo_blocks.models import Flamingo
 
 
 def export_foreign(
-    flamingo: Flamingo, *, family: str, like: Checkpoint | ForeignCheckpoint | None = None, **options: Any
+    flamingo: Flamingo,
+    *,
+    family: str,
+    like: Checkpoint | ForeignCheckpoint | None = None,
+    leave_out: Sequence[str] = (),
+    **options: Any,
 ) -> dict[str, Tensor]:
     """Give the tensors under the names, and in the shapes, of another implementation.
 
@@ -25,7 +31,8 @@ def export_foreign(
         like: A checkpoint of the family whose names (wrappers' prefixes, doubled layouts), order and dtypes are
             wanted; what our model has no place for is taken from it. By default the names that the family's own code
             saves.
-        **options: Those of the family.
+        leave_out: What was left out of `like` when it was loaded, and is taken from it as it is.
+        **options: Those of the family, of loading beside `like`.
 
     Returns:
         Tensors by name; those of our model are not copied where their shape and dtype are the same.
@@ -51,7 +58,8 @@ def export_foreign(
         return {name: tensor for entry in entries for name, tensor in _join(entry, state).items()}
     opened = like if isinstance(like, ForeignCheckpoint) else open_checkpoint(like)
     options = {"media_token_id": flamingo.media_token_id, **options}
-    plan = found.plan(opened.shapes, lm=flamingo.lm, vision=flamingo.vision, **options)
+    vision: Any = flamingo.vision
+    plan = make_plan(found, opened.shapes, lm=flamingo.lm, vision=vision, leave_out=leave_out, options=options)
     joined = {name: tensor for entry in plan.entries for name, tensor in _join(entry, state).items()}
     for name in plan.kept:
         joined[name] = opened.read(name)

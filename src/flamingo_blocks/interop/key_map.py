@@ -15,7 +15,8 @@ class Entry:
     """One tensor of a foreign checkpoint, and where it lives here.
 
     The foreign tensor is the tensors `ours`, put together along their first axis and viewed as `shape`: fused keys and
-    values, a table with its new rows, gates of another shape are all of this form.
+    values, a table with its new rows, gates of another shape are all of this form. With no tensor of ours it is all
+    zeros, and must be: what the family adds somewhere and we do not.
 
     Args:
         foreign: Name in the checkpoint.
@@ -43,6 +44,8 @@ class Entry:
 
     def foreign_shape(self, parts: Sequence[Sequence[int]]) -> tuple[int, ...] | None:
         """Shape of the foreign tensor when ours have these shapes; `None` if these cannot be put together."""
+        if not parts:
+            return self.shape
         first, *others = parts
         if any(tuple(part[1:]) != tuple(first[1:]) for part in others):
             return None
@@ -53,6 +56,9 @@ class Entry:
 
     def join(self, parts: Sequence[Tensor]) -> Tensor:
         """The foreign tensor, from ours."""
+        if not parts:
+            assert self.shape is not None
+            return torch.zeros(self.shape)
         joined = parts[0] if len(parts) == 1 else torch.cat(tuple(parts))
         return joined if self.shape is None else joined.reshape(self.shape)
 

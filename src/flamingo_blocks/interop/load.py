@@ -1,6 +1,8 @@
 """A checkpoint of another implementation in, a Flamingo out: strict, and one tensor at a time."""
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,7 +11,7 @@ from torch import Tensor, nn
 from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop.checkpoint_files import Checkpoint, ForeignCheckpoint, open_checkpoint
 from flamingo_blocks.interop.families import detect_family, find_family
-from flamingo_blocks.interop.key_map import Entry, Plan
+from flamingo_blocks.interop.key_map import Entry, Family, Plan, Shapes
 from flamingo_blocks.models import Flamingo
 from flamingo_blocks.nn import GatedCrossAttentionBlock, PerceiverResampler
 
@@ -22,6 +24,7 @@ def load_foreign(
     family: str | None = None,
     lm: nn.Module,
     vision: nn.Module | None = None,
+    leave_out: Sequence[str] = (),
     **options: Any,
 ) -> Flamingo:
     """Load a checkpoint of another implementation.
@@ -36,6 +39,7 @@ def load_foreign(
             by the names of the tensors by default.
         lm: The plain language model that the checkpoint was trained around.
         vision: The tower; without it the model takes `features`.
+        leave_out: Beginnings of names that are not wanted, such as `("vision_encoder.",)`.
         **options: Those of the family; see `docs/reference/interop.md`.
 
     Returns:
@@ -59,9 +63,9 @@ def load_foreign(
     opened = open_checkpoint(checkpoint)
     shapes = opened.shapes
     found = detect_family(shapes) if family is None else find_family(family)
-    plan = found.plan(shapes, lm=lm, vision=vision, **options)
+    plan = make_plan(found, shapes, lm=lm, vision=vision, leave_out=leave_out, options=options)
     _check_names(opened, plan)
-    _check_aliases(opened, plan.entries)
+    _check_tensors(opened, plan.entries)
     before = _state_of((lm, vision))
     flamingo = _build(plan, lm, vision)
     try:
@@ -72,6 +76,51 @@ def load_foreign(
         raise
     _fill(opened, plan.entries, flamingo)
     return flamingo.eval()
+
+
+def make_plan(
+    family: Family,
+    shapes: Shapes,
+    *,
+    lm: nn.Module,
+    vision: nn.Module | None,
+    leave_out: Sequence[str],
+    options: Mapping[str, Any],
+) -> Plan:
+    """The family's plan for a checkpoint; what is left out is kept for the way back.
+
+    Args:
+        family: Whose checkpoint it is.
+        shapes: Its shapes.
+        lm: The plain language model.
+        vision: The tower.
+        leave_out: Beginnings of names that are not wanted.
+        options: Those of the family.
+
+    Returns:
+        The plan.
+
+    Raises:
+        CheckpointError: If it is no checkpoint of this family.
+        ValueError: If nothing begins so, or an option is unknown.
+    """
+    left = {start: [name for name in shapes if name.startswith(start)] for start in leave_out}
+    if nothing := [start for start, names in left.items() if not names]:
+        raise ValueError(f"leave_out has {nothing[0]!r}, but no tensor of the checkpoint begins so")
+    if not family.matches(shapes):
+        raise CheckpointError(
+            f"this is no checkpoint of {family.name}: its names begin with {sorted(shapes)[:3]}; without family= it "
+            "is found by itself"
+        )
+    known = inspect.signature(family.plan).parameters
+    if unknown := [option for option in options if option not in known]:
+        wanted = ", ".join(name for name in known if name not in ("shapes", "lm", "vision"))
+        raise ValueError(f"{family.name} has no option {unknown[0]!r}; its options are {wanted}")
+    out = {name for names in left.values() for name in names}
+    plan = family.plan(
+        {name: shape for name, shape in shapes.items() if name not in out}, lm=lm, vision=vision, **options
+    )
+    return replace(plan, kept={**plan.kept, **dict.fromkeys(sorted(out), "left out")})
 
 
 def _build(plan: Plan, lm: nn.Module, vision: nn.Module | None) -> Flamingo:
@@ -100,8 +149,8 @@ def _check_names(opened: ForeignCheckpoint, plan: Plan) -> None:
         raise CheckpointError(f"{opened.where} lacks {len(missing)} tensors: {_some(missing)}")
 
 
-def _check_aliases(opened: ForeignCheckpoint, entries: Iterable[Entry]) -> None:
-    """Names of one tensor hold one tensor."""
+def _check_tensors(opened: ForeignCheckpoint, entries: Iterable[Entry]) -> None:
+    """Names of one tensor hold one tensor, and what has no place here is zero."""
     for entry in entries:
         first, *others = _names_held(opened, entry)
         for other in others:
@@ -110,6 +159,11 @@ def _check_aliases(opened: ForeignCheckpoint, entries: Iterable[Entry]) -> None:
                     f"{first} and {other} differ in {opened.where}, but are one tensor in the model; "
                     "the checkpoint was put together from two"
                 )
+        if not entry.ours and opened.read(first).any():
+            raise CheckpointError(
+                f"{first} is added to what our blocks have no place for, and is not zero; without it, "
+                f"leave_out=({first!r},), the model computes something else"
+            )
 
 
 def _check_parts(opened: ForeignCheckpoint, plan: Plan, flamingo: Flamingo) -> None:

@@ -1,13 +1,17 @@
 """The families of checkpoints, one file each."""
 
 from flamingo_blocks.errors import CheckpointError
+from flamingo_blocks.interop.families.flamingo_mini import FAMILY as FLAMINGO_MINI
+from flamingo_blocks.interop.families.flamingo_pytorch import FAMILY as FLAMINGO_PYTORCH
 from flamingo_blocks.interop.families.open_flamingo import FAMILY as OPEN_FLAMINGO
 from flamingo_blocks.interop.families.otter import FAMILY as OTTER
 from flamingo_blocks.interop.key_map import Family, Shapes
 
 __all__ = ["FAMILIES", "detect_family", "find_family"]
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (OPEN_FLAMINGO, OTTER)}
+FAMILIES: dict[str, Family] = {
+    family.name: family for family in (OPEN_FLAMINGO, OTTER, FLAMINGO_MINI, FLAMINGO_PYTORCH)
+}
 
 
 def find_family(name: str) -> Family:

@@ -138,6 +138,16 @@ def vision_entries(shapes: Shapes, prefix: str, vision: nn.Module | None) -> lis
     )
 
 
+def vision_entries_of(vision: object, prefix: str) -> list[Entry]:
+    """Entries of all weights of a tower; ours hold the module itself as their only child."""
+    if not isinstance(vision, nn.Module):
+        return []
+    children = [name for name, _ in vision.named_children()]
+    ours = type(vision).__module__.startswith("flamingo_blocks.") and len(children) == 1
+    inside = f"{children[0]}." if ours else ""
+    return [Entry(prefix + name.removeprefix(inside), (f"vision.{name}",)) for name in vision.state_dict()]
+
+
 def _count_new_rows(shapes: Shapes, names: Sequence[str], own: int, wanted: int | None) -> int:
     name = next(name for name in names if name in shapes)
     rows = shapes[name][0] - own if shapes[name] else -own

@@ -9,7 +9,12 @@ from torch import nn
 from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop.families import _templates as templates
 from flamingo_blocks.interop.families._block_layers import check_layers, common_step
-from flamingo_blocks.interop.families._frozen_parts import language_model_entries, table_and_head, vision_entries
+from flamingo_blocks.interop.families._frozen_parts import (
+    language_model_entries,
+    table_and_head,
+    vision_entries,
+    vision_entries_of,
+)
 from flamingo_blocks.interop.families._token_ids import token_ids
 from flamingo_blocks.interop.key_map import Entry, Plan, Shapes
 from flamingo_blocks.lm.find_layers import DecoderLayers, find_decoder_layers
@@ -86,7 +91,8 @@ class LangEncoderFamily:
         check_layers(list(blocks), len(decoder.layers), every=every, offset=1)
         heads: dict[str, Any] = {"num_heads": num_heads, "head_dim": head_dim}
         resampler = templates.resampler_arguments(shapes, _RESAMPLER, self.spelling, **heads)
-        entries = self._trained_entries(blocks, resampler) + vision_entries(shapes, _VISION, vision)
+        entries = self._trained_entries(blocks, resampler)
+        entries += templates.positions(shapes, f"{_RESAMPLER}media_time_embs") + vision_entries(shapes, _VISION, vision)
         names = {"layers": layers, "embedding": embedding, "head": head}
         part = language_model_entries(
             shapes, _language_model_held(shapes, decoder), lm, num_new_tokens=num_new_tokens, embedding=embedding,
@@ -195,7 +201,6 @@ def _frozen_entries(flamingo: "Flamingo", decoder: DecoderLayers, layout: Layout
         # What its filter leaves: names with "embed" in them, what trains, and what `named_parameters` does not list.
         if layout == "live" or name == table or "embed" in foreign or name not in parameters:
             entries.append(Entry(foreign, (f"lm.{name}", *rows.get(name, ())), aliases=aliases))
-    vision: Any = flamingo.vision
-    if layout == "live" and isinstance(vision, nn.Module):
-        entries += [Entry(f"{_VISION}{name}", (f"vision.{name}",)) for name in vision.state_dict()]
+    if layout == "live":
+        entries += vision_entries_of(flamingo.vision, _VISION)
     return entries

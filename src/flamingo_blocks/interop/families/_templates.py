@@ -115,36 +115,38 @@ def resampler_entries(prefix: str, spelling: Spelling, *, depth: int, max_frames
     return entries
 
 
-def check_computes(flamingo: "Flamingo", *, family: str, head_dim: int | None) -> None:
+def positions(shapes: Shapes, name: str) -> list[Entry]:
+    """A learned position for each of a row's media, which the paper does not have, nor do we."""
+    return [Entry(name, (), shape=shapes[name])] if name in shapes else []
+
+
+def check_computes(flamingo: "Flamingo", *, family: str, head_dim: int, activation: str = "gelu") -> None:
     """Refuse to export what the family's code would compute otherwise.
 
     Raises:
         CheckpointError: Naming the option that the family does not have.
     """
-    if flamingo.scope != "last" or flamingo.projection is not None:
-        raise CheckpointError(
-            f"{family} has scope 'last' and no projection; this model has scope {flamingo.scope!r}"
-            + (" and a projection" if flamingo.projection is not None else "")
-        )
+    wanted = {"scope": "last", "projection": None, "document_end_id": None, "predict_new_tokens": True}
+    for argument, value in wanted.items():
+        if (found := getattr(flamingo, argument)) != value:
+            raise CheckpointError(f"this model has {argument}={found!r}, and {family} computes {argument}={value!r}")
     norms = {"norm": "layer_norm", "qk_norm": None}
-    wanted = {**norms, "gate": "scalar", "dense_without_media": True, "activation": "gelu", "media_norm": False}
+    wanted = {**norms, "gate": "scalar", "dense_without_media": True, "activation": activation, "media_norm": False}
     for layer, block in flamingo.blocks.items():
         _compare_options(block, wanted, f"block {layer}", family, head_dim)
-    wanted = {**norms, "activation": "gelu", "final_norm": True}
+    wanted = {**norms, "activation": activation, "final_norm": True}
     _compare_options(flamingo.resampler, wanted, "the resampler", family, head_dim)
     if getattr(flamingo.resampler, "input_proj", None) is not None:
         raise CheckpointError(f"the resampler projects its input, and that of {family} does not")
 
 
-def _compare_options(module: Any, wanted: dict[str, Any], what: str, family: str, head_dim: int | None) -> None:
+def _compare_options(module: Any, wanted: dict[str, Any], what: str, family: str, head_dim: int) -> None:
     config = getattr(module, "config", None)
     if not isinstance(config, dict):
         raise CheckpointError(f"{what} is a {type(module).__name__}, which {family} does not have")
-    if head_dim is not None:
-        config = {**config, "head_dim": config["head_dim"] or config["dim"] // config["num_heads"]}
-        wanted = {**wanted, "head_dim": head_dim}
-    wanted = {**wanted, "norm_eps": 1e-5}
-    config = {**config, "norm_eps": config["norm_eps"] or 1e-5}
+    wanted = {**wanted, "norm_eps": 1e-5, "head_dim": head_dim}
+    found_head_dim = config["head_dim"] or config["dim"] // config["num_heads"]
+    config = {**config, "norm_eps": config["norm_eps"] or 1e-5, "head_dim": found_head_dim}
     for option, value in wanted.items():
         if config[option] != value:
             raise CheckpointError(f"{what} has {option}={config[option]!r}, and {family} computes {option}={value!r}")

@@ -1,0 +1,177 @@
+"""flamingo-mini: blocks inside the layers of OPT or GPT-2, frame embeddings on images too."""
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from flamingo_blocks.errors import CheckpointError
+from flamingo_blocks.interop.families import _templates as templates
+from flamingo_blocks.interop.families._block_layers import check_layers, common_step
+from flamingo_blocks.interop.families._frozen_parts import (
+    language_model_entries,
+    table_and_head,
+    vision_entries,
+    vision_entries_of,
+)
+from flamingo_blocks.interop.families._token_ids import token_ids
+from flamingo_blocks.interop.key_map import Entry, Plan, Shapes
+from flamingo_blocks.lm.find_layers import DecoderLayers, find_decoder_layers
+from flamingo_blocks.types import ActivationName
+
+if TYPE_CHECKING:
+    from flamingo_blocks.models import Flamingo
+
+_ROOT = "flamingo."
+_LM, _RESAMPLER, _VISION = f"{_ROOT}lm.", f"{_ROOT}resampler.", f"{_ROOT}vision_encoder."
+_INSIDE = re.compile(r"^flamingo\.lm\.(?P<layers>.+)\.(?P<layer>\d+)\.xattn_block\.")
+_LAYER_NAMES = templates.renamed(templates.RESAMPLER_LAYER, {"0.to_kv": "0.to_k"}) | {
+    "0.to_k.weight": ("k_proj.weight",),
+    "0.to_v.weight": ("v_proj.weight",),
+}
+_BLOCK_NAMES = templates.renamed(templates.BLOCK, {"attn_gate": "alpha_attn", "ff_gate": "alpha_ffw", "ff.": "ffw."})
+_SPELLING = templates.Spelling(
+    block=_BLOCK_NAMES, layer=_LAYER_NAMES, resampler=templates.RESAMPLER, frames="time_pos_emb", frames_axis=True
+)
+
+
+@dataclass(frozen=True)
+class FlamingoMini:
+    """Checkpoints of flamingo-mini: all of it, or what was trained.
+
+    `flamingo.lm` is the inner model of `lm` (`model` of OPT, `transformer` of GPT-2). Blocks stand before layer `i`
+    with `i % every == 0`. The checkpoint does not tell its activation.
+    """
+
+    name: str = "flamingo_mini"
+    spelling: templates.Spelling = _SPELLING
+
+    def matches(self, shapes: Shapes) -> bool:
+        """Whether there are blocks of that name inside layers."""
+        return any(_INSIDE.match(name) for name in shapes)
+
+    def plan(
+        self,
+        shapes: Shapes,
+        *,
+        lm: nn.Module,
+        vision: nn.Module | None,
+        media_token_id: int | None = None,
+        end_token_id: int | None = None,
+        activation: ActivationName = "gelu",
+        every: int | None = None,
+        num_heads: int | None = None,
+        head_dim: int = 64,
+    ) -> Plan:
+        """Read the sizes off the shapes, and say where each tensor goes.
+
+        Args:
+            shapes: Of the checkpoint.
+            lm: The plain language model.
+            vision: The tower, if the checkpoint holds one.
+            media_token_id: Id of the media tag; it takes any `<` for one.
+            end_token_id: Id of its end of chunk.
+            activation: Of its config: `"gelu"` (its default), `"relu"` or `"squared_relu"`.
+            every: Distance between blocks, to be compared with what the checkpoint holds.
+            num_heads: Heads of blocks and resampler, in place of `head_dim`.
+            head_dim: Width of a head.
+
+        Returns:
+            The plan.
+
+        Raises:
+            CheckpointError: If the checkpoint lacks a block, or does not fit `lm` or `vision`.
+        """
+        decoder = find_decoder_layers(lm)
+        inner, layers = _inner_model(shapes, decoder)
+        check_layers(sorted(layers), len(decoder.layers), every=every)
+        heads: dict[str, Any] = {"num_heads": num_heads, "head_dim": head_dim}
+        resampler = templates.resampler_arguments(shapes, _RESAMPLER, self.spelling, **heads)
+        resampler["activation"] = activation
+        blocks = {
+            layer: templates.block_arguments(shapes, prefix, self.spelling, **heads) | {"activation": activation}
+            for layer, prefix in layers.items()
+        }
+        part = language_model_entries(shapes, _language_model_held(shapes, inner), lm)
+        tokens = token_ids(lm, table_and_head(lm)[0], part.num_new_tokens, media_token_id, end_token_id)
+        entries = self._trained_entries(layers, resampler) + vision_entries(shapes, _VISION, vision)
+        return Plan(
+            blocks=blocks,
+            resampler=resampler,
+            flamingo={**tokens, "num_new_tokens": part.num_new_tokens},
+            entries=entries + part.entries,
+            kept=part.kept,
+            fresh=part.fresh,
+        )
+
+    def entries(self, flamingo: "Flamingo", *, head_dim: int = 64, activation: ActivationName = "gelu") -> list[Entry]:
+        """The state dict of flamingo-mini's model.
+
+        Args:
+            flamingo: The model.
+            head_dim: Width of a head in the config that it will be read with.
+            activation: That of this config.
+
+        Returns:
+            The entries.
+
+        Raises:
+            CheckpointError: If the model computes what flamingo-mini cannot.
+        """
+        templates.check_computes(flamingo, family=self.name, head_dim=head_dim, activation=activation)
+        decoder = find_decoder_layers(flamingo.lm, flamingo.layers)
+        common_step([int(layer) for layer in flamingo.blocks], len(decoder.layers), family=self.name, offset=0)
+        inner = decoder.name.partition(".")[0] + "."
+        inside = decoder.name.removeprefix(inner)
+        layers = {int(layer): f"{_LM}{inside}.{layer}.xattn_block." for layer in flamingo.blocks}
+        assert flamingo.resampler is not None
+        config: Any = flamingo.resampler.config
+        if not config["max_frames"]:
+            raise CheckpointError(f"the resampler has max_frames=0, and that of {self.name} embeds frames")
+        entries = self._trained_entries(layers, config)
+        table, output = table_and_head(flamingo.lm)
+        rows = {table: ("token_rows.input",), output: ("token_rows.output",)} if flamingo.token_rows is not None else {}
+        wrapped = {f"{decoder.name}.{layer}.": f"{_LM}{inside}.{layer}.lm_block." for layer in layers}
+        for name in flamingo.lm.state_dict():
+            before = next((start for start in wrapped if name.startswith(start)), None)
+            plain = f"{_LM}{name.removeprefix(inner)}" if name.startswith(inner) else f"{_ROOT}{name}"
+            foreign = plain if before is None else wrapped[before] + name.removeprefix(before)
+            entries.append(Entry(foreign, (f"lm.{name}", *rows.get(name, ()))))
+        return entries + vision_entries_of(flamingo.vision, _VISION)
+
+    def _trained_entries(self, layers: dict[int, str], resampler: dict[str, Any]) -> list[Entry]:
+        sizes = {name: resampler[name] for name in ("depth", "max_frames", "dim")}
+        entries = templates.resampler_entries(_RESAMPLER, self.spelling, **sizes)
+        for layer, prefix in layers.items():
+            entries += templates.entries_of(self.spelling.block, prefix, f"blocks.{layer}.")
+        return entries
+
+
+def _inner_model(shapes: Shapes, decoder: DecoderLayers) -> tuple[str, dict[int, str]]:
+    """What stands in `lm` before the names of the inner model, and the blocks' prefixes by layer."""
+    found = [match for match in map(_INSIDE.match, shapes) if match]
+    if not found:
+        raise CheckpointError("the checkpoint holds no block: no name has xattn_block in it")
+    inside = found[0]["layers"]
+    if not decoder.name.endswith(inside):
+        raise CheckpointError(
+            f"the checkpoint was made around a language model with layers {inside!r}; lm has {decoder.name!r}"
+        )
+    return decoder.name.removesuffix(inside), {int(match["layer"]): match[0] for match in found}
+
+
+def _language_model_held(shapes: Shapes, inner: str) -> dict[str, list[str]]:
+    held: dict[str, list[str]] = {}
+    for name in shapes:
+        if name.startswith((_RESAMPLER, _VISION)) or not name.startswith(_ROOT) or _INSIDE.match(name):
+            continue
+        if name.startswith(_LM):
+            plain = inner + name.removeprefix(_LM).replace(".lm_block.", ".", 1)
+        else:
+            plain = name.removeprefix(_ROOT)
+        held.setdefault(plain, []).append(name)
+    return held
+
+
+FAMILY = FlamingoMini()

@@ -1,0 +1,148 @@
+"""flamingo-pytorch: `FlamingoPaLM`, whose blocks stand behind layers, and whose language model is its own."""
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from flamingo_blocks.errors import CheckpointError
+from flamingo_blocks.interop.families import _templates as templates
+from flamingo_blocks.interop.families._block_layers import check_layers, common_step
+from flamingo_blocks.interop.families._frozen_parts import language_model_entries, vision_entries, vision_entries_of
+from flamingo_blocks.interop.key_map import Entry, Plan, Shapes
+from flamingo_blocks.lm.find_layers import find_decoder_layers
+
+if TYPE_CHECKING:
+    from flamingo_blocks.models import Flamingo
+
+_RESAMPLER, _VISION, _FRAMES = "perceiver_resampler.", "img_encoder.", "video_frame_pos_emb"
+_POSITIONS = f"{_RESAMPLER}media_pos_emb"
+_BLOCK = re.compile(r"^layers\.(\d+)\.1\.")
+_LAYER = re.compile(r"^layers\.(\d+)\.0\.")
+_NUM_POSITIONS = 4  # its default
+
+
+@dataclass(frozen=True)
+class FlamingoPytorch:
+    """Checkpoints of `FlamingoPaLM`.
+
+    A block stands behind layer `i` with `i % every == 0`, which here is before layer `i + 1`. `lm` is a module with
+    `token_emb`, `layers` (the first of each of its pairs) and `to_logits`; where its last layer has a block,
+    `layers` ends with an `nn.Identity` that this block can stand before.
+    """
+
+    name: str = "flamingo_pytorch"
+    spelling: templates.Spelling = templates.OPEN_FLAMINGO
+
+    def matches(self, shapes: Shapes) -> bool:
+        """Whether there is a resampler of that name, and a gate in the second of a pair of layers."""
+        has_gate = any(_BLOCK.match(name) and name.endswith(".attn_gate") for name in shapes)
+        return f"{_RESAMPLER}latents" in shapes and has_gate
+
+    def plan(
+        self,
+        shapes: Shapes,
+        *,
+        lm: nn.Module,
+        vision: nn.Module | None,
+        media_token_id: int = 3,
+        end_token_id: int | None = None,
+        num_heads: int | None = None,
+        head_dim: int = 64,
+        clips: bool = False,
+    ) -> Plan:
+        """Read the sizes off the shapes, and say where each tensor goes.
+
+        Args:
+            shapes: Of the checkpoint.
+            lm: The language model.
+            vision: The tower, if the checkpoint holds one.
+            media_token_id: Id of the media tag; the default is its own.
+            end_token_id: Token to stop generation at.
+            num_heads: Heads of blocks and resampler, in place of `head_dim`.
+            head_dim: Width of a head.
+            clips: All media are clips. Its frame embeddings are for clips and not for images; ours are for both.
+
+        Returns:
+            The plan.
+
+        Raises:
+            CheckpointError: If the checkpoint lacks a block, does not fit `lm`, or has frame embeddings without
+                `clips`.
+        """
+        decoder = find_decoder_layers(lm)
+        layers = sorted({int(found[1]) for name in shapes if (found := _BLOCK.match(name))})
+        depth = 1 + max(templates.indices(shapes, "layers."))
+        check_layers(layers, depth)
+        if layers[-1] + 1 >= len(decoder.layers):
+            raise CheckpointError(
+                f"its block behind layer {layers[-1]} stands before layer {layers[-1] + 1} here, but lm has "
+                f"{len(decoder.layers)} layers; end them with an nn.Identity()"
+            )
+        heads: dict[str, Any] = {"num_heads": num_heads, "head_dim": head_dim}
+        resampler = templates.resampler_arguments(shapes, _RESAMPLER, self.spelling, **heads)
+        resampler["max_frames"] = shapes[_FRAMES][0] if _FRAMES in shapes else 0
+        if resampler["max_frames"] and not clips:
+            raise CheckpointError(
+                f"{_FRAMES} is for clips and not for images; pass clips=True where all media are clips, or "
+                f"leave_out=({_FRAMES!r},) where none is"
+            )
+        held: dict[str, list[str]] = {}
+        for name in shapes:
+            if not _BLOCK.match(name) and not name.startswith((_RESAMPLER, _VISION, _FRAMES)):
+                held[_LAYER.sub(r"layers.\1.", name)] = [name]
+        part = language_model_entries(shapes, held, lm)
+        entries = self._trained_entries(layers, resampler) + templates.positions(shapes, _POSITIONS)
+        return Plan(
+            blocks={
+                layer + 1: templates.block_arguments(shapes, f"layers.{layer}.1.", self.spelling, **heads)
+                for layer in layers
+            },
+            resampler=resampler,
+            flamingo={
+                "media_token_id": media_token_id, "end_token_id": end_token_id, "num_new_tokens": part.num_new_tokens
+            },
+            entries=entries + vision_entries(shapes, _VISION, vision) + part.entries,
+            kept=part.kept,
+            fresh=part.fresh,
+        )  # fmt: skip
+
+    def entries(self, flamingo: "Flamingo", *, head_dim: int = 64) -> list[Entry]:
+        """The state dict of `FlamingoPaLM`, its positions of media zero.
+
+        Args:
+            flamingo: The model.
+            head_dim: Width of a head in the code that will read it.
+
+        Returns:
+            The entries.
+
+        Raises:
+            CheckpointError: If the model computes what `FlamingoPaLM` cannot.
+        """
+        templates.check_computes(flamingo, family=self.name, head_dim=head_dim)
+        if flamingo.token_rows is not None:
+            raise CheckpointError(f"{self.name} has one table, and this model has rows for new tokens beside it")
+        layers = [int(layer) - 1 for layer in flamingo.blocks]
+        state = flamingo.lm.state_dict()
+        common_step(layers, 1 + max(templates.indices(state, "layers.")), family=self.name, offset=0)
+        assert flamingo.resampler is not None
+        config: Any = flamingo.resampler.config
+        entries = self._trained_entries(layers, config)
+        entries.append(Entry(_POSITIONS, (), shape=(_NUM_POSITIONS, 1, config["dim"])))
+        inside = re.compile(r"^layers\.(\d+)\.")
+        entries += [Entry(inside.sub(r"layers.\1.0.", name), (f"lm.{name}",)) for name in state]
+        return entries + vision_entries_of(flamingo.vision, _VISION)
+
+    def _trained_entries(self, layers: list[int], resampler: dict[str, Any]) -> list[Entry]:
+        sizes = {name: resampler[name] for name in ("depth", "dim")}
+        entries = templates.resampler_entries(_RESAMPLER, self.spelling, **sizes, max_frames=0)
+        if resampler["max_frames"]:
+            entries.append(Entry(_FRAMES, ("resampler.frame_embeddings",)))
+        for layer in layers:
+            entries += templates.entries_of(self.spelling.block, f"layers.{layer}.1.", f"blocks.{layer + 1}.")
+        return entries
+
+
+FAMILY = FlamingoPytorch()
