@@ -3,6 +3,8 @@
 from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop.families.flamingo_mini import FAMILY as FLAMINGO_MINI
 from flamingo_blocks.interop.families.flamingo_pytorch import FAMILY as FLAMINGO_PYTORCH
+from flamingo_blocks.interop.families.idefics import FAMILY as IDEFICS
+from flamingo_blocks.interop.families.mllama import FAMILY as MLLAMA
 from flamingo_blocks.interop.families.open_flamingo import FAMILY as OPEN_FLAMINGO
 from flamingo_blocks.interop.families.otter import FAMILY as OTTER
 from flamingo_blocks.interop.key_map import Family, Shapes
@@ -10,7 +12,7 @@ from flamingo_blocks.interop.key_map import Family, Shapes
 __all__ = ["FAMILIES", "detect_family", "find_family"]
 
 FAMILIES: dict[str, Family] = {
-    family.name: family for family in (OPEN_FLAMINGO, OTTER, FLAMINGO_MINI, FLAMINGO_PYTORCH)
+    family.name: family for family in (OPEN_FLAMINGO, OTTER, FLAMINGO_MINI, FLAMINGO_PYTORCH, IDEFICS, MLLAMA)
 }
 
 

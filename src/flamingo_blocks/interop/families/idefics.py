@@ -1,0 +1,281 @@
+"""IDEFICS, the first generation: checkpoints of `IdeficsForVisionText2Text`."""
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from torch import nn
+
+from flamingo_blocks.errors import CheckpointError
+from flamingo_blocks.interop.families._block_layers import check_layers, common_step
+from flamingo_blocks.interop.families._frozen_parts import table_and_head, vision_entries
+from flamingo_blocks.interop.families._llama_layers import (
+    LLAMA_BLOCK,
+    check_options,
+    config_value,
+    tower_entries,
+    vocabulary_size,
+)
+from flamingo_blocks.interop.families._templates import Names, entries_of, ff_mult_of, heads_of, indices, shape_of
+from flamingo_blocks.interop.key_map import Entry, Plan, Shapes
+from flamingo_blocks.lm.find_layers import find_decoder_layers
+from flamingo_blocks.nn.presets import block_preset, resampler_preset
+
+if TYPE_CHECKING:
+    from flamingo_blocks.models import Flamingo
+
+_BLOCKS, _RESAMPLER, _VISION = "model.gated_cross_attn_layers.", "model.perceiver_resampler.", "model.vision_model."
+_NEW_INPUT, _NEW_OUTPUT = "model.embed_tokens.additional_embedding.weight", "lm_head.additional_fc.weight"
+_CONSTANT = re.compile(r"\.rotary_emb\.inv_freq$|^model\.vision_model\.embeddings\.position_ids$")
+_GATES = {"alpha_cross_attn": "attention_gate.gate", "alpha_dense": "feed_forward_gate.gate"}
+_BLOCK_NORMS: Names = {f"cross_attn.{x}_layer_norm.weight": (f"attention.{x}_norm.weight",) for x in "qk"}
+_RESAMPLER_LAYER: Names = {
+    **{f"0.context_layer_norm.{x}": (f"features_norm.{x}",) for x in ("weight", "bias")},
+    **{f"0.latents_layer_norm.{x}": (f"latents_norm.{x}",) for x in ("weight", "bias")},
+    **{f"0.{x}_proj.weight": (f"{x}_proj.weight",) for x in "qkv"},
+    "0.output_proj.weight": ("o_proj.weight",),
+    **{f"1.ln.{x}": (f"feed_forward.norm.{x}",) for x in ("weight", "bias")},
+    "1.fc.weight": ("feed_forward.up_proj.weight",),
+    "1.c_proj.weight": ("feed_forward.down_proj.weight",),
+}
+_RESAMPLER_NORMS: Names = {f"0.{x}_layer_norm.{y}": (f"{x}_norm.{y}",) for x in "qk" for y in ("weight", "bias")}
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """What decides which tensors there are."""
+
+    layers: list[int]
+    channels: int | None
+    qk_norm: bool
+    resampler_depth: int
+    resampler_qk_norm: bool
+
+
+class IdeficsFamily:
+    """Checkpoints of IDEFICS 9B and 80B, their instruction-tuned forms, and what was trained like them.
+
+    Blocks stand before layer `i` where `i % every == 0`, numbered on their own. The file holds everything: a Llama
+    under its own names, the tower, additional rows for `<fake_token_around_image>` and `<image>`.
+    """
+
+    name = "idefics"
+
+    def matches(self, shapes: Shapes) -> bool:
+        """Whether the first block has the gates of IDEFICS."""
+        return any(name.startswith(_BLOCKS) and name.rpartition(".")[2] in _GATES for name in shapes)
+
+    def plan(
+        self,
+        shapes: Shapes,
+        *,
+        lm: nn.Module,
+        vision: nn.Module | None,
+        media_token_id: int | None = None,
+        document_end_id: int | Literal["eos"] | None = "eos",
+        every: int | None = None,
+        num_heads: int | None = None,
+        norm_eps: float | None = None,
+        resampler_num_heads: int | None = None,
+        resampler_head_dim: int = 96,
+    ) -> Plan:
+        """Read the sizes off the shapes, and say where each tensor goes.
+
+        Args:
+            shapes: Of the checkpoint.
+            lm: A plain Llama of the checkpoint's sizes; `idefics_parts` builds it from the config.
+            vision: The tower, likewise.
+            media_token_id: Id of `<image>`; the second additional token by default, as in the published tokenizers.
+            document_end_id: Behind this token earlier images are out of sight, as IDEFICS' processor has it: by default
+                the end-of-sequence token of `lm`; `None` for nowhere.
+            every: Distance between blocks; told by their number by default.
+            num_heads: Heads of the blocks; those of `lm` by default.
+            norm_eps: Of the blocks' norms; that of `lm` by default.
+            resampler_num_heads: Heads of the resampler, in place of `resampler_head_dim`.
+            resampler_head_dim: Width of these heads.
+
+        Returns:
+            The plan.
+
+        Raises:
+            CheckpointError: If the checkpoint lacks a block, or does not fit `lm` or `vision`.
+            ValueError: If the media tag cannot be told.
+        """
+        num_layers = len(find_decoder_layers(lm).layers)
+        sizes = _read_sizes(shapes, num_layers, every)
+        new = shape_of(shapes, _NEW_INPUT, ndim=2)[0] if _NEW_INPUT in shapes else 0
+        if document_end_id == "eos":
+            document_end_id = _first_id(config_value(lm, "eos_token_id"))
+        block = _block_arguments(shapes, sizes, num_heads or config_value(lm, "num_attention_heads"))
+        block["norm_eps"] = norm_eps or config_value(lm, "rms_norm_eps") or block["norm_eps"]
+        resampler = None
+        if sizes.resampler_depth:
+            resampler = _resampler_arguments(shapes, sizes, resampler_num_heads, resampler_head_dim)
+        return Plan(
+            blocks={layer: dict(block) for layer in sizes.layers},
+            resampler=resampler,
+            flamingo={
+                "media_token_id": _media_token_id(media_token_id, lm, new),
+                "document_end_id": document_end_id,
+                "num_new_tokens": new,
+            },
+            entries=_trained_entries(sizes) + vision_entries(_without_constants(shapes), _VISION, vision)
+            + _language_model_entries(lm, new),
+            kept={name: "a constant, which the model makes itself" for name in shapes if _CONSTANT.search(name)},
+        )  # fmt: skip
+
+    def entries(self, flamingo: "Flamingo") -> list[Entry]:
+        """What transformers saves of such a model.
+
+        Args:
+            flamingo: The model.
+
+        Returns:
+            The entries.
+
+        Raises:
+            CheckpointError: If the model computes what IDEFICS cannot.
+        """
+        _check_computes(flamingo)
+        layers = sorted(int(layer) for layer in flamingo.blocks)
+        num_layers = len(find_decoder_layers(flamingo.lm, flamingo.layers).layers)
+        common_step(layers, num_layers, family=self.name, offset=0)
+        block: Any = flamingo.blocks[str(layers[0])].config
+        resampler: Any = {} if flamingo.resampler is None else flamingo.resampler.config
+        sizes = _Sizes(
+            layers, block["dim"] if block["gate"] == "channel" else None, block["qk_norm"] is not None,
+            resampler.get("depth", 0), resampler.get("qk_norm") is not None,
+        )  # fmt: skip
+        tower = tower_entries(flamingo, _VISION, "embeddings.class_embedding")
+        return _trained_entries(sizes) + tower + _language_model_entries(flamingo.lm, flamingo.num_new_tokens)
+
+
+FAMILY = IdeficsFamily()
+
+
+def _read_sizes(shapes: Shapes, num_layers: int, every: int | None) -> _Sizes:
+    held = indices(shapes, _BLOCKS)
+    if not held:
+        raise CheckpointError(f"the checkpoint holds no gated block at all, no {_BLOCKS}0...")
+    if missing := sorted(set(range(len(held))) - set(held)):
+        raise CheckpointError(f"the checkpoint has gated blocks {held}, but lacks {missing}")
+    if every is None and num_layers % len(held):
+        raise CheckpointError(
+            f"the checkpoint has {len(held)} gated blocks, which do not stand at equal distances before the "
+            f"{num_layers} layers of lm; a block is missing, or lm is another language model"
+        )
+    step = every or num_layers // len(held)
+    layers = [block * step for block in held]
+    check_layers(layers, num_layers, every=step)
+    gate = shape_of(shapes, f"{_BLOCKS}0.alpha_cross_attn")
+    return _Sizes(
+        layers,
+        channels=gate[-1] if len(gate) == 3 else None,
+        qk_norm=f"{_BLOCKS}0.cross_attn.q_layer_norm.weight" in shapes,
+        resampler_depth=len(indices(shapes, f"{_RESAMPLER}blocks.")),
+        resampler_qk_norm=f"{_RESAMPLER}blocks.0.0.q_layer_norm.weight" in shapes,
+    )
+
+
+def _block_arguments(shapes: Shapes, sizes: _Sizes, num_heads: int | None) -> dict[str, Any]:
+    query = f"{_BLOCKS}0.cross_attn.q_proj.weight"
+    inner, dim = shape_of(shapes, query, ndim=2)
+    _, vision_dim = shape_of(shapes, f"{_BLOCKS}0.cross_attn.k_proj.weight", ndim=2)
+    hidden_dim, _ = shape_of(shapes, f"{_BLOCKS}0.mlp.up_proj.weight", ndim=2)
+    head_dim = inner
+    if sizes.qk_norm:
+        head_dim, num_heads = shape_of(shapes, f"{_BLOCKS}0.cross_attn.q_layer_norm.weight", ndim=1)[0], None
+    elif num_heads is None:
+        raise ValueError(f"num_heads is told neither by the config of lm nor by {query}; pass num_heads=")
+    return block_preset(
+        "idefics", dim=dim, vision_dim=vision_dim, hidden_dim=hidden_dim,
+        gate="scalar" if sizes.channels is None else "channel", qk_norm="rms_norm" if sizes.qk_norm else None,
+        **heads_of(inner, head_dim, num_heads, query),
+    )  # fmt: skip
+
+
+def _resampler_arguments(shapes: Shapes, sizes: _Sizes, num_heads: int | None, head_dim: int) -> dict[str, Any]:
+    num_latents, dim = shape_of(shapes, f"{_RESAMPLER}latents", ndim=2)
+    query = f"{_RESAMPLER}blocks.0.0.q_proj.weight"
+    if sizes.resampler_qk_norm:
+        head_dim, num_heads = shape_of(shapes, f"{_RESAMPLER}blocks.0.0.q_layer_norm.weight", ndim=1)[0], None
+    inner, _ = shape_of(shapes, query, ndim=2)
+    hidden, _ = shape_of(shapes, f"{_RESAMPLER}blocks.0.1.fc.weight", ndim=2)
+    return resampler_preset(
+        "idefics", vision_dim=dim, dim=dim, num_latents=num_latents, depth=sizes.resampler_depth,
+        ff_mult=ff_mult_of(hidden, dim), qk_norm="layer_norm" if sizes.resampler_qk_norm else None,
+        **heads_of(inner, head_dim, num_heads, query),
+    )  # fmt: skip
+
+
+def _trained_entries(sizes: _Sizes) -> list[Entry]:
+    entries = []
+    shape = None if sizes.channels is None else (1, 1, sizes.channels)
+    for number, layer in enumerate(sizes.layers):
+        prefix, ours = f"{_BLOCKS}{number}.", f"blocks.{layer}."
+        entries += [Entry(prefix + gate, (ours + name,), shape=shape) for gate, name in _GATES.items()]
+        entries += entries_of(LLAMA_BLOCK | (_BLOCK_NORMS if sizes.qk_norm else {}), prefix, ours)
+    if sizes.resampler_depth:
+        top: Names = {"latents": ("latents",), **{f"layer_norm.{x}": (f"final_norm.{x}",) for x in ("weight", "bias")}}
+        entries += entries_of(top, _RESAMPLER, "resampler.")
+    names = _RESAMPLER_LAYER | (_RESAMPLER_NORMS if sizes.resampler_qk_norm else {})
+    for layer in range(sizes.resampler_depth):
+        entries += entries_of(names, f"{_RESAMPLER}blocks.{layer}.", f"resampler.layers.{layer}.")
+    return entries
+
+
+def _language_model_entries(lm: nn.Module, num_new_tokens: int) -> list[Entry]:
+    """A Llama has the names that IDEFICS gives it; a tied head is the table under another name."""
+    table, head = table_and_head(lm)
+    state = lm.state_dict(keep_vars=True)
+    tied = table is not None and head is not None and table != head and state[table] is state[head]
+    entries = []
+    for name in state:
+        if not (tied and name == head):
+            aliases = (head,) if tied and name == table and head is not None else ()
+            entries.append(Entry(name, (f"lm.{name}",), aliases=aliases))
+    if num_new_tokens and tied:
+        entries.append(Entry(_NEW_INPUT, ("token_rows.input",), aliases=(_NEW_OUTPUT,)))
+    elif num_new_tokens:
+        entries += [Entry(_NEW_INPUT, ("token_rows.input",)), Entry(_NEW_OUTPUT, ("token_rows.output",))]
+    return entries
+
+
+def _media_token_id(told: int | None, lm: nn.Module, num_new_tokens: int) -> int:
+    if told is None and num_new_tokens < 2:
+        raise ValueError(
+            f"media_token_id is not told by a checkpoint with {num_new_tokens} additional tokens; pass the tokenizer's "
+            "id of <image> as media_token_id="
+        )
+    return vocabulary_size(lm) + 1 if told is None else told
+
+
+def _first_id(ids: Any) -> int | None:
+    first = ids[0] if isinstance(ids, list | tuple) and ids else ids
+    return first if isinstance(first, int) else None
+
+
+def _without_constants(shapes: Shapes) -> Shapes:
+    return {name: shape for name, shape in shapes.items() if not _CONSTANT.search(name)}
+
+
+def _check_computes(flamingo: "Flamingo") -> None:
+    if flamingo.scope != "last" or flamingo.projection is not None or not flamingo.predict_new_tokens:
+        raise CheckpointError(
+            f"idefics has scope 'last', no projection, and predicts its new tokens; this model has scope "
+            f"{flamingo.scope!r}, projection {type(flamingo.projection).__name__} and "
+            f"predict_new_tokens={flamingo.predict_new_tokens}"
+        )
+    first = next(iter(flamingo.blocks.values()), None)
+    preset = {name: value for name, value in block_preset("idefics").items() if name != "norm_eps"}
+    same = {name: getattr(first, "config", {}).get(name) for name in ("gate", "qk_norm", "num_heads", "norm_eps")}
+    for layer, block in flamingo.blocks.items():
+        check_options(block, preset | same | {"dense_without_media": True}, f"block {layer}", "idefics")
+        config: Any = block.config
+        if config["num_kv_heads"] not in (None, config["num_heads"]):
+            raise CheckpointError(f"block {layer} has grouped heads, and idefics has none")
+    if same["qk_norm"] not in (None, "rms_norm"):
+        raise CheckpointError(f"the blocks have qk_norm={same['qk_norm']!r}, and idefics has 'rms_norm' or none")
+    if flamingo.resampler is not None:
+        wanted = {"activation": "relu", "final_norm": True, "norm": "layer_norm", "max_frames": 0}
+        check_options(flamingo.resampler, wanted, "the resampler", "idefics")

@@ -1,0 +1,113 @@
+"""The plain language model and the tower inside a model of transformers, with fresh weights, from its config alone."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from flamingo_blocks._optional import require
+from flamingo_blocks.interop.towers import IdeficsTower, MllamaTower
+
+_LLAMA = (
+    "hidden_size", "intermediate_size", "num_attention_heads", "hidden_act", "rms_norm_eps", "initializer_range",
+    "max_position_embeddings", "rope_parameters", "vocab_size", "bos_token_id", "eos_token_id", "tie_word_embeddings",
+    "use_cache",
+)  # fmt: skip
+
+
+def idefics_parts(config: Any, *, dtype: torch.dtype | None = None) -> dict[str, Any]:
+    """Arguments of `load_foreign` for an IDEFICS of that config.
+
+    Args:
+        config: An `IdeficsConfig`, its values, or the folder that holds `config.json`.
+        dtype: Of the weights; float32 by default.
+
+    Returns:
+        `lm`, a plain `LlamaForCausalLM`; `vision`, an `IdeficsTower`; and options that no shape tells.
+
+    Raises:
+        MissingDependencyError: If transformers is not installed.
+
+    Example:
+        >>> parts = idefics_parts({
+        ...     "vocab_size": 30, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 4,
+        ...     "num_attention_heads": 2, "cross_layer_interval": 2,
+        ...     "vision_config": {"embed_dim": 8, "num_attention_heads": 2, "num_hidden_layers": 1, "image_size": 8,
+        ...                       "patch_size": 4, "intermediate_size": 8},
+        ... })
+        >>> type(parts["lm"]).__name__, parts["vision"].dim, parts["every"]
+        ('LlamaForCausalLM', 8, 2)
+    """
+    transformers = require("transformers", used_by="idefics_parts", extra="hf")
+    config = _as_config(config, transformers.IdeficsConfig)
+    values = {name: getattr(config, name) for name in _LLAMA}
+    vision, perceiver = config.vision_config, config.perceiver_config
+    names = ("num_hidden_layers", "num_attention_heads", "intermediate_size", "image_size", "patch_size", "hidden_act",
+             "layer_norm_eps", "num_channels")  # fmt: skip
+    clip = transformers.CLIPVisionConfig(
+        hidden_size=vision.embed_dim, **{name: getattr(vision, name) for name in names}
+    )
+    return {
+        "lm": _llama(transformers, values, config, config.num_hidden_layers, dtype),
+        "vision": IdeficsTower(transformers.CLIPVisionModel(clip).to(dtype)),
+        "every": config.cross_layer_interval,
+        "resampler_num_heads": perceiver.resampler_n_heads,
+    }
+
+
+def mllama_parts(config: Any, *, dtype: torch.dtype | None = None) -> dict[str, Any]:
+    """Arguments of `load_foreign` for a Llama 3.2 Vision of that config.
+
+    Args:
+        config: A `MllamaConfig` or `MllamaTextConfig`, its values, or the folder that holds `config.json`.
+        dtype: Of the weights; float32 by default.
+
+    Returns:
+        `lm`, a plain `LlamaForCausalLM` of the self-attention layers; `vision`, a `MllamaTower`, or `None` for a text
+        config; and options that no shape tells.
+
+    Raises:
+        MissingDependencyError: If transformers is not installed.
+
+    Example:
+        >>> parts = mllama_parts({
+        ...     "text_config": {"vocab_size": 30, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 5,
+        ...                     "num_attention_heads": 4, "num_key_value_heads": 2, "cross_attention_layers": [1, 3],
+        ...                     "pad_token_id": 0},
+        ...     "vision_config": {"hidden_size": 8, "attention_heads": 2, "num_hidden_layers": 1, "image_size": 8,
+        ...                       "num_global_layers": 1, "patch_size": 4, "intermediate_size": 8,
+        ...                       "intermediate_layers_indices": [0], "vision_output_dim": 16},
+        ...     "image_token_index": 30,
+        ... })
+        >>> parts["lm"].config.num_hidden_layers, parts["media_token_id"]
+        (3, 30)
+    """
+    transformers = require("transformers", used_by="mllama_parts", extra="hf")
+    config = _as_config(config, transformers.MllamaConfig)
+    text = config.get_text_config()
+    values = {name: getattr(text, name) for name in (*_LLAMA, "num_key_value_heads")}
+    parts: dict[str, Any] = {
+        "lm": _llama(transformers, values, text, text.num_hidden_layers - len(text.cross_attention_layers), dtype),
+        "vision": None,
+    }
+    if text is not config:
+        parts["vision"] = MllamaTower(transformers.MllamaVisionModel(config.vision_config).to(dtype))
+        parts["media_token_id"] = config.image_token_index
+    return parts
+
+
+def _llama(transformers: Any, values: dict[str, Any], config: Any, num_layers: int, dtype: Any) -> Any:
+    pad = config.pad_token_id
+    inside = pad is not None and pad < config.vocab_size
+    llama = transformers.LlamaConfig(**values, num_hidden_layers=num_layers, pad_token_id=pad if inside else None)
+    model = transformers.LlamaForCausalLM(llama).to(dtype)
+    return model.eval()
+
+
+def _as_config(config: Any, cls: Any) -> Any:
+    if isinstance(config, Mapping):
+        return cls.from_dict(dict(config))
+    if isinstance(config, str | Path):
+        return cls.from_pretrained(config)
+    return config
