@@ -126,7 +126,7 @@ MUTATIONS = {
     ),
     "a cached call reads the first columns of the layout": (
         f"{PACKAGE}/lm/attach.py",
-        "call.past = 0 if cache is None else int(cache.get_seq_length())",
+        "call.past = call.counted.past(args, kwargs, layout=_layout_of(call), whole=call.whole)",
         "call.past = 0",
         f"{DECODING}::test_chunks_and_single_tokens_have_the_logits_of_the_whole",
     ),
@@ -137,9 +137,9 @@ MUTATIONS = {
         f"{DECODING}::test_chunks_and_single_tokens_have_the_logits_of_the_whole",
     ),
     "a query changes the prompt's cache": (
-        f"{PACKAGE}/models/prompt.py",
-        "        cache = copy.deepcopy(self.cache)\n",
-        "        cache = self.cache\n",
+        f"{PACKAGE}/models/prompt_cache.py",
+        "    forked = copy.copy(cache)\n    forked.layers = [",
+        "    forked = cache\n    forked.layers = [",
         f"{DECODING}::test_a_prompt_is_never_changed_by_its_use",
     ),
     "what stands behind an end counts as said": (
@@ -162,8 +162,8 @@ MUTATIONS = {
     ),
     "assisted decoding is handed the prompt's cache": (
         f"{PACKAGE}/models/generation.py",
-        "    if cache is not None and not assisted and ",
-        "    if cache is not None and ",
+        "before.cache is not None and not assisted and ",
+        "before.cache is not None and ",
         "tests/models/test_generate.py::test_other_ways_of_decoding_say_the_same",
     ),
     "a load that is refused keeps the language model": (
@@ -198,8 +198,8 @@ MUTATIONS = {
     ),
     "tied tables get two rows": (
         f"{PACKAGE}/lm/token_rows.py",
-        "self.input if head is table else nn.Parameter",
-        "nn.Parameter",
+        "= self.input if head is table else None\n        if head is not None and head is not table:",
+        "= None\n        if head is not None:",
         "tests/lm/test_token_rows.py::test_tables_that_are_one_get_rows_that_are_one",
     ),
     "other frozen weights are taken": (
