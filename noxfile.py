@@ -12,6 +12,7 @@ nox.options.reuse_venv = "yes"
 ROOT = Path(__file__).parent
 CONSTRAINTS = str(ROOT / "constraints.txt")
 PEERS = ("einops-exts", "flamingo-pytorch", "open-flamingo")  # they pin a torch of 2023, hence `--no-deps`
+ENCODERS = ("torchvision", "timm", "open-clip-torch", "ftfy", "wcwidth")  # they would bring another torch
 KERNELS = ("xformers",)  # its plans are proved on the CPU; left to itself, pip would bring another torch for it
 
 
@@ -99,6 +100,15 @@ def compiled(session: nox.Session) -> None:
     session.run(
         "python", "-m", "pytest", "-n", "2", "-m", "compile", "tests/compile", *session.posargs, env=environment
     )
+
+
+@nox.session
+def adapters(session: nox.Session) -> None:
+    """Towers of timm and open_clip, with real models of random weights, and the pages and examples that show them."""
+    install(session, "--editable", ".[hf,vision,test]")
+    session.install("--constraint", CONSTRAINTS, "--no-deps", *ENCODERS)
+    keep_inside(session)
+    session.run("python", "-m", "pytest", "-m", "adapters", "tests/adapters", *session.posargs)
 
 
 @nox.session

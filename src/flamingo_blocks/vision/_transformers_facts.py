@@ -1,9 +1,10 @@
 """What the models of the transformers library do not say of themselves in one common way."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from flamingo_blocks.vision.image_preprocess import Channels, Fit, ImagePreprocess
 
@@ -11,6 +12,7 @@ HALF: Channels = (0.5, 0.5, 0.5)
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
+NAFLEX = "siglip2_vision_model"
 _NO_SIZE = (1, 1)
 # What each family's published image processor does; tokens before the patches, registers not counted.
 _FAMILIES: dict[str, tuple[int, ImagePreprocess]] = {
@@ -44,6 +46,10 @@ class Geometry:
     def of(cls, model: nn.Module, *, num_prefix: int | None, image_size: int | tuple[int, int] | None) -> "Geometry":
         """Read the sizes off the model's config."""
         config: Any = model.config
+        if config.model_type == NAFLEX:
+            raise ValueError(
+                f"model is a {type(model).__name__}, which takes images of any size; make it a NaFlexTower(model)"
+            )
         missing = [name for name in ("hidden_size", "image_size", "patch_size") if not hasattr(config, name)]
         if missing:
             raise ValueError(
@@ -91,6 +97,29 @@ def blocks_of(model: nn.Module) -> nn.ModuleList:
             "wrap it by CallableTower(model, image_size=..., output='last_hidden_state')"
         )
     return found[0]
+
+
+def run_to_block(model: nn.Module, layer: int, run: Callable[[], Any]) -> Tensor:
+    """Output of one block, by a hook: `output_hidden_states` would keep the output of every layer."""
+    kept: list[Tensor] = []
+
+    def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        kept.append(output[0] if isinstance(output, tuple) else output)
+
+    handle = blocks_of(model)[layer].register_forward_hook(keep)
+    try:
+        run()
+    finally:
+        handle.remove()
+    return kept[0]
+
+
+def check_layer(model: nn.Module, layer: int) -> bool:
+    """Refuse blocks that are not there; True for the last one."""
+    num_blocks = len(blocks_of(model))
+    if not -num_blocks <= layer < num_blocks:
+        raise ValueError(f"layer is {layer}, but the model has {num_blocks} blocks; use -1 for the last one")
+    return layer in {-1, num_blocks - 1}
 
 
 def final_norm_of(model: nn.Module) -> nn.Module:

@@ -36,6 +36,8 @@ class ImagePreprocess:
         interpolation: Resampling filter, always with antialiasing.
         shortest_edge_px: With `"crop"`, the length that the shorter side gets before the crop; the size of the frame
             when None.
+        before_crop: Height and width that the image covers (`"crop"`) or is stretched to (`"stretch"`) before the
+            middle is cut out; the size of the frame when None. Many models of timm drop the rim of every image so.
 
     Raises:
         ValueError: When called with anything that is no image, with floating values outside 0 to 1, or with an image
@@ -56,6 +58,7 @@ class ImagePreprocess:
     fit: Fit = "pad"
     interpolation: Interpolation = "bicubic"
     shortest_edge_px: int | None = None
+    before_crop: tuple[int, int] | None = None
 
     def __call__(self, image: Any) -> Float[Tensor, "3 height width"]:
         """Turn one image into pixels.
@@ -64,7 +67,7 @@ class ImagePreprocess:
             image: A PIL image, a path or the bytes of an image file, an array `[height width channels]` or
                 `[height width]`, or a tensor `[channels height width]`; integers are 0 to 255, floats 0 to 1.
         """
-        rgb = _read_rgb(image)
+        rgb = read_rgb(image)
         if self.fit == "crop":
             rgb = _middle(rgb)
         if rgb.device.type != "cpu":  # where torch resizes floats only
@@ -77,15 +80,15 @@ class ImagePreprocess:
         normalised = (resized - mean) / std
         # The mean is 0 once normalised. Negative padding crops.
         top, left = (self.size[0] - height) // 2, (self.size[1] - width) // 2
-        if self.fit == "crop":  # the odd pixel goes where Hugging Face's processors cut it
+        if self.fit != "pad":  # the odd pixel goes where Hugging Face's processors cut it
             top, left = -((height - self.size[0]) // 2), -((width - self.size[1]) // 2)
         return F.pad(normalised, (left, self.size[1] - width - left, top, self.size[0] - height - top))
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
         """Height and width after the resize, before padding or cropping."""
         if self.fit == "stretch":
-            return self.size
-        goal = self.size
+            return self.before_crop or self.size
+        goal = self.size if self.fit == "pad" else self.before_crop or self.size
         if self.fit == "crop" and self.shortest_edge_px is not None:
             goal = (max(self.size[0], self.shortest_edge_px), max(self.size[1], self.shortest_edge_px))
         wider_than_goal = width * goal[0] >= height * goal[1]
@@ -134,10 +137,10 @@ def to_rgb(image: Any) -> Float[Tensor, "3 height width"]:
         >>> to_rgb(torch.full((1, 2, 2), 255, dtype=torch.uint8)).max()
         tensor(1.)
     """
-    return _as_float(_read_rgb(image))
+    return _as_float(read_rgb(image))
 
 
-def _read_rgb(image: Any) -> UInt8[Tensor, "3 height width"] | Float[Tensor, "3 height width"]:
+def read_rgb(image: Any) -> UInt8[Tensor, "3 height width"] | Float[Tensor, "3 height width"]:
     """Bytes as they are, floats as float32."""
     if isinstance(image, Path | bytes):
         image = _open(image)

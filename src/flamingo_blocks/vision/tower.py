@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -91,3 +92,34 @@ def check_pixels(pixels: Tensor) -> None:
             f"pixels has shape {list(pixels.shape)} and dtype {pixels.dtype}, wanted floating [n 3 height width]; "
             "make each image by tower.preprocess and stack them"
         )
+
+
+def check_frame_size(pixels: Tensor, size: tuple[int, int]) -> None:
+    """Refuse anything but RGB frames of a tower's size."""
+    check_pixels(pixels)
+    if tuple(pixels.shape[2:]) != size:
+        raise ValueError(
+            f"pixels has frames of {list(pixels.shape[2:])}, wanted {list(size)}; "
+            "make them by tower.preprocess, or make the tower with image_size="
+        )
+
+
+def probe_features(
+    tower: nn.Module, size: tuple[int, int], features: Callable[[Tensor], Any], *, fix: str = "image_size= or layer="
+) -> Any:
+    """Features of one black frame, in eval mode so that no running statistics move; modes stay as they were."""
+    weight = floating_state(tower)
+    pixels = torch.zeros(1, 3, *size, device=None if weight is None else weight.device)
+    modes = [(module, module.training) for module in tower.modules()]
+    nn.Module.train(tower, mode=False)
+    try:
+        with torch.no_grad():
+            return features(cast_like_weights(pixels, tower))
+    except (AssertionError, IndexError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"{type(tower).__name__} does not get through a black frame of {size[0]} x {size[1]} pixels: {error}; "
+            f"change {fix}"
+        ) from error
+    finally:
+        for module, mode in modes:
+            module.training = mode

@@ -10,20 +10,22 @@ from torch import Tensor, nn
 from flamingo_blocks._optional import require
 from flamingo_blocks.vision._transformers_facts import (
     Geometry,
-    blocks_of,
+    check_layer,
     default_preprocess,
     final_norm_of,
+    run_to_block,
     vision_part,
 )
 from flamingo_blocks.vision.image_preprocess import Fit, ImagePreprocess
-from flamingo_blocks.vision.tower import PatchTokens, cast_like_weights, check_pixels, freeze
+from flamingo_blocks.vision.tower import PatchTokens, cast_like_weights, check_frame_size, freeze
 
 
 class TransformersTower(nn.Module):
     """Make a vision tower of a transformers model: CLIP, SigLIP, ViT, DeiT, DINOv2 and DINOv3.
 
     The tower gives the patch tokens alone: class, distillation and register tokens are cut off. Of a two-tower model
-    such as `CLIPModel` it holds the vision part only, which it freezes in place.
+    such as `CLIPModel` it holds the vision part only, which it freezes in place. The SigLIP 2 of variable resolution
+    has a tower of its own, `NaFlexTower`; the others of SigLIP 2 are SigLIP models.
 
     Args:
         model: The model; its vision part is found when it has one.
@@ -80,10 +82,7 @@ class TransformersTower(nn.Module):
         self.dim: int = self.geometry.dim
         self.grid = self.geometry.grid
         self.preprocess = default_preprocess(self.geometry, fit) if preprocess is None else preprocess
-        num_blocks = len(blocks_of(self.model))
-        if not -num_blocks <= layer < num_blocks:
-            raise ValueError(f"layer is {layer}, but the model has {num_blocks} blocks; use -1 for the last one")
-        self.takes_last_hidden_state = final_norm is None and layer in {-1, num_blocks - 1}
+        self.takes_last_hidden_state = check_layer(self.model, layer) and final_norm is None
         if final_norm:
             final_norm_of(self.model)  # raises now, not in the first forward
         if frozen:
@@ -121,12 +120,7 @@ class TransformersTower(nn.Module):
         Raises:
             ValueError: If `pixels` is no batch of RGB frames of the tower's size.
         """
-        check_pixels(pixels)
-        if tuple(pixels.shape[2:]) != self.geometry.image_size:
-            raise ValueError(
-                f"pixels has frames of {list(pixels.shape[2:])}, wanted {list(self.geometry.image_size)}; "
-                "make them by tower.preprocess, or make the tower with image_size="
-            )
+        check_frame_size(pixels, self.geometry.image_size)
         tokens = self._hidden_states(cast_like_weights(pixels, self.model))
         patches = tokens.shape[1] - self.geometry.num_prefix
         if patches != self.grid[0] * self.grid[1]:
@@ -141,20 +135,11 @@ class TransformersTower(nn.Module):
         return super().train(mode and not self.frozen)
 
     def _hidden_states(self, pixels: Tensor) -> Tensor:
-        """All tokens of the chosen layer, by a hook: `output_hidden_states` would keep the output of every layer."""
+        """All tokens of the chosen layer."""
         if self.takes_last_hidden_state:
             return self._run(pixels).last_hidden_state  # type: ignore[no-any-return]
-        kept: list[Tensor] = []
-
-        def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            kept.append(output[0] if isinstance(output, tuple) else output)
-
-        handle = blocks_of(self.model)[self.layer].register_forward_hook(keep)
-        try:
-            self._run(pixels)
-        finally:
-            handle.remove()
-        return final_norm_of(self.model)(kept[0]) if self.final_norm else kept[0]
+        kept = run_to_block(self.model, self.layer, lambda: self._run(pixels))
+        return final_norm_of(self.model)(kept) if self.final_norm else kept
 
     def _run(self, pixels: Tensor) -> Any:
         if self.interpolates:
