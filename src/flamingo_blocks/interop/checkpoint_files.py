@@ -17,6 +17,7 @@ Checkpoint = str | Path | Mapping[str, Tensor]
 
 PICKLE_SUFFIXES = (".pt", ".pth", ".bin")
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_OURS = ("foreign.safetensors",)
 _NESTED = ("model_state_dict", "state_dict", "model")
 _DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
@@ -41,9 +42,16 @@ class TensorFacts:
     shard: str = ""
 
 
-class _Shard(Protocol):
-    def facts(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]: ...
-    def read(self, name: str) -> Tensor: ...
+class Shard(Protocol):
+    """One open file."""
+
+    def facts(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+        """Shapes and dtypes by the names in the file."""
+        ...
+
+    def read(self, name: str) -> Tensor:
+        """One tensor."""
+        ...
 
 
 class ForeignCheckpoint:
@@ -54,6 +62,8 @@ class ForeignCheckpoint:
         tensors: Facts by plain name.
         files: The files, by name of shard.
         nested: Key of the dictionary inside a pickle file that holds the tensors, if they were not at its top.
+        headers: What else stands in the head of each file: metadata of safetensors, versions of a torch state dict.
+        index: Name and text of the file that lists the shards.
 
     Example:
         >>> checkpoint = open_checkpoint({"module.perceiver.latents": torch.zeros(2, 3)})
@@ -62,11 +72,20 @@ class ForeignCheckpoint:
     """
 
     def __init__(
-        self, where: str, tensors: dict[str, TensorFacts], files: Mapping[str, Path | _Shard], nested: str | None = None
+        self,
+        where: str,
+        tensors: dict[str, TensorFacts],
+        files: Mapping[str, "Path | Shard"],
+        nested: str | None = None,
+        *,
+        headers: dict[str, Any] | None = None,
+        index: tuple[str, str] | None = None,
     ) -> None:
         self.where, self.tensors, self.nested = where, tensors, nested
+        self.headers: dict[str, Any] = headers or {}
+        self.index = index
         self._files = files
-        self._open: tuple[str, _Shard] | None = None
+        self._open: tuple[str, Shard] | None = None
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -108,23 +127,34 @@ def open_checkpoint(checkpoint: Checkpoint) -> ForeignCheckpoint:
     path = Path(checkpoint)
     if not path.exists():
         raise CheckpointError(f"there is no {path}")
-    files = _files_of(path) if path.is_dir() else {path.name: path}
+    files, index = _files_of(path) if path.is_dir() else ({path.name: path}, None)
     tensors: dict[str, TensorFacts] = {}
+    headers: dict[str, Any] = {}
     nested = None
     for name, file in files.items():
-        shard_of_file, nested = _open_shard(file)
-        for plain, facts in _collect({name: shard_of_file}).items():
+        opened, nested = _open_shard(file)
+        headers[name] = opened.header
+        for plain, facts in _collect({name: opened}).items():
             if plain in tensors:
                 raise CheckpointError(f"{plain} is in two files of {path}: {tensors[plain].shard} and {name}")
             tensors[plain] = facts
-        del shard_of_file
+        del opened
     if not tensors:
         raise CheckpointError(f"{path} holds no tensors")
-    return ForeignCheckpoint(str(path), tensors, files, nested)
+    return ForeignCheckpoint(
+        str(path),
+        tensors,
+        files,
+        nested,
+        headers=headers,
+        index=None if index is None else (index.name, index.read_text()),
+    )
 
 
 class _InMemory:
     def __init__(self, tensors: Mapping[str, Any]) -> None:
+        versions = getattr(tensors, "_metadata", None)
+        self.header = {"versions": versions} if isinstance(versions, dict) else None
         self.tensors = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
         if len(self.tensors) != len(tensors):
             other = next(name for name in tensors if name not in self.tensors)
@@ -142,8 +172,8 @@ class _InMemory:
 class _Safetensors:
     def __init__(self, path: Path) -> None:
         safetensors = require("safetensors", used_by="open_checkpoint", extra="hf")
-        self._path = path
         self._file = safetensors.safe_open(path, framework="pt")
+        self.header: dict[str, str] | None = self._file.metadata()
 
     def facts(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
         slices = {name: self._file.get_slice(name) for name in self._file.offset_keys()}
@@ -154,7 +184,7 @@ class _Safetensors:
         return tensor
 
 
-def _open_shard(path: Path) -> tuple[_Shard, str | None]:
+def _open_shard(path: Path) -> "tuple[_Safetensors | _InMemory, str | None]":
     try:
         return (_Safetensors(path), None) if path.suffix == ".safetensors" else _open_pickle(path)
     except (CheckpointError, ImportError):
@@ -179,15 +209,15 @@ def _open_pickle(path: Path) -> tuple[_InMemory, str | None]:
     return _InMemory(found), key
 
 
-def _files_of(folder: Path) -> dict[str, Path]:
-    """The files of a folder: what an index lists, or the only one; safetensors go before pickles."""
+def _files_of(folder: Path) -> tuple[dict[str, Path], Path | None]:
+    """The files of a folder, and the index that lists them; or the only one; safetensors go before pickles."""
     for name in INDEXES:
         if (folder / name).is_file():
-            return _files_of_index(folder, folder / name)
+            return _files_of_index(folder, folder / name), folder / name
     for suffixes in ((".safetensors",), PICKLE_SUFFIXES):
-        found = sorted(path for path in folder.iterdir() if path.suffix in suffixes)
+        found = sorted(path for path in folder.iterdir() if path.suffix in suffixes and path.name not in _OURS)
         if len(found) == 1:
-            return {found[0].name: found[0]}
+            return {found[0].name: found[0]}, None
         if found:
             raise CheckpointError(
                 f"{folder} holds {len(found)} checkpoints and no index: {', '.join(path.name for path in found[:5])}; "
@@ -208,7 +238,7 @@ def _files_of_index(folder: Path, index: Path) -> dict[str, Path]:
     return {name: folder / name for name in names}
 
 
-def _collect(shards: Mapping[str, _Shard]) -> dict[str, TensorFacts]:
+def _collect(shards: Mapping[str, Shard]) -> dict[str, TensorFacts]:
     tensors: dict[str, TensorFacts] = {}
     for shard, opened in shards.items():
         for name, (shape, dtype) in opened.facts().items():

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -93,6 +93,47 @@ class Plan:
     entries: list[Entry]
     kept: dict[str, str] = field(default_factory=dict)
     fresh: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a checkpoint tells by itself, without a language model.
+
+    Args:
+        blocks: Arguments of the blocks by layer.
+        resampler: Arguments of the resampler.
+        entries: Of what was trained.
+        inside: Prefixes of the names that are blocks and resampler.
+        layers: Dotted name of the decoder layers in the language model, where the checkpoint tells it.
+
+    Example:
+        >>> Outline(blocks={}, resampler=None, entries=[], inside=("perceiver.",)).unknown({"perceiver.new": (1,)})
+        ['perceiver.new']
+    """
+
+    blocks: dict[int, dict[str, Any]]
+    resampler: dict[str, Any] | None
+    entries: list[Entry]
+    inside: tuple[str, ...]
+    layers: str | None = None
+
+    def missing(self, shapes: Shapes) -> list[str]:
+        """Names that such a checkpoint has, and this one has not."""
+        return [entry.foreign for entry in self.entries if not any(name in shapes for name in entry.names)]
+
+    def unknown(self, shapes: Shapes) -> list[str]:
+        """Names in blocks and resampler that are not known."""
+        known = {name for entry in self.entries for name in entry.names}
+        return [name for name in shapes if name.startswith(self.inside) and name not in known]
+
+
+@runtime_checkable
+class Outlined(Protocol):
+    """A family whose checkpoints can be described without a language model."""
+
+    def outline(self, shapes: Shapes) -> Outline:
+        """Sizes, and the entries of what was trained."""
+        ...
 
 
 class Family(Protocol):

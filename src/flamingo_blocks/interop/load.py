@@ -1,6 +1,7 @@
 """A checkpoint of another implementation in, a Flamingo out: strict, and one tensor at a time."""
 
 import inspect
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -137,16 +138,26 @@ def _build(plan: Plan, lm: nn.Module, vision: nn.Module | None) -> Flamingo:
 
 def _check_names(opened: ForeignCheckpoint, plan: Plan) -> None:
     """Each tensor of the checkpoint has one place."""
-    places = [name for entry in plan.entries for name in entry.names] + list(plan.kept)
-    twice = {name for name in places if places.count(name) > 1} if len(places) != len(set(places)) else set()
-    assert not twice, f"the key map has two places for {sorted(twice)[:3]}"
-    if unknown := [name for name in opened.tensors if name not in set(places)]:
+    if unknown := unknown_names(opened, plan):
         raise CheckpointError(
             f"{opened.where} holds {len(unknown)} tensors that are not known: {_some(unknown)}; "
             "is it of another family, or was it made around another language model?"
         )
-    if missing := [entry.foreign for entry in plan.entries if not _names_held(opened, entry)]:
+    if missing := missing_names(opened, plan):
         raise CheckpointError(f"{opened.where} lacks {len(missing)} tensors: {_some(missing)}")
+
+
+def unknown_names(opened: ForeignCheckpoint, plan: Plan) -> list[str]:
+    """Names of the checkpoint that have no place in the plan."""
+    places = Counter(name for entry in plan.entries for name in entry.names)
+    twice = [name for name, count in places.items() if count > 1 or name in plan.kept]
+    assert not twice, f"the key map has two places for {twice[:3]}"
+    return [name for name in opened.tensors if name not in places and name not in plan.kept]
+
+
+def missing_names(opened: ForeignCheckpoint, plan: Plan) -> list[str]:
+    """Names that the plan wants under any spelling, and the checkpoint has under none."""
+    return [entry.foreign for entry in plan.entries if not _names_held(opened, entry)]
 
 
 def _check_tensors(opened: ForeignCheckpoint, entries: Iterable[Entry]) -> None:

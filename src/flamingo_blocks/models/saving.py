@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 CONFIG, TRAINED, FROZEN = "flamingo_config.json", "model.safetensors", "frozen.safetensors"
+# Plain arguments of `Flamingo`: what is saved of a model beside its parts.
+ARGUMENTS = (
+    "media_token_id", "end_token_id", "scope", "layers", "embedding", "head", "num_new_tokens", "predict_new_tokens",
+    "document_end_id",
+)  # fmt: skip
 _FROZEN_PARTS = ("lm", "vision")
 _KEYS = {"frozen", "arguments", "trained", "blocks", "resampler", "projection", "lm", "vision"}
 
@@ -92,7 +97,7 @@ def from_pretrained(
     """
     safetensors = require("safetensors.torch", used_by="Flamingo.from_pretrained", extra="hf")
     folder = Path(directory)
-    config = _read_config(folder)
+    config = read_config(folder)
     if lm is None:
         lm = _frozen_part(config, "lm")
     if vision is None and config["vision"] is not None:
@@ -148,13 +153,11 @@ def _split(model: "Flamingo") -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
 
 def _config(model: "Flamingo", frozen: str, others: dict[str, Tensor]) -> dict[str, Any]:
-    names = ("media_token_id", "end_token_id", "scope", "layers", "embedding", "head", "num_new_tokens",
-             "predict_new_tokens", "document_end_id")  # fmt: skip
     config: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "flamingo_blocks": __version__,
         "frozen": frozen,
-        "arguments": {name: getattr(model, name) for name in names},
+        "arguments": {name: getattr(model, name) for name in ARGUMENTS},
         "trained": sorted(model.trained_parameters()),
         "blocks": {index: describe_module(block) for index, block in model.blocks.items()},
     }
@@ -200,7 +203,12 @@ def _frozen_part(config: dict[str, Any], name: str) -> nn.Module:
     return build_module(config[name], argument=name)
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config that `save_pretrained` wrote into a folder.
+
+    Raises:
+        CheckpointError: If it is missing, damaged, or of another format version.
+    """
     path = folder / CONFIG
     if not path.is_file():
         raise CheckpointError(f"{path} is missing; wanted a folder written by Flamingo.save_pretrained")

@@ -16,7 +16,7 @@ from flamingo_blocks.interop.families._frozen_parts import (
     vision_entries_of,
 )
 from flamingo_blocks.interop.families._token_ids import token_ids
-from flamingo_blocks.interop.key_map import Entry, Plan, Shapes
+from flamingo_blocks.interop.key_map import Entry, Outline, Plan, Shapes
 from flamingo_blocks.lm.find_layers import DecoderLayers, find_decoder_layers
 
 if TYPE_CHECKING:
@@ -87,12 +87,14 @@ class LangEncoderFamily:
             CheckpointError: If the checkpoint lacks a block, or does not fit `lm` or `vision`.
         """
         decoder = find_decoder_layers(lm, layers)
-        blocks = _blocks_held(shapes, decoder)
-        check_layers(list(blocks), len(decoder.layers), every=every, offset=1)
-        heads: dict[str, Any] = {"num_heads": num_heads, "head_dim": head_dim}
-        resampler = templates.resampler_arguments(shapes, _RESAMPLER, self.spelling, **heads)
-        entries = self._trained_entries(blocks, resampler)
-        entries += templates.positions(shapes, f"{_RESAMPLER}media_time_embs") + vision_entries(shapes, _VISION, vision)
+        outline = self.outline(shapes, num_heads=num_heads, head_dim=head_dim)
+        if outline.layers not in (None, decoder.name):
+            raise CheckpointError(
+                f"the checkpoint was made around a language model with layers {outline.layers!r}; lm has "
+                f"{decoder.name!r}"
+            )
+        check_layers(list(outline.blocks), len(decoder.layers), every=every, offset=1)
+        entries = outline.entries + vision_entries(shapes, _VISION, vision)
         names = {"layers": layers, "embedding": embedding, "head": head}
         part = language_model_entries(
             shapes, _language_model_held(shapes, decoder), lm, num_new_tokens=num_new_tokens, embedding=embedding,
@@ -101,16 +103,39 @@ class LangEncoderFamily:
         table, _ = table_and_head(lm, embedding=embedding, head=head)
         tokens = token_ids(lm, table, part.num_new_tokens, media_token_id, end_token_id)
         return Plan(
-            blocks={
-                layer: templates.block_arguments(shapes, _first_held(shapes, prefixes), self.spelling, **heads)
-                for layer, prefixes in blocks.items()
-            },
-            resampler=resampler,
+            blocks=outline.blocks,
+            resampler=outline.resampler,
             flamingo={**tokens, **names, "num_new_tokens": part.num_new_tokens},
             entries=entries + part.entries,
             kept=part.kept,
             fresh=part.fresh,
         )
+
+    def outline(self, shapes: Shapes, *, num_heads: int | None = None, head_dim: int = 64) -> Outline:
+        """What the checkpoint tells by itself.
+
+        Args:
+            shapes: Of the checkpoint.
+            num_heads: Heads of blocks and resampler, in place of `head_dim`.
+            head_dim: Width of a head.
+
+        Returns:
+            Sizes, and the entries of what was trained.
+
+        Raises:
+            CheckpointError: If a tensor that sizes are read off is missing, or blocks are inside two lists of layers.
+        """
+        layers, prefixes = _blocks_held(shapes)
+        heads: dict[str, Any] = {"num_heads": num_heads, "head_dim": head_dim}
+        resampler = templates.resampler_arguments(shapes, _RESAMPLER, self.spelling, **heads)
+        blocks = {
+            layer: templates.block_arguments(shapes, _first_held(shapes, names), self.spelling, **heads)
+            for layer, names in prefixes.items()
+        }
+        entries = self._trained_entries(prefixes, resampler)
+        entries += templates.positions(shapes, f"{_RESAMPLER}media_time_embs")
+        inside = (_RESAMPLER, *(name for names in prefixes.values() for name in names))
+        return Outline(blocks, resampler, entries, inside, layers)
 
     def entries(self, flamingo: "Flamingo", *, layout: Layout = "v2", head_dim: int = 64) -> list[Entry]:
         """What the family saves of such a model.
@@ -150,21 +175,19 @@ class LangEncoderFamily:
         return entries
 
 
-def _blocks_held(shapes: Shapes, decoder: DecoderLayers) -> dict[int, list[str]]:
-    """Prefixes of each block, by layer: inside the language model first, then in the list beside it."""
+def _blocks_held(shapes: Shapes) -> tuple[str | None, dict[int, list[str]]]:
+    """Name of the layers, and prefixes of each block: inside the language model first, then in the list beside it."""
     blocks: dict[int, list[str]] = {}
+    lists = set()
     for name in shapes:
-        if name.startswith((_LISTED, _OLD)) or (found := _INSIDE.match(name)) is None:
-            continue
-        if found["layers"] != decoder.name:
-            raise CheckpointError(
-                f"the checkpoint was made around a language model with layers {found['layers']!r}; lm has "
-                f"{decoder.name!r}"
-            )
-        blocks.setdefault(int(found["layer"]), [found[0]])
+        if not name.startswith((_LISTED, _OLD)) and (found := _INSIDE.match(name)):
+            lists.add(found["layers"])
+            blocks.setdefault(int(found["layer"]), [found[0]])
+    if len(lists) > 1:
+        raise CheckpointError(f"the checkpoint has blocks inside {len(lists)} lists of layers: {sorted(lists)}")
     for layer in templates.indices(shapes, _LISTED):
         blocks.setdefault(layer, []).append(f"{_LISTED}{layer}.")
-    return dict(sorted(blocks.items()))
+    return next(iter(lists), None), dict(sorted(blocks.items()))
 
 
 def _first_held(shapes: Shapes, prefixes: list[str]) -> str:

@@ -16,8 +16,8 @@ from flamingo_blocks.interop.families._frozen_parts import (
     vision_entries_of,
 )
 from flamingo_blocks.interop.families._token_ids import token_ids
-from flamingo_blocks.interop.key_map import Entry, Plan, Shapes
-from flamingo_blocks.lm.find_layers import DecoderLayers, find_decoder_layers
+from flamingo_blocks.interop.key_map import Entry, Outline, Plan, Shapes
+from flamingo_blocks.lm.find_layers import find_decoder_layers
 from flamingo_blocks.types import ActivationName
 
 if TYPE_CHECKING:
@@ -84,26 +84,59 @@ class FlamingoMini:
             CheckpointError: If the checkpoint lacks a block, or does not fit `lm` or `vision`.
         """
         decoder = find_decoder_layers(lm)
-        inner, layers = _inner_model(shapes, decoder)
-        check_layers(sorted(layers), len(decoder.layers), every=every)
-        heads: dict[str, Any] = {"num_heads": num_heads, "head_dim": head_dim}
-        resampler = templates.resampler_arguments(shapes, _RESAMPLER, self.spelling, **heads)
-        resampler["activation"] = activation
-        blocks = {
-            layer: templates.block_arguments(shapes, prefix, self.spelling, **heads) | {"activation": activation}
-            for layer, prefix in layers.items()
-        }
+        outline = self.outline(shapes, num_heads=num_heads, head_dim=head_dim, activation=activation)
+        if outline.layers is None or not f".{decoder.name}".endswith(f".{outline.layers}"):
+            raise CheckpointError(
+                f"the checkpoint was made around a language model with layers {outline.layers!r}; lm has "
+                f"{decoder.name!r}"
+            )
+        inner = decoder.name.removesuffix(outline.layers)
+        check_layers(sorted(outline.blocks), len(decoder.layers), every=every)
         part = language_model_entries(shapes, _language_model_held(shapes, inner), lm)
         tokens = token_ids(lm, table_and_head(lm)[0], part.num_new_tokens, media_token_id, end_token_id)
-        entries = self._trained_entries(layers, resampler) + vision_entries(shapes, _VISION, vision)
+        entries = outline.entries + vision_entries(shapes, _VISION, vision)
         return Plan(
-            blocks=blocks,
-            resampler=resampler,
+            blocks=outline.blocks,
+            resampler=outline.resampler,
             flamingo={**tokens, "num_new_tokens": part.num_new_tokens},
             entries=entries + part.entries,
             kept=part.kept,
             fresh=part.fresh,
         )
+
+    def outline(
+        self,
+        shapes: Shapes,
+        *,
+        num_heads: int | None = None,
+        head_dim: int = 64,
+        activation: ActivationName = "gelu",
+    ) -> Outline:
+        """What the checkpoint tells by itself.
+
+        Args:
+            shapes: Of the checkpoint.
+            num_heads: Heads of blocks and resampler, in place of `head_dim`.
+            head_dim: Width of a head.
+            activation: Of its config.
+
+        Returns:
+            Sizes, and the entries of what was trained.
+
+        Raises:
+            CheckpointError: If a tensor that sizes are read off is missing.
+        """
+        found = [match for match in map(_INSIDE.match, shapes) if match]
+        prefixes = dict(sorted({int(match["layer"]): match[0] for match in found}.items()))
+        heads: dict[str, Any] = {"num_heads": num_heads, "head_dim": head_dim}
+        resampler = templates.resampler_arguments(shapes, _RESAMPLER, self.spelling, **heads)
+        resampler["activation"] = activation
+        blocks = {
+            layer: templates.block_arguments(shapes, prefix, self.spelling, **heads) | {"activation": activation}
+            for layer, prefix in prefixes.items()
+        }
+        entries = self._trained_entries(prefixes, resampler)
+        return Outline(blocks, resampler, entries, (_RESAMPLER, *prefixes.values()), found[0]["layers"])
 
     def entries(self, flamingo: "Flamingo", *, head_dim: int = 64, activation: ActivationName = "gelu") -> list[Entry]:
         """The state dict of flamingo-mini's model.
@@ -146,19 +179,6 @@ class FlamingoMini:
         for layer, prefix in layers.items():
             entries += templates.entries_of(self.spelling.block, prefix, f"blocks.{layer}.")
         return entries
-
-
-def _inner_model(shapes: Shapes, decoder: DecoderLayers) -> tuple[str, dict[int, str]]:
-    """What stands in `lm` before the names of the inner model, and the blocks' prefixes by layer."""
-    found = [match for match in map(_INSIDE.match, shapes) if match]
-    if not found:
-        raise CheckpointError("the checkpoint holds no block: no name has xattn_block in it")
-    inside = found[0]["layers"]
-    if not decoder.name.endswith(inside):
-        raise CheckpointError(
-            f"the checkpoint was made around a language model with layers {inside!r}; lm has {decoder.name!r}"
-        )
-    return decoder.name.removesuffix(inside), {int(match["layer"]): match[0] for match in found}
 
 
 def _language_model_held(shapes: Shapes, inner: str) -> dict[str, list[str]]:

@@ -10,7 +10,7 @@ from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop.families import _templates as templates
 from flamingo_blocks.interop.families._block_layers import check_layers, common_step
 from flamingo_blocks.interop.families._frozen_parts import language_model_entries, vision_entries, vision_entries_of
-from flamingo_blocks.interop.key_map import Entry, Plan, Shapes
+from flamingo_blocks.interop.key_map import Entry, Outline, Plan, Shapes
 from flamingo_blocks.lm.find_layers import find_decoder_layers
 
 if TYPE_CHECKING:
@@ -72,18 +72,15 @@ class FlamingoPytorch:
                 `clips`.
         """
         decoder = find_decoder_layers(lm)
-        layers = sorted({int(found[1]) for name in shapes if (found := _BLOCK.match(name))})
-        depth = 1 + max(templates.indices(shapes, "layers."))
-        check_layers(layers, depth)
+        outline = self.outline(shapes, num_heads=num_heads, head_dim=head_dim)
+        layers = [layer - 1 for layer in outline.blocks]
+        check_layers(layers, 1 + max(templates.indices(shapes, "layers.")))
         if layers[-1] + 1 >= len(decoder.layers):
             raise CheckpointError(
                 f"its block behind layer {layers[-1]} stands before layer {layers[-1] + 1} here, but lm has "
                 f"{len(decoder.layers)} layers; end them with an nn.Identity()"
             )
-        heads: dict[str, Any] = {"num_heads": num_heads, "head_dim": head_dim}
-        resampler = templates.resampler_arguments(shapes, _RESAMPLER, self.spelling, **heads)
-        resampler["max_frames"] = shapes[_FRAMES][0] if _FRAMES in shapes else 0
-        if resampler["max_frames"] and not clips:
+        if _FRAMES in shapes and not clips:
             raise CheckpointError(
                 f"{_FRAMES} is for clips and not for images; pass clips=True where all media are clips, or "
                 f"leave_out=({_FRAMES!r},) where none is"
@@ -93,20 +90,42 @@ class FlamingoPytorch:
             if not _BLOCK.match(name) and not name.startswith((_RESAMPLER, _VISION, _FRAMES)):
                 held[_LAYER.sub(r"layers.\1.", name)] = [name]
         part = language_model_entries(shapes, held, lm)
-        entries = self._trained_entries(layers, resampler) + templates.positions(shapes, _POSITIONS)
         return Plan(
-            blocks={
-                layer + 1: templates.block_arguments(shapes, f"layers.{layer}.1.", self.spelling, **heads)
-                for layer in layers
-            },
-            resampler=resampler,
+            blocks=outline.blocks,
+            resampler=outline.resampler,
             flamingo={
                 "media_token_id": media_token_id, "end_token_id": end_token_id, "num_new_tokens": part.num_new_tokens
             },
-            entries=entries + vision_entries(shapes, _VISION, vision) + part.entries,
+            entries=outline.entries + vision_entries(shapes, _VISION, vision) + part.entries,
             kept=part.kept,
             fresh=part.fresh,
         )  # fmt: skip
+
+    def outline(self, shapes: Shapes, *, num_heads: int | None = None, head_dim: int = 64) -> Outline:
+        """What the checkpoint tells by itself.
+
+        Args:
+            shapes: Of the checkpoint.
+            num_heads: Heads of blocks and resampler, in place of `head_dim`.
+            head_dim: Width of a head.
+
+        Returns:
+            Sizes, and the entries of what was trained.
+
+        Raises:
+            CheckpointError: If a tensor that sizes are read off is missing.
+        """
+        layers = sorted({int(found[1]) for name in shapes if (found := _BLOCK.match(name))})
+        heads: dict[str, Any] = {"num_heads": num_heads, "head_dim": head_dim}
+        resampler = templates.resampler_arguments(shapes, _RESAMPLER, self.spelling, **heads)
+        resampler["max_frames"] = templates.shape_of(shapes, _FRAMES)[0] if _FRAMES in shapes else 0
+        entries = self._trained_entries(layers, resampler) + templates.positions(shapes, _POSITIONS)
+        blocks = {
+            layer + 1: templates.block_arguments(shapes, f"layers.{layer}.1.", self.spelling, **heads)
+            for layer in layers
+        }
+        inside = (_RESAMPLER, _FRAMES, *(f"layers.{layer}.1." for layer in layers))
+        return Outline(blocks, resampler, entries, inside, "layers")
 
     def entries(self, flamingo: "Flamingo", *, head_dim: int = 64) -> list[Entry]:
         """The state dict of `FlamingoPaLM`, its positions of media zero.
