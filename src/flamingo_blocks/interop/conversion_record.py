@@ -1,0 +1,112 @@
+"""What a converted folder remembers of the checkpoint that it was made of, for the way back."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flamingo_blocks._optional import require
+from flamingo_blocks.errors import CheckpointError
+from flamingo_blocks.interop.checkpoint_files import ForeignCheckpoint, TensorFacts
+
+RECORD, KEPT = "foreign.json", "foreign.safetensors"
+_KEPT_KEY = "kept_{}"  # names of tensors may hold what a header does not like
+
+
+@dataclass(frozen=True)
+class ConversionRecord:
+    """Where a model came from.
+
+    Args:
+        family: The family of the checkpoint.
+        options: The options it was loaded with.
+        leave_out: What was left out.
+        like: Names, shapes, dtypes, shards and nesting of the checkpoint; it can read what our model has no place for.
+    """
+
+    family: str
+    options: dict[str, Any]
+    leave_out: tuple[str, ...]
+    like: ForeignCheckpoint
+
+
+def write_record(
+    folder: Path,
+    opened: ForeignCheckpoint,
+    *,
+    family: str,
+    options: Mapping[str, Any],
+    leave_out: Sequence[str],
+    kept: Sequence[str],
+) -> None:
+    """Write the record, and the tensors that our model has no place for, beside a saved model.
+
+    Args:
+        folder: Of the saved model.
+        opened: The checkpoint.
+        family: Its family.
+        options: What it was loaded with.
+        leave_out: Likewise.
+        kept: Plain names of the tensors to keep.
+    """
+    facts = {
+        plain: {"name": found.name, "shape": found.shape, "dtype": str(found.dtype).removeprefix("torch."),
+                "shard": found.shard}
+        for plain, found in opened.tensors.items()
+    }  # fmt: skip
+    record = {"family": family, "options": dict(options), "leave_out": list(leave_out), "nested": opened.nested,
+              "headers": opened.headers, "index": opened.index, "kept": list(kept), "tensors": facts}  # fmt: skip
+    if kept:
+        safetensors = require("safetensors.torch", used_by="write_record", extra="hf")
+        tensors = {_KEPT_KEY.format(n): opened.read(name).clone().contiguous() for n, name in enumerate(kept)}
+        safetensors.save_file(tensors, folder / KEPT)
+    (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n")
+
+
+def read_record(folder: Path) -> ConversionRecord | None:
+    """The record in a folder, if there is one.
+
+    Raises:
+        CheckpointError: If it is damaged.
+    """
+    path = folder / RECORD
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text())
+        tensors = {
+            plain: TensorFacts(
+                facts["name"], tuple(facts["shape"]), getattr(torch, facts["dtype"]), facts["shard"]
+            )
+            for plain, facts in found["tensors"].items()
+        }  # fmt: skip
+        kept = _Kept(folder / KEPT, {tensors[plain].name: n for n, plain in enumerate(found["kept"])})
+        like = ForeignCheckpoint(
+            str(path), tensors, {facts.shard: kept for facts in tensors.values()}, found["nested"],
+            headers=found["headers"], index=None if found["index"] is None else tuple(found["index"]),
+        )  # fmt: skip
+        return ConversionRecord(found["family"], found["options"], tuple(found["leave_out"]), like)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} is damaged: {error!r}") from error
+
+
+class _Kept:
+    """The tensors kept, by their name in the checkpoint."""
+
+    def __init__(self, path: Path, numbers: dict[str, int]) -> None:
+        self.path, self.numbers = path, numbers
+
+    def facts(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+        return {}
+
+    def read(self, name: str) -> Tensor:
+        if name not in self.numbers or not self.path.is_file():
+            raise CheckpointError(f"{name} was not kept in {self.path}")
+        safetensors = require("safetensors", used_by="read_record", extra="hf")
+        with safetensors.safe_open(self.path, framework="pt") as file:
+            tensor: Tensor = file.get_tensor(_KEPT_KEY.format(self.numbers[name]))
+        return tensor

@@ -1,0 +1,217 @@
+"""What is in a checkpoint: family, sizes, gates, what is missing, and what it needs to run."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flamingo_blocks.errors import CheckpointError
+from flamingo_blocks.interop.checkpoint_files import Checkpoint, ForeignCheckpoint, open_checkpoint
+from flamingo_blocks.interop.families import detect_family, find_family
+from flamingo_blocks.interop.key_map import Outlined, Shapes
+from flamingo_blocks.interop.load import make_plan, missing_names, unknown_names
+from flamingo_blocks.models.describe_module import build_module, can_build
+from flamingo_blocks.models.saving import CONFIG, TRAINED, read_config
+
+# How the families call the gates of attention and of the feed-forward layer; ours at last.
+_GATES = (
+    ("attn_gate", "ff_gate"),
+    ("alpha_attn", "alpha_ffw"),
+    ("alpha_cross_attn", "alpha_dense"),
+    ("cross_attn_attn_gate", "cross_attn_mlp_gate"),
+    ("attention_gate.gate", "feed_forward_gate.gate"),
+)
+_TABLES = ("embed_tokens.weight", "embed_in.weight", "wte.weight", "token_emb.weight", "embedding.weight")
+
+_TOWERS = ("vision_encoder.", "flamingo.vision_encoder.", "img_encoder.", "model.vision_model.")
+_TRAINED_PARTS = ("blocks.", "resampler.", "projection.")
+
+
+@dataclass
+class Inspection:
+    """What `inspect_checkpoint` found.
+
+    Args:
+        where: The checkpoint.
+        family: Its family; `"flamingo_blocks"` for a folder of our own.
+        num_tensors: How many tensors it holds.
+        num_bytes: What they weigh.
+        dtypes: Tensors of each dtype.
+        parts: Numbers in each part, by the first word of its names.
+        blocks: Arguments of a block by layer, where they can be told.
+        resampler: Arguments of the resampler, likewise.
+        gates: Of each layer the tanh of both gates, attention first; a channel gate by its mean size.
+        missing: Names that are not there and should be.
+        unknown: Names that are there and are not known.
+        needs: What it takes to run it, in words.
+        notes: What could not be told, and why.
+    """
+
+    where: str
+    family: str
+    num_tensors: int
+    num_bytes: int
+    dtypes: dict[str, int]
+    parts: dict[str, int]
+    blocks: dict[int, dict[str, Any]] = field(default_factory=dict)
+    resampler: dict[str, Any] | None = None
+    gates: dict[int, tuple[float, float]] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    needs: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def inspect_checkpoint(
+    checkpoint: Checkpoint,
+    *,
+    family: str | None = None,
+    lm: nn.Module | None = None,
+    vision: nn.Module | None = None,
+    leave_out: Sequence[str] = (),
+    **options: Any,
+) -> Inspection:
+    """Look into a checkpoint of any family, or into a folder that `save_pretrained` wrote.
+
+    No tensor is read but the gates.
+
+    Args:
+        checkpoint: See `open_checkpoint`.
+        family: Its family; found by itself by default.
+        lm: The language model it belongs to, on the meta device will do; with it every name is compared.
+        vision: The tower, likewise; without it the tower's names are not compared.
+        leave_out: As in `load_foreign`.
+        **options: Those of the family.
+
+    Returns:
+        What was found.
+
+    Raises:
+        CheckpointError: If the checkpoint cannot be opened, or is of no family.
+
+    Example:
+        >>> from flamingo_blocks.interop.example import tiny_open_flamingo
+        >>> found = inspect_checkpoint(tiny_open_flamingo(depth=4, every=2))
+        >>> found.family, list(found.blocks), found.gates, found.missing
+        ('open_flamingo', [1, 3], {1: (0.0, 0.0), 3: (0.0, 0.0)}, [])
+    """
+    if isinstance(checkpoint, str | Path) and (Path(checkpoint) / CONFIG).is_file():
+        return _inspect_own(Path(checkpoint))
+    opened = open_checkpoint(checkpoint)
+    shapes = opened.shapes
+    kind = detect_family(shapes) if family is None else find_family(family)
+    found = _count(opened, kind.name)
+    if isinstance(kind, Outlined):
+        _add_outline(found, shapes, kind)
+    if lm is None:
+        found.notes.append("names inside the language model were not compared: it was not given")
+        return found
+    towers = [prefix for prefix in _TOWERS if any(name.startswith(prefix) for name in shapes)] if vision is None else []
+    options = {"media_token_id": 0, **options}
+    try:
+        plan = make_plan(kind, shapes, lm=lm, vision=vision, leave_out=(*leave_out, *towers), options=options)
+    except CheckpointError as error:
+        found.notes.append(f"it cannot be loaded around this language model: {error}")
+        return found
+    found.blocks, found.resampler = plan.blocks, plan.resampler
+    found.missing, found.unknown = missing_names(opened, plan), unknown_names(opened, plan)
+    found.notes += [f"{count} tensors: {reason}" for reason, count in Counter(plan.kept.values()).items()]
+    return found
+
+
+def _count(opened: ForeignCheckpoint, family: str) -> Inspection:
+    """What can be counted without knowing any name but those of the gates."""
+    facts = opened.tensors
+    dtypes = Counter(str(found.dtype).removeprefix("torch.") for found in facts.values())
+    parts: Counter[str] = Counter()
+    for name, found in facts.items():
+        parts[name.partition(".")[0]] += math.prod(found.shape)
+    num_bytes = sum(math.prod(found.shape) * found.dtype.itemsize for found in facts.values())
+    wrapped = sum(name != found.name for name, found in facts.items())
+    notes = [f"{wrapped} names had prefixes of wrappers, which are read without"] if wrapped else []
+    return Inspection(
+        opened.where, family, len(facts), num_bytes, dict(dtypes), dict(parts), gates=_gates(opened), notes=notes
+    )
+
+
+def _gates(opened: ForeignCheckpoint) -> dict[int, tuple[float, float]]:
+    """The tanh of both gates of each block, by the number that stands before the block's name."""
+    gates: dict[int, tuple[float, float]] = {}
+    for attention, dense in _GATES:
+        for name in opened.tensors:
+            if not name.endswith("." + attention):
+                continue
+            block = name.removesuffix(attention)
+            number = re.search(r"(?:^|\.)(\d+)\.(?:1\.)?[a-z_]*\.?$", block)  # the second of a pair in flamingo-pytorch
+            if number is not None and block + dense in opened.tensors:
+                pair = _opening(opened.read(name)), _opening(opened.read(block + dense))
+                gates.setdefault(int(number[1]), pair)
+    return dict(sorted(gates.items()))
+
+
+def _opening(gate: Tensor) -> float:
+    opening = gate.to(torch.float32).tanh()
+    return round(float(opening if opening.numel() == 1 else opening.abs().mean()), 4)
+
+
+def _add_outline(found: Inspection, shapes: Shapes, family: Outlined) -> None:
+    try:
+        outline = family.outline(shapes)
+    except CheckpointError as error:
+        found.notes.append(f"its sizes cannot be told: {error}")
+        return
+    found.blocks, found.resampler = outline.blocks, outline.resampler
+    found.missing, found.unknown = outline.missing(shapes), outline.unknown(shapes)
+    block = next(iter(outline.blocks.values()))
+    rows = [shape[0] for name, shape in shapes.items() if name.endswith(_TABLES) and shape[1:] == (block["dim"],)]
+    found.needs.append(
+        f"a language model of width {block['dim']} with {max(outline.blocks) + 1} layers or more"
+        + (f", at {outline.layers!r}" if outline.layers else "")
+        + (f", and a table of {rows[0]} rows or fewer" if rows else "")
+    )
+    if outline.resampler is not None:
+        inside = any(name.startswith(_TOWERS) for name in shapes)
+        width = outline.resampler["vision_dim"]
+        found.needs.append(f"a vision tower of width {width}" + (", whose weights it holds" if inside else ""))
+
+
+def _inspect_own(folder: Path) -> Inspection:
+    """A folder of ours: its config tells all but the gates."""
+    config = read_config(folder)
+    opened = open_checkpoint(folder / TRAINED)
+    found = _count(opened, "flamingo_blocks")
+    found.where = str(folder)
+    with torch.device("meta"):
+        expected = _expected_names(config)
+    held = [name for name in opened.tensors if name.startswith(tuple(_TRAINED_PARTS))]
+    built = {name.partition(".")[0] for name in expected}
+    found.missing = sorted(expected - set(held))
+    found.unknown = [name for name in held if name.partition(".")[0] in built and name not in expected]
+    found.blocks = {int(layer): block.get("arguments", {}) for layer, block in config["blocks"].items()}
+    found.resampler = (config["resampler"] or {}).get("arguments")
+    included = config["frozen"] == "include"
+    for part in ("lm", "vision"):
+        if (described := config[part]) is not None:
+            own = included and can_build(described)
+            found.needs.append(
+                f"{part}: {described['class']}" + (" (built from this folder)" if own else f", passed as {part}=")
+            )
+    return found
+
+
+def _expected_names(config: dict[str, Any]) -> set[str]:
+    """Names of the tensors of all parts that can be built from the config."""
+    parts = {f"blocks.{layer}": block for layer, block in config["blocks"].items()}
+    parts |= {name: config[name] for name in ("resampler", "projection") if config[name] is not None}
+    return {
+        f"{name}.{key}"
+        for name, described in parts.items()
+        if can_build(described)
+        for key in build_module(described, argument=name).state_dict()
+    }

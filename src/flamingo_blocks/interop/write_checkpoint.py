@@ -1,0 +1,123 @@
+"""Tensors written as another implementation would: one file, or the shards they came from; whole or not at all."""
+
+import os
+import shutil
+import tempfile
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flamingo_blocks._optional import require
+from flamingo_blocks.errors import CheckpointError
+from flamingo_blocks.interop.checkpoint_files import PICKLE_SUFFIXES, ForeignCheckpoint
+
+
+def write_checkpoint(
+    tensors: Mapping[str, Tensor], path: str | os.PathLike[str], *, like: ForeignCheckpoint | None = None
+) -> None:
+    """Write tensors to a file, or to a folder of shards.
+
+    Args:
+        tensors: What `export_foreign` gave.
+        path: A new file ending in `.safetensors`, `.pt`, `.pth` or `.bin`; or a new folder, for shards as in `like`.
+        like: The checkpoint that was loaded: its nesting, its shards and what stood in their headers are used again, so
+            that a file of safetensors comes back byte for byte.
+
+    Raises:
+        CheckpointError: If `path` is there already, or of another kind. Nothing is written then.
+
+    Example:
+        >>> import tempfile
+        >>> from flamingo_blocks.interop import open_checkpoint
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_checkpoint({"latents": torch.zeros(2, 3)}, Path(folder) / "new.safetensors")
+        ...     open_checkpoint(Path(folder) / "new.safetensors").shapes
+        {'latents': (2, 3)}
+    """
+    target = Path(path)
+    kinds = (".safetensors", *PICKLE_SUFFIXES)
+    if target.suffix not in ("", *kinds):
+        raise CheckpointError(f"{target} ends in {target.suffix!r}, wanted one of {', '.join(kinds)}, or a folder")
+    if target.suffix:
+        with written_whole(target) as beside:
+            _write_file(dict(tensors), beside, target.name, like, None if like is None else _only_shard(like))
+        return
+    shards = _shards(tensors, like)
+    with written_whole(target) as beside:
+        beside.mkdir()
+        for shard, part in shards.items():
+            _write_file(part, beside / shard, shard, like, shard)
+        if like is not None and like.index is not None:
+            name, text = like.index
+            (beside / name).write_text(text)
+
+
+@contextmanager
+def written_whole(target: Path) -> Iterator[Path]:
+    """A path beside the target, which takes its name when all is written, and goes away on errors.
+
+    Args:
+        target: A file or folder that is not there yet.
+
+    Raises:
+        CheckpointError: If it is.
+    """
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise CheckpointError(f"{target} is there already; name another, or take it away first")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        yield scratch / target.name
+        if target.is_dir():
+            target.rmdir()
+        (scratch / target.name).replace(target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _shards(tensors: Mapping[str, Tensor], like: ForeignCheckpoint | None) -> dict[str, dict[str, Tensor]]:
+    if like is None:
+        return {"model.safetensors": dict(tensors)}
+    shards: dict[str, dict[str, Tensor]] = {}
+    for facts in like.tensors.values():
+        shards.setdefault(facts.shard or "model.safetensors", {})[facts.name] = tensors[facts.name]
+    return shards
+
+
+def _only_shard(like: ForeignCheckpoint) -> str | None:
+    shards = {facts.shard for facts in like.tensors.values()}
+    return shards.pop() if len(shards) == 1 else None
+
+
+def _write_file(
+    tensors: dict[str, Tensor], path: Path, name: str, like: ForeignCheckpoint | None, shard: str | None
+) -> None:
+    header = like.headers.get(shard) if like is not None and shard is not None else None
+    if Path(name).suffix == ".safetensors":
+        safetensors = require("safetensors.torch", used_by="write_checkpoint", extra="hf")
+        seen: set[int] = set()
+        apart = {key: _alone(tensor, seen) for key, tensor in tensors.items()}
+        safetensors.save_file(
+            apart, path, metadata=header if header is not None or like is not None else {"format": "pt"}
+        )
+        return
+    content: Any = tensors
+    if isinstance(header, dict) and "versions" in header:  # a state dict of torch
+        content = OrderedDict(tensors)
+        content._metadata = OrderedDict(header["versions"])  # noqa: SLF001 - where torch has it
+    torch.save(content if like is None or like.nested is None else {like.nested: content}, path)
+
+
+def _alone(tensor: Tensor, seen: set[int]) -> Tensor:
+    """In memory of its own: safetensors refuses tensors that share theirs."""
+    tensor = tensor.contiguous()
+    address = tensor.untyped_storage().data_ptr()
+    if address in seen or tensor.untyped_storage().nbytes() != tensor.nbytes:
+        tensor = tensor.clone()
+    seen.add(tensor.untyped_storage().data_ptr())
+    return tensor
