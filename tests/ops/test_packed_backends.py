@@ -145,6 +145,7 @@ def test_the_operator_keeps_torchs_rules(kernel, head_dim, dtype):
         *tensors(head_dim=head_dim, dtype=dtype),
         plan.seen,
         plan.tokens,
+        plan.places,
         plan.run_starts,
         plan.host_run_starts,
         0.3,
@@ -198,7 +199,7 @@ def test_keys_and_values_are_copied_only_where_they_must():
 
     kernel = _packed.Kernel(forward, forward)
     plan = layout().prepare().plan
-    plan = plan.seen, plan.tokens, plan.run_starts, plan.host_run_starts
+    plan = plan.seen, plan.tokens, plan.places, plan.run_starts, plan.host_run_starts
     pool = torch.randn(3, 4, 2, 8)
     query = torch.randn(2, 6, 2, 8)
     _packed.forward(kernel, query, pool, pool, *plan, 1.0)
@@ -236,3 +237,9 @@ def test_inputs_stay_in_the_graph_where_nothing_is_seen(kernel):
             out.sum().backward()
         assert (out == 0).all()
         assert all((x.grad == 0).all() and x.grad.shape == x.shape for x in inputs)
+
+
+def test_a_device_with_a_number_is_itself():
+    """Only `"cuda"`, whose meaning changes with `torch.cuda.set_device`, gets a number before an answer is kept."""
+    for device in (torch.device("cpu"), torch.device("cuda", 1), torch.device("meta")):
+        assert _packed.with_index(device) == device

@@ -140,7 +140,7 @@ def test_nothing_is_read_inside_the_operators(case, seed, head_dim):
     plan = case.layout().prepare().plan.to("meta")
     inputs, cotangent = drawn(case, seed, head_dim=head_dim)
     query, key, value, grad = (x.to("meta", torch.bfloat16) for x in (*inputs, cotangent))
-    tensors = query, key, value, plan.seen, plan.tokens, plan.run_starts, plan.host_run_starts
+    tensors = query, key, value, plan.seen, plan.tokens, plan.places, plan.run_starts, plan.host_run_starts
     kernel = _packed.Kernel(
         lambda query, key, value, blocks, scale: (query, query.new_empty(query.shape[1], query.shape[0])),
         lambda grad, query, key, value, out, lse, blocks, scale: (query, key, value),

@@ -71,10 +71,12 @@ def attend_packed(
 ) -> Float[Tensor, "batch text heads head_dim"]:
     """Hand the layout's plan to an operator of `define_op`."""
     plan = plan_of(layout)
-    assert plan.tokens is not None and plan.run_starts is not None and plan.host_run_starts is not None
+    assert plan.tokens is not None and plan.places is not None
+    assert plan.run_starts is not None and plan.host_run_starts is not None
     if scale <= 0:  # the kernels subtract the largest score before they scale
         query, scale = query * scale, 1.0
-    return op(query, key, value, plan.seen, plan.tokens, plan.run_starts, plan.host_run_starts, scale)[0]
+    packing = plan.seen, plan.tokens, plan.places, plan.run_starts, plan.host_run_starts
+    return op(query, key, value, *packing, scale)[0]
 
 
 def refuse_packed(request: Request) -> str | None:
@@ -99,15 +101,23 @@ def size_of_kernel(head_dim: int) -> int | None:
 
 
 def padded_head_dim(head_dim: int) -> int:
-    """The width of a head as the kernels get it: rows start at multiples of 16 bytes."""
-    return head_dim + -head_dim % 8
+    """The width of a head as the kernels get it, up to 256: rows start at multiples of 16 bytes.
+
+    One of a few, as in `size_of_kernel`: to compiled code the sum would be as unknown as `head_dim` is.
+    """
+    return next(width for width in range(8, MAX_HEAD_DIM + 1, 8) if head_dim <= width)
+
+
+def with_index(device: torch.device) -> torch.device:
+    """The device that `"cuda"` means now: what is found out on one device is no answer for another."""
+    return torch.device("cuda", torch.cuda.current_device()) if str(device) == "cuda" else device
 
 
 def fails(kernel: Kernel, device: torch.device, dtype: torch.dtype, head_dim: int) -> str | None:
     """Why a call on one token fails on this device, backward included, or `None`: being installed proves little."""
     x = torch.zeros(1, 1, 1, head_dim, device=device, dtype=dtype)
     index = torch.zeros(1, device=device, dtype=torch.int32)
-    plan = (index, index, torch.arange(2, device=device, dtype=torch.int32), torch.arange(2, dtype=torch.int32))
+    plan = (index, index, index, torch.arange(2, device=device, dtype=torch.int32), torch.arange(2, dtype=torch.int32))
     try:
         out, lse = forward(kernel, x, x, x, *plan, 1.0)
         backward(kernel, x, x, x, x, *plan, out, lse, 1.0)
@@ -128,22 +138,23 @@ def define_op(name: str, kernel: Kernel) -> Callable[..., tuple[Tensor, Tensor]]
     does not know. The packed copies are made again in the backward pass, so that none is kept. And what is empty is
     told apart at run time, not by a graph of its own.
     """
-    plan = "Tensor seen, Tensor tokens, Tensor run_starts, Tensor host_run_starts"
+    plan = "Tensor seen, Tensor tokens, Tensor places, Tensor run_starts, Tensor host_run_starts"
     inputs = f"Tensor query, Tensor key, Tensor value, {plan}"
     # Recorded launches would keep the lengths of the batch they were recorded with.
     tags = (torch.Tag.cudagraph_unsafe,)
 
     def run_forward(
-        query: Tensor, key: Tensor, value: Tensor, seen: Tensor, tokens: Tensor, run_starts: Tensor,
-        host_run_starts: Tensor, scale: float,
+        query: Tensor, key: Tensor, value: Tensor, seen: Tensor, tokens: Tensor, places: Tensor,
+        run_starts: Tensor, host_run_starts: Tensor, scale: float,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        return forward(kernel, query, key, value, seen, tokens, run_starts, host_run_starts, scale)
+        return forward(kernel, query, key, value, seen, tokens, places, run_starts, host_run_starts, scale)
 
     def run_backward(
-        grad: Tensor, query: Tensor, key: Tensor, value: Tensor, seen: Tensor, tokens: Tensor, run_starts: Tensor,
-        host_run_starts: Tensor, out: Tensor, lse: Tensor, scale: float,
+        grad: Tensor, query: Tensor, key: Tensor, value: Tensor, seen: Tensor, tokens: Tensor, places: Tensor,
+        run_starts: Tensor, host_run_starts: Tensor, out: Tensor, lse: Tensor, scale: float,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        return backward(kernel, grad, query, key, value, seen, tokens, run_starts, host_run_starts, out, lse, scale)
+        plan = seen, tokens, places, run_starts, host_run_starts
+        return backward(kernel, grad, query, key, value, *plan, out, lse, scale)
 
     op = torch.library.custom_op(
         f"flamingo_blocks::{name}", run_forward, mutates_args=(), tags=tags,
@@ -156,7 +167,7 @@ def define_op(name: str, kernel: Kernel) -> Callable[..., tuple[Tensor, Tensor]]
 
     def gradients(ctx: torch.autograd.function.FunctionCtx, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         *inputs, out, lse = ctx.saved_tensors  # type: ignore[attr-defined]
-        return (*backward_op(grad, *inputs, out, lse, ctx.scale), None, None, None, None, None)  # type: ignore[attr-defined]
+        return (*backward_op(grad, *inputs, out, lse, ctx.scale), None, None, None, None, None, None)  # type: ignore[attr-defined]
 
     op.register_fake(_shape_of_output)
     backward_op.register_fake(_shape_of_gradients)
@@ -165,20 +176,20 @@ def define_op(name: str, kernel: Kernel) -> Callable[..., tuple[Tensor, Tensor]]
 
 
 def forward(
-    kernel: Kernel, query: Tensor, key: Tensor, value: Tensor, seen: Tensor, tokens: Tensor, run_starts: Tensor,
-    host_run_starts: Tensor, scale: float,
+    kernel: Kernel, query: Tensor, key: Tensor, value: Tensor, seen: Tensor, tokens: Tensor, places: Tensor,
+    run_starts: Tensor, host_run_starts: Tensor, scale: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The output `[batch text heads head_dim]`, zero for tokens that see nothing, and log-sum-exp `[heads seeing]`."""
     packed = _rows(query, tokens), _latents(key, seen, query.shape[2]), _latents(value, seen, query.shape[2])
     if any(x.numel() == 0 for x in packed):
         return query.new_zeros(query.shape), query.new_zeros(query.shape[2], tokens.shape[0], dtype=torch.float32)
     out, lse = kernel.forward(*packed, _blocks(key, run_starts, host_run_starts), scale)
-    return _spread(out, tokens, query), lse
+    return _spread(out, places, query), lse
 
 
 def backward(
     kernel: Kernel, grad: Tensor, query: Tensor, key: Tensor, value: Tensor, seen: Tensor, tokens: Tensor,
-    run_starts: Tensor, host_run_starts: Tensor, out: Tensor, lse: Tensor, scale: float,
+    places: Tensor, run_starts: Tensor, host_run_starts: Tensor, out: Tensor, lse: Tensor, scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """The gradients of query, key and value, from what `forward` took and gave."""
     packed = _rows(query, tokens), _latents(key, seen, query.shape[2]), _latents(value, seen, query.shape[2])
@@ -186,7 +197,7 @@ def backward(
         return query.new_zeros(query.shape), key.new_zeros(key.shape), value.new_zeros(value.shape)
     blocks = _blocks(key, run_starts, host_run_starts)
     grads = kernel.backward(_rows(grad, tokens), *packed, _rows(out, tokens), lse, blocks, scale)
-    return _spread(grads[0], tokens, query), _collect(grads[1], seen, key), _collect(grads[2], seen, value)
+    return _spread(grads[0], places, query), _collect(grads[1], seen, key), _collect(grads[2], seen, value)
 
 
 def _blocks(key: Tensor, run_starts: Tensor, host_run_starts: Tensor) -> Blocks:
@@ -222,11 +233,11 @@ def _aligned(x: Tensor) -> Tensor:
     return x.clone(memory_format=torch.contiguous_format) if odd or x.stride(-1) != 1 else x
 
 
-def _spread(rows: Tensor, tokens: Tensor, like: Tensor) -> Tensor:
-    """Packed rows back in their places, zeros elsewhere."""
-    out = like.new_zeros(like.shape)
-    out.flatten(0, 1).index_copy_(0, tokens.long(), rows[..., : like.shape[-1]])
-    return out
+def _spread(rows: Tensor, places: Tensor, like: Tensor) -> Tensor:
+    """Packed rows back in their places, zeros elsewhere: each token takes its row, by numbers as the plan has them."""
+    if rows.shape[0] < places.shape[0]:
+        rows = F.pad(rows, (0, 0, 0, 0, 0, 1))  # behind the last one, for the tokens that see nothing
+    return rows[..., : like.shape[-1]].index_select(0, places).view(like.shape)
 
 
 def _collect(rows: Tensor, seen: Tensor, like: Tensor) -> Tensor:
@@ -239,15 +250,15 @@ def _collect(rows: Tensor, seen: Tensor, like: Tensor) -> Tensor:
 
 
 def _shape_of_output(
-    query: Tensor, key: Tensor, value: Tensor, seen: Tensor, tokens: Tensor, run_starts: Tensor,
+    query: Tensor, key: Tensor, value: Tensor, seen: Tensor, tokens: Tensor, places: Tensor, run_starts: Tensor,
     host_run_starts: Tensor, scale: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     return query.new_empty(query.shape), query.new_empty(query.shape[2], tokens.shape[0], dtype=torch.float32)
 
 
 def _shape_of_gradients(
-    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, seen: Tensor, tokens: Tensor, run_starts: Tensor,
-    host_run_starts: Tensor, out: Tensor, lse: Tensor, scale: float,
+    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, seen: Tensor, tokens: Tensor, places: Tensor,
+    run_starts: Tensor, host_run_starts: Tensor, out: Tensor, lse: Tensor, scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     return query.new_empty(query.shape), key.new_empty(key.shape), value.new_empty(value.shape)
 

@@ -14,6 +14,7 @@ from flamingo_blocks.ops.attention._packed import (
     fails,
     refuse_packed,
     size_of_kernel,
+    with_index,
 )
 from flamingo_blocks.ops.attention.backend import Backend, Request
 from flamingo_blocks.ops.media_layout import MediaLayout
@@ -46,7 +47,7 @@ def _refused_here(device: torch.device, dtype: torch.dtype, head_dim: int, requi
     # These devices have too little shared memory for the backward pass; torch's own attention refuses it as well.
     if requires_grad and head_dim == 224 and ((8, 0) < capability < (9, 0) or capability >= (12, 0)):
         return "has no backward pass for heads of 193 to 224 on this device"
-    return _fails_here(device, dtype, head_dim)
+    return _fails_here(with_index(device), dtype, head_dim)
 
 
 # What `torch.compiler.assume_constant_result` sets: compiled code takes the answer and does not look inside. Calling

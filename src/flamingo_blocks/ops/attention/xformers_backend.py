@@ -21,6 +21,7 @@ from flamingo_blocks.ops.attention._packed import (
     fails,
     padded_head_dim,
     refuse_packed,
+    with_index,
 )
 from flamingo_blocks.ops.attention.backend import Backend, Request
 from flamingo_blocks.ops.media_layout import MediaLayout
@@ -46,7 +47,7 @@ def _refused_here(device: torch.device, dtype: torch.dtype, head_dim: int) -> st
         return "torch sees no CUDA device here"
     if importlib.util.find_spec("xformers") is None:
         return "xformers is not installed"
-    return _fails_here(device, dtype, head_dim, torch.are_deterministic_algorithms_enabled())
+    return _fails_here(with_index(device), dtype, head_dim, torch.are_deterministic_algorithms_enabled())
 
 
 # What `torch.compiler.assume_constant_result` sets: compiled code takes the answer and does not look inside. Calling
