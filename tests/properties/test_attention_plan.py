@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flamingo_blocks import GatedCrossAttentionBlock
 from flamingo_blocks.ops import MediaLayout, attention_plan, media_attention
-from flamingo_blocks.ops.attention_plan import PRICE_OF_PIECE
+from flamingo_blocks.ops.attention_plan import _PRICE_OF_PIECE
 from flamingo_blocks.ops.take_seen import take_seen
 from tests.host_reads import NoHostReads
 from tests.strategies import (
@@ -70,8 +70,8 @@ def test_one_long_run_costs_the_short_ones_nothing(lengths: list[int]):
     tags = torch.zeros(1, sum(lengths), dtype=torch.bool)
     tags[0, torch.tensor([0, *lengths[:-1]]).cumsum(0)] = True
     pieces = MediaLayout.from_tokens(tags).prepare().plan.pieces
-    cost = pieces.numel() + PRICE_OF_PIECE * pieces.shape[0]
-    assert cost <= 2 * (sum(lengths) + PRICE_OF_PIECE * len(lengths))
+    cost = pieces.numel() + _PRICE_OF_PIECE * pieces.shape[0]
+    assert cost <= 2 * (sum(lengths) + _PRICE_OF_PIECE * len(lengths))
 
 
 @light()

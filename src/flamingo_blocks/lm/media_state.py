@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from flamingo_blocks.nn.media_kv import MediaKV
+from flamingo_blocks.nn.media_kv import MediaKV, join_valid
 from flamingo_blocks.ops.media_layout import MediaLayout
 
 
@@ -79,7 +79,7 @@ class MediaState:
             self,
             media=torch.cat([self.media, media]),
             layout=layout,
-            valid=_join(self, media, valid),
+            valid=join_valid(self.media, self.valid, media, valid),
             projected=None if self.projected is None else {n: kv.append(new[n]) for n, kv in self.projected.items()},
         )
 
@@ -114,11 +114,3 @@ def project(block: nn.Module, media: Tensor, valid: Tensor | None) -> MediaKV:
     weight = next(block.parameters(), media)  # a dispatched model has blocks on several devices
     kv: MediaKV = project_media(media.to(weight.device), valid=None if valid is None else valid.to(weight.device))
     return kv
-
-
-def _join(state: MediaState, media: Tensor, valid: Tensor | None) -> Tensor | None:
-    if state.valid is None and valid is None:
-        return None
-    old = state.media.new_ones(state.media.shape[:2], dtype=torch.bool) if state.valid is None else state.valid
-    new = media.new_ones(media.shape[:2], dtype=torch.bool) if valid is None else valid
-    return torch.cat([old, new])

@@ -29,7 +29,11 @@ class MediaKV:
 
     def append(self, new: "MediaKV") -> "MediaKV":
         """The pool with new items at its end."""
-        return MediaKV(torch.cat([self.key, new.key]), torch.cat([self.value, new.value]), join_valid(self, new))
+        return MediaKV(
+            torch.cat([self.key, new.key]),
+            torch.cat([self.value, new.value]),
+            join_valid(self.key, self.valid, new.key, new.valid),
+        )
 
     def to(self, device: torch.device | str) -> "MediaKV":
         """The same keys and values on another device."""
@@ -38,12 +42,17 @@ class MediaKV:
         )
 
 
-def join_valid(old: MediaKV, new: MediaKV) -> Tensor | None:
-    """Flags of both pools; a pool without flags counts in full."""
-    if old.valid is None and new.valid is None:
+def join_valid(
+    old: Float[Tensor, "items latents *rest"],
+    old_valid: Bool[Tensor, "items latents"] | None,
+    new: Float[Tensor, "more latents *rest"],
+    new_valid: Bool[Tensor, "more latents"] | None,
+) -> Bool[Tensor, "both latents"] | None:
+    """Flags of two pools, one behind the other; a pool without flags counts in full."""
+    if old_valid is None and new_valid is None:
         return None
-    flags = (kv.key.new_ones(kv.key.shape[:2], dtype=torch.bool) if kv.valid is None else kv.valid for kv in (old, new))
-    return torch.cat(list(flags))
+    pools = ((old, old_valid), (new, new_valid))
+    return torch.cat([x.new_ones(x.shape[:2], dtype=torch.bool) if valid is None else valid for x, valid in pools])
 
 
 pytree.register_dataclass(MediaKV)

@@ -70,11 +70,9 @@ def project_activated(
 def linear_dtype(weight: Tensor) -> torch.dtype:
     """The dtype in which a linear layer of this weight computes."""
     device = weight.device.type
-    if (
-        device != "meta" and torch.is_autocast_enabled(device) and weight.dtype != torch.float64
-    ):  # autocast leaves float64 alone
-        return torch.get_autocast_dtype(device)
-    return weight.dtype
+    if device == "meta" or weight.dtype == torch.float64 or not torch.is_autocast_enabled(device):
+        return weight.dtype  # autocast knows no meta tensors, and leaves float64 alone
+    return torch.get_autocast_dtype(device)
 
 
 class _ProjectActivated(torch.autograd.Function):

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 _PIECE_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
-PRICE_OF_PIECE = 16  # in rows: what copying keys and values for a piece costs, measured with 8 heads of 64 on a CPU
+_PRICE_OF_PIECE = 16  # in rows: a guess at what copying keys and values for a piece costs, with 8 heads of 64 on a CPU
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,11 +160,11 @@ def _piece_size(run_lengths: Tensor) -> int:
     """Piece size with the least work: rows computed, plus a price for each piece, its copy of keys and values.
 
     At most twice the work of runs that need no cutting and no filling, however their lengths differ: pieces of
-    `PRICE_OF_PIECE` rows guarantee it, and the best size is no worse.
+    `_PRICE_OF_PIECE` rows guarantee it, and the best size is no worse.
     """
     if run_lengths.numel() == 0:
         return 1
     longest = int(run_lengths.max())
     sizes = sorted({min(size, longest) for size in _PIECE_SIZES})
-    costs = [int(((run_lengths + size - 1) // size).sum()) * (size + PRICE_OF_PIECE) for size in sizes]
+    costs = [int(((run_lengths + size - 1) // size).sum()) * (size + _PRICE_OF_PIECE) for size in sizes]
     return sizes[costs.index(min(costs))]

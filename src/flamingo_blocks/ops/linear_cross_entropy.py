@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import accumulate, pairwise
 from typing import Any, Literal, cast
 
 import torch
@@ -162,8 +163,7 @@ class _Head:
     ) -> None:
         self.tables = [table.to(dtype) for table in tables]
         self.biases = [None if bias is None else bias.to(dtype) for bias in biases]
-        ends = torch.Size([0, *(table.shape[0] for table in tables)])
-        self.ranges = [slice(sum(ends[: i + 1]), sum(ends[: i + 2])) for i in range(len(tables))]
+        self.ranges = [slice(*ends) for ends in pairwise(accumulate((table.shape[0] for table in tables), initial=0))]
         self.dtype, self.wide = dtype, torch.promote_types(dtype, torch.float32)
         self.gradients = [
             tensor.new_zeros(tensor.shape, dtype=self.wide) if want and tensor is not None else tables[0].new_empty(0)
