@@ -23,6 +23,8 @@ from flamingo_blocks.ops.media_layout import MediaLayout
 if TYPE_CHECKING:
     from flamingo_blocks.models.flamingo import Flamingo
 
+_OF_THE_CALL = ("lm", "input_ids", "attention_mask")  # what `plain_generate` gets from us, and not from the caller
+
 
 @dataclass(frozen=True, eq=False)
 class Scores:
@@ -235,9 +237,6 @@ def _refuse_unknown(lm: nn.Module, arguments: dict[str, Any]) -> None:
             f"{', '.join(unknown)} given, but {type(lm).__name__} has no generate of its own, and the plain loop takes "
             f"{', '.join(known)}; leave the others out"
         )
-
-
-_OF_THE_CALL = ("lm", "input_ids", "attention_mask")
 
 
 def _num_predicted(flamingo: "Flamingo") -> int:
