@@ -12,8 +12,13 @@ WIDE = dict(hidden_size=DIM, intermediate_size=48, num_attention_heads=4, num_hi
 GROUPED = WIDE | dict(num_key_value_heads=2)
 STATES = dict(mamba_d_state=4, mamba_d_conv=4, mamba_n_heads=4, mamba_d_head=16, mamba_n_groups=1, mamba_chunk_size=4)
 EXPERTS = dict(num_experts_per_tok=2)
-# Gemma: pairs of one sliding and one full layer, whose window is longer than the texts of the tests
+# a window longer than the texts of the tests
 SLIDING = dict(layer_types=["sliding_attention", "full_attention", "sliding_attention"], num_hidden_layers=3)
+
+
+# What `check_language_model` finds that a family cannot do
+STATES_ONLY_GROW = ("pads between turns", "packed documents", "cached prompts", "prompt look-up")
+TOO_OLD_FOR_LEFT_PADS = ("left pads",)
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,7 @@ class Family:
     """A decoder of transformers.
 
     `make` is the name of its class, `config` that of its configuration, made with `options`; `layers` its list of
-    decoder layers.
+    decoder layers; `cannot` names what it cannot do, `cannot_at_floor` what more in the oldest transformers.
     """
 
     title: str
@@ -30,6 +35,12 @@ class Family:
     layers: str
     options: dict[str, Any]
     num_layers: int = 2
+    cannot: tuple[str, ...] = ()
+    cannot_at_floor: tuple[str, ...] = ()
+
+    def can(self, check: str) -> bool:
+        """Whether it can, in the transformers that is installed."""
+        return check not in self.cannot + (self.cannot_at_floor if at_floor() else ())
 
     def build(self, **changes: Any) -> nn.Module:
         """A model with the weights that the library draws."""
@@ -38,6 +49,13 @@ class Family:
         ids = dict(vocab_size=VOCAB, pad_token_id=0, bos_token_id=2, eos_token_id=END)
         config = getattr(transformers, self.config)(**(ids | self.options | changes))
         return getattr(transformers, self.make)(config)
+
+
+def at_floor() -> bool:
+    """Whether the oldest transformers that is supported is installed."""
+    import transformers
+
+    return transformers.__version__.startswith("5.0.")
 
 
 FAMILIES: dict[str, Family] = {
@@ -52,12 +70,12 @@ FAMILIES: dict[str, Family] = {
     "gemma3": Family(
         "Gemma 3", "Gemma3ForCausalLM", "Gemma3TextConfig", "model.layers",
         GROUPED | SLIDING
-        | dict(max_position_embeddings=64, sliding_window=64, query_pre_attn_scalar=8, head_dim=8), 3,
+        | dict(max_position_embeddings=64, sliding_window=64, query_pre_attn_scalar=8, head_dim=8), num_layers=3,
     ),
     "phi": Family("Phi", "PhiForCausalLM", "PhiConfig", "model.layers", WIDE),
     "gpt2": Family(
         "GPT-2", "GPT2LMHeadModel", "GPT2Config", "transformer.h",
-        dict(n_embd=DIM, n_layer=3, n_head=4, n_positions=64), 3,
+        dict(n_embd=DIM, n_layer=3, n_head=4, n_positions=64), num_layers=3,
     ),
     "gpt_neox": Family("GPT-NeoX", "GPTNeoXForCausalLM", "GPTNeoXConfig", "gpt_neox.layers", WIDE),
     "gptj": Family(
@@ -72,6 +90,7 @@ FAMILIES: dict[str, Family] = {
     "mpt": Family(
         "MPT (ALiBi)", "MptForCausalLM", "MptConfig", "transformer.blocks",
         dict(d_model=DIM, n_heads=4, n_layers=2, max_seq_len=64),
+        cannot=("pads between turns",), cannot_at_floor=("packed documents",),
     ),
     "falcon": Family(
         "Falcon", "FalconForCausalLM", "FalconConfig", "transformer.h",
@@ -81,10 +100,12 @@ FAMILIES: dict[str, Family] = {
         "Falcon (ALiBi)", "FalconForCausalLM", "FalconConfig", "transformer.h",
         dict(hidden_size=DIM, num_hidden_layers=2, num_attention_heads=4, alibi=True, new_decoder_architecture=False,
              parallel_attn=False),
+        cannot=("packed documents", "static cache"),
     ),
     "bloom": Family(
         "BLOOM (ALiBi)", "BloomForCausalLM", "BloomConfig", "transformer.h",
         dict(hidden_size=DIM, n_layer=2, n_head=4),
+        cannot=("packed documents",),
     ),
     "olmo2": Family("OLMo 2", "Olmo2ForCausalLM", "Olmo2Config", "model.layers", GROUPED),
     "mixtral": Family(
@@ -98,24 +119,29 @@ FAMILIES: dict[str, Family] = {
     "mamba": Family(
         "Mamba", "MambaForCausalLM", "MambaConfig", "backbone.layers",
         dict(hidden_size=DIM, num_hidden_layers=2, state_size=4),
+        cannot=STATES_ONLY_GROW,
     ),
     "mamba2": Family(
         "Mamba 2", "Mamba2ForCausalLM", "Mamba2Config", "backbone.layers",
         dict(hidden_size=DIM, num_hidden_layers=2, state_size=4, num_heads=4, head_dim=16, n_groups=1, chunk_size=4),
+        cannot=STATES_ONLY_GROW, cannot_at_floor=TOO_OLD_FOR_LEFT_PADS,
     ),
     "jamba": Family(
         "Jamba (Mamba, attention, experts)", "JambaForCausalLM", "JambaConfig", "model.layers",
         GROUPED | EXPERTS
         | dict(num_experts=2, num_hidden_layers=4, attn_layer_period=2, attn_layer_offset=1, mamba_d_state=4,
-               use_mamba_kernels=False), 4,
+               use_mamba_kernels=False), num_layers=4,
+        cannot=STATES_ONLY_GROW,
     ),
     "bamba": Family(
         "Bamba (Mamba 2, attention)", "BambaForCausalLM", "BambaConfig", "model.layers",
         GROUPED | STATES | dict(attn_layer_indices=[1]),
+        cannot=STATES_ONLY_GROW, cannot_at_floor=TOO_OLD_FOR_LEFT_PADS,
     ),
     "falcon_h1": Family(
         "Falcon H1 (Mamba 2 beside attention)", "FalconH1ForCausalLM", "FalconH1Config", "model.layers",
         GROUPED | STATES | dict(mamba_d_ssm=64, head_dim=8),
+        cannot=STATES_ONLY_GROW, cannot_at_floor=TOO_OLD_FOR_LEFT_PADS,
     ),
     "qwen3_next": Family(
         "Qwen 3 Next (delta rule, attention, experts)", "Qwen3NextForCausalLM", "Qwen3NextConfig", "model.layers",
@@ -123,5 +149,6 @@ FAMILIES: dict[str, Family] = {
         | dict(num_experts=4, moe_intermediate_size=16, shared_expert_intermediate_size=16, head_dim=8,
                linear_key_head_dim=8, linear_value_head_dim=8, linear_num_key_heads=2, linear_num_value_heads=4,
                layer_types=["linear_attention", "full_attention"]),
+        cannot=STATES_ONLY_GROW, cannot_at_floor=TOO_OLD_FOR_LEFT_PADS,
     ),
 }  # fmt: skip

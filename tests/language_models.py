@@ -10,19 +10,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from flamingo_blocks.models import PaperLanguageModel
+from tests.language_families import DIM, END, FAMILIES, VOCAB
 
-VOCAB, DIM = 50, 32
-END = 1  # the end token of the models of transformers
-LAYERS = {"llama": 2, "gpt2": 3, "opt": 2, "gemma3": 3, "plain": 2}
-NAMES = tuple(LAYERS)
-OF_TRANSFORMERS = NAMES[:4]
-LAYER_LISTS = {
-    "llama": "model.layers",
-    "gpt2": "transformer.h",
-    "opt": "model.decoder.layers",
-    "gemma3": "model.layers",
-    "plain": "layers",
-}
+__all__ = [
+    "DIM", "END", "LAYERS", "LAYER_LISTS", "NAMES", "OF_TRANSFORMERS", "VOCAB", "PlainDecoder", "PlainLayer",
+    "draw_weights", "make_language_model",
+]  # fmt: skip
+
+# The models of most tests; those of the other families are in tests of their own.
+OF_TRANSFORMERS = ("llama", "gpt2", "opt", "gemma3")
+NAMES = (*OF_TRANSFORMERS, "plain")
+LAYERS = {name: family.num_layers for name, family in FAMILIES.items()} | {"plain": 2}
+LAYER_LISTS = {name: FAMILIES[name].layers for name in OF_TRANSFORMERS} | {"plain": "layers"}
 
 
 class PlainLayer(nn.Module):
@@ -70,64 +69,13 @@ class PlainDecoder(nn.Module):
         return self.head(x)
 
 
-def _of_transformers(name: str, config_name: str, **arguments: Any) -> nn.Module:
-    import transformers
-
-    config = getattr(transformers, config_name)(
-        vocab_size=VOCAB, pad_token_id=0, bos_token_id=2, eos_token_id=END, **arguments
-    )
-    return getattr(transformers, name)(config)
-
-
-def _llama() -> nn.Module:
-    return _of_transformers(
-        "LlamaForCausalLM", "LlamaConfig", hidden_size=DIM, intermediate_size=48, num_hidden_layers=LAYERS["llama"],
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64, tie_word_embeddings=False,
-    )  # fmt: skip
-
-
-def _gpt2() -> nn.Module:
-    return _of_transformers(
-        "GPT2LMHeadModel", "GPT2Config", n_embd=DIM, n_layer=LAYERS["gpt2"], n_head=4, n_positions=64
-    )
-
-
-def _opt() -> nn.Module:
-    return _of_transformers(
-        "OPTForCausalLM", "OPTConfig", hidden_size=DIM, word_embed_proj_dim=DIM, ffn_dim=48, max_position_embeddings=64,
-        num_hidden_layers=LAYERS["opt"], num_attention_heads=4,
-    )  # fmt: skip
-
-
-def _gemma3(sliding_window: int = 64) -> nn.Module:
-    layer_types = ["sliding_attention", "full_attention", "sliding_attention"]
-    return _of_transformers(
-        "Gemma3ForCausalLM", "Gemma3TextConfig", hidden_size=DIM, intermediate_size=48, num_attention_heads=4,
-        num_hidden_layers=LAYERS["gemma3"], num_key_value_heads=2, max_position_embeddings=64, layer_types=layer_types,
-        sliding_window=sliding_window, query_pre_attn_scalar=8, head_dim=8,
-    )  # fmt: skip
-
-
-def _bloom() -> nn.Module:
-    return _of_transformers("BloomForCausalLM", "BloomConfig", hidden_size=DIM, n_layer=2, n_head=4)
-
-
-def _mamba() -> nn.Module:
-    return _of_transformers("MambaForCausalLM", "MambaConfig", hidden_size=DIM, num_hidden_layers=2, state_size=4)
-
-
 def _paper() -> nn.Module:
     return PaperLanguageModel(vocab_size=VOCAB, dim=DIM, depth=2, num_heads=4)
 
 
 _FACTORIES: dict[str, Callable[..., nn.Module]] = {
-    "llama": _llama,
-    "gpt2": _gpt2,
-    "opt": _opt,
-    "gemma3": _gemma3,
+    **{name: family.build for name, family in FAMILIES.items()},
     "plain": PlainDecoder,
-    "bloom": _bloom,
-    "mamba": _mamba,
     "paper": _paper,
 }
 

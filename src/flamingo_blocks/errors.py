@@ -19,3 +19,7 @@ class LayersNotFoundError(FlamingoBlocksError, ValueError):
 
 class CheckpointError(FlamingoBlocksError, ValueError):
     """A saved model does not fit what is being loaded; the message names file, key and both values."""
+
+
+class ConformanceError(FlamingoBlocksError, AssertionError):
+    """A tower or language model fails a check of `flamingo_blocks.testing`; the message lists every finding."""

@@ -231,7 +231,7 @@ class _BlockHook:
             )
         if call.state is None:
             return None
-        text, name = _find_text(args, kwargs)
+        text, name = find_text(args, kwargs)
         new = self._run(text, call.state, call.window(text.shape[1], text.device))
         return ((new, *args[1:]), kwargs) if name is None else (args, {**kwargs, name: new})
 
@@ -246,7 +246,7 @@ class _BlockHook:
         return out
 
 
-def _find_text(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, str | None]:
+def find_text(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, str | None]:
     """The hidden states that enter a layer: its first argument, or a keyword."""
     if args:
         return args[0], None

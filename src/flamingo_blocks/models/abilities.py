@@ -65,6 +65,11 @@ def goes_on_from_cache(flamingo: "Flamingo") -> bool:
     return caches(lm) and seen.cache is not False
 
 
+def leaves_states_behind(lm: nn.Module) -> bool:
+    """Whether a model's states stay where they are when beams change places: state-space ones of transformers 5.0."""
+    return accepts(lm, "cache_params") and accepts(lm, "cache_position")
+
+
 def _refuse(flamingo: "Flamingo", ability: str, wrong: Tensor, where: str, advice: str) -> None:
     seen, lm = flamingo._abilities, flamingo.lm
     if torch.compiler.is_compiling() and getattr(seen, ability) is not False:
@@ -96,11 +101,13 @@ def _can_be_shown(lm: nn.Module) -> bool:
 def _shown(flamingo: "Flamingo", error: Any) -> bool:
     lm = flamingo.lm
     weight = next(p for p in lm.parameters() if p.is_floating_point())
-    try:
-        with eval_mode(lm), flamingo.attachment.without_media():
+    with eval_mode(lm), flamingo.attachment.without_media():
+        try:
             found = float(error(lm, weight.device if weight.device.type != "meta" else torch.device("cpu")))
-    except Exception:  # noqa: BLE001 - whatever a model does with what it was not made for
-        return False
+        except torch.OutOfMemoryError:
+            raise  # it says nothing of the model, and the answer is remembered
+        except Exception:  # noqa: BLE001 - whatever a model does with what it was not made for
+            return False
     # NaN is no small error
     return found <= (1e-3 if weight.dtype in (torch.float32, torch.float64) else 5e-2)
 

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from flamingo_blocks.lm.media_state import MediaState
-from flamingo_blocks.models.abilities import refuse_misread_pads
+from flamingo_blocks.models.abilities import leaves_states_behind, refuse_misread_pads
 from flamingo_blocks.models.check_arguments import check_candidates, refuse_right_pads
 from flamingo_blocks.models.place_media import place_media
 from flamingo_blocks.models.plain_decoding import plain_generate
@@ -216,6 +216,8 @@ def _run(
         room = ids.shape[1] - before.input_ids.shape[1]
         arguments = {**arguments, "past_key_values": before.repeat_rows(expand).fork_cache(room=room)}
     media = state.repeat_rows(expand)
+    if (arguments.get("num_beams") or getattr(config, "num_beams", None) or 1) > 1 and leaves_states_behind(lm):
+        arguments = {**arguments, "use_cache": False}
     with flamingo.attachment.media(media, whole=True), _wider_vocabulary(lm, _num_predicted(flamingo)):
         return lm.generate(ids, attention_mask=mask.long(), **arguments)
 

@@ -78,6 +78,7 @@ def run_prompt(
         run_ids, cache = behind_prompt(prompt, input_ids)
         whole_ids = torch.cat([prompt.input_ids, input_ids], dim=1)
     refuse_misread_pads(flamingo, mask)
+    use_cache = goes_on_from_cache(flamingo)
     # Rows may end in pads. Their last real columns are picked before the head: which ones they are is known to the
     # device alone, and the logits of all columns would be large.
     head = None if new is None else proven_head(flamingo)
@@ -87,7 +88,7 @@ def run_prompt(
         picked = head.shown([], columns=last.clamp(min=0) + run_ids.shape[1] - input_ids.shape[1])
     with flamingo.attachment.media(state), picked:
         output = call_language_model(
-            flamingo.lm, run_ids, attention_mask=mask, cache=cache, use_cache=goes_on_from_cache(flamingo),
+            flamingo.lm, run_ids, attention_mask=mask, cache=cache, use_cache=use_cache,
             logits_to_keep=_columns_to_keep(input_ids, new, picked=head is not None),
         )  # fmt: skip
     logits = output.logits
