@@ -23,7 +23,8 @@ class FlamingoConfig(PreTrainedConfig):  # type: ignore[misc]
         scope: `"last"` or `"all"`, as in `Flamingo`.
         every: A block before each layer `i` with `i % every == 0`; used where `blocks` is `None`.
         num_latents: Media tokens of an item; used where `blocks` is `None`.
-        lm: Class of the language model and where its parts are: `class`, `layers`, `embedding`, `head`.
+        options: Further plain arguments of `Flamingo`: `layers`, `embedding`, `head`, `predict_new_tokens`, ...
+        lm: Class of the language model; that of `AutoModelForCausalLM` by default.
         tied_rows: Whether one parameter serves new tokens in both table and head, as it does where these are tied.
         tower: Class and arguments of the vision tower, without the vision model's own config.
         resampler: Class and arguments of the resampler.
@@ -61,6 +62,7 @@ class FlamingoConfig(PreTrainedConfig):  # type: ignore[misc]
         scope: Scope = "last",
         every: int = 1,
         num_latents: int = 64,
+        options: dict[str, Any] | None = None,
         lm: Description | None = None,
         tied_rows: bool | None = None,
         tower: Description | None = None,
@@ -79,7 +81,7 @@ class FlamingoConfig(PreTrainedConfig):  # type: ignore[misc]
         self.frozen, self.float32 = list(frozen), list(float32)
         tied = bool(getattr(self.text_config, "tie_word_embeddings", False))
         self.tied_rows = tied if tied_rows is None else tied_rows
-        self.base_models = base_models or {}
+        self.options, self.base_models = options or {}, base_models or {}
         if blocks is None and self.text_config is not None:
             if num_new_tokens is None and media_token_id is None:
                 self.num_new_tokens = 2
@@ -94,8 +96,9 @@ class FlamingoConfig(PreTrainedConfig):  # type: ignore[misc]
 
     @property
     def vocab_size(self) -> int:
-        """Ids that the model knows, new tokens included."""
-        return int(self.text_config.vocab_size) + self.num_new_tokens
+        """Ids that the model predicts, new tokens included."""
+        predicted = self.num_new_tokens if self.options.get("predict_new_tokens", True) else 0
+        return int(self.text_config.vocab_size) + predicted
 
     @property
     def hidden_size(self) -> int:

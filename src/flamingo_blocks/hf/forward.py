@@ -8,6 +8,7 @@ from transformers.utils import ModelOutput
 
 from flamingo_blocks.hf.generation import with_frames
 from flamingo_blocks.lm import MediaState
+from flamingo_blocks.models.abilities import refuse_misread_pads
 from flamingo_blocks.models.call_language_model import accepts
 from flamingo_blocks.models.output_head import counted_labels
 from flamingo_blocks.models.place_media import place_media
@@ -132,6 +133,8 @@ def _logits(
             f"past_key_values holds {past} tokens, but media is not given; pass media=output.media of the call "
             "that gave the cache"
         )
+    if not past:
+        refuse_misread_pads(model.flamingo, mask)
     state = place_media(model.flamingo, input_ids, **given)
     if cache is not None or keywords.get("use_cache"):
         state = model.flamingo.attachment.project(state)

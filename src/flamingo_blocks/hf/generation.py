@@ -94,8 +94,14 @@ def _sighted(assistant: Any, input_ids: Tensor, given: dict[str, Any]) -> Iterat
         yield assistant
         return
     state = flamingo.attachment.project(place_media(flamingo, input_ids, **given))
-    with flamingo.attachment.media(state):
-        yield flamingo.lm
+    config, rows = flamingo.lm.config.get_text_config(), flamingo.token_rows
+    num_new = 0 if rows is None else rows.num_predicted
+    config.vocab_size += num_new  # both models are compared by it
+    try:
+        with flamingo.attachment.media(state):
+            yield flamingo.lm
+    finally:
+        config.vocab_size -= num_new
 
 
 def _ends(model: "FlamingoForConditionalGeneration") -> list[int] | None:

@@ -18,8 +18,10 @@ from flamingo_blocks.models.describe_module import (
     describe_module,
     find_class,
 )
+from flamingo_blocks.models.saving import ARGUMENTS
 
 _PARTS = ("vision", "resampler", "projection", "blocks", "token_rows", "lm")
+_SPELT_OUT = ("media_token_id", "end_token_id", "num_new_tokens", "scope")  # the arguments with a field of their own
 _HALVES = (torch.bfloat16, torch.float16)
 
 
@@ -44,16 +46,14 @@ def config_of(flamingo: Flamingo) -> FlamingoConfig:
         )
     tower, vision_config = _describe_tower(flamingo.vision)
     rows, state = flamingo.token_rows, state_of_parts(flamingo)
-    names = {"layers": flamingo.layers, "embedding": flamingo.embedding, "head": flamingo.head}
+    plain = {name: getattr(flamingo, name) for name in ARGUMENTS}
     models = {"lm": lm, "vision": getattr(flamingo.vision, "model", None)}
     return FlamingoConfig(
         text_config=lm.config,
         vision_config=vision_config,
-        media_token_id=flamingo.media_token_id,
-        end_token_id=flamingo.end_token_id,
-        num_new_tokens=flamingo.num_new_tokens,
-        scope=flamingo.scope,
-        lm={"class": _name(type(lm)), **{name: value for name, value in names.items() if value is not None}},
+        **{name: plain.pop(name) for name in _SPELT_OUT},
+        options={name: value for name, value in plain.items() if value is not None},
+        lm={"class": _name(type(lm))},
         tied_rows=rows is not None and rows.output is rows.input,
         tower=tower,
         resampler=_describe(flamingo.resampler, "resampler"),
@@ -89,11 +89,9 @@ def build_flamingo(config: FlamingoConfig, *, vision: nn.Module | None = None) -
         projection=None if config.projection is None else build_module(config.projection, argument="projection"),
         blocks={int(layer): build_module(block, argument="blocks") for layer, block in config.blocks.items()},
         media_token_id=config.media_token_id,
-        end_token_id=config.end_token_id,
-        num_new_tokens=config.num_new_tokens,
-        scope=config.scope,
+        **{name: getattr(config, name) for name in _SPELT_OUT if name != "media_token_id"},
+        **config.options,
         freeze=False,
-        **{name: value for name, value in (config.lm or {}).items() if name != "class"},
     )
     if flamingo.token_rows is not None and config.tied_rows:
         flamingo.token_rows.output = flamingo.token_rows.input  # on the meta device the table itself is not tied yet
