@@ -130,9 +130,9 @@ MUTATIONS = {
         f"{CHECKPOINTS}::test_nothing_is_left_behind",
     ),
     "a copy runs the layers of its original": (
-        f"{PACKAGE}/lm/checkpoint_layers.py",
-        'layer.__dict__["forward"] = forward',
-        'layer.__dict__["forward"] = (lambda f: lambda *a, **k: f(*a, **k))(forward)',
+        f"{PACKAGE}/lm/replaced_forwards.py",
+        'module.__dict__["forward"] = forward',
+        'module.__dict__["forward"] = (lambda f: lambda *a, **k: f(*a, **k))(forward)',
         f"{CHECKPOINTS}::test_a_copy_runs_its_own_layers",
     ),
     "the loss reads how many labels count": (

@@ -7,6 +7,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from flamingo_blocks.lm.find_layers import find_decoder_layers
+from flamingo_blocks.lm.replaced_forwards import ReplacedForwards, refuse_replaced
 
 
 def checkpoint_layers(lm: nn.Module, *, layers: str | None = None) -> "CheckpointedLayers":
@@ -60,10 +61,9 @@ class CheckpointedLayers:
 
     def __init__(self, name: str, layers: list[nn.Module]) -> None:
         self.name = name
-        # What stood on the instance before: nothing, as a rule; or the `forward` of a tool that wraps layers.
-        self._regions = [(layer, layer.__dict__.get("forward"), _Checkpointed(layer.forward)) for layer in layers]
-        for layer, _, forward in self._regions:
-            layer.__dict__["forward"] = forward
+        modules = {f"{name}.{index}": layer for index, layer in enumerate(layers)}
+        forwards = {name: _Checkpointed(layer.forward) for name, layer in modules.items()}
+        self._replaced = ReplacedForwards(modules, forwards, by="checkpoint_layers")
 
     def remove(self) -> None:
         """Give every layer its `forward` back, so that nothing is left behind. A second call does nothing.
@@ -71,18 +71,7 @@ class CheckpointedLayers:
         Raises:
             RuntimeError: If something has replaced a layer's `forward` since; nothing is removed then.
         """
-        for index, (layer, _, forward) in enumerate(self._regions):
-            if layer.__dict__.get("forward") is not forward:
-                raise RuntimeError(
-                    f"the forward of '{self.name}.{index}' was replaced after checkpoint_layers; undo that first, the "
-                    "latest change before the earlier ones"
-                )
-        for layer, before, _ in self._regions:
-            if before is None:
-                del layer.__dict__["forward"]
-            else:
-                layer.__dict__["forward"] = before
-        self._regions = []
+        self._replaced.remove()
 
 
 class _Checkpointed:
@@ -100,9 +89,7 @@ class _Checkpointed:
 
 
 def _refuse_checkpointed(layer: nn.Module, name: str) -> None:
-    checkpointed = type(layer.__dict__.get("forward")) is _Checkpointed
-    if checkpointed:
-        raise ValueError(f"{name!r} is checkpointed already; call remove() on what checkpoint_layers returned before")
+    refuse_replaced(layer, name, kind=_Checkpointed, done="checkpointed", by="checkpoint_layers")
     if any(kind.__name__ == "CheckpointWrapper" for kind in type(layer).__mro__):
         raise ValueError(
             f"{name!r} is wrapped by torch's checkpoint_wrapper, which runs the layer's hooks a second time, without "

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from flamingo_blocks.lm.find_layers import find_decoder_layers
+from flamingo_blocks.lm.replaced_forwards import ReplacedForwards, refuse_replaced
 from flamingo_blocks.models.flamingo import Flamingo
 
 
@@ -18,8 +19,8 @@ class CompiledRegions:
     """What `compile_regions` has compiled, and the way back; as a context manager it takes the way back at its end.
 
     Args:
-        forwards: The compiled `forward` of each region, by the region's name in the model.
         flamingo: The model.
+        forwards: The compiled `forward` of each region, by the region's name in the model.
 
     Example:
         >>> from flamingo_blocks.models import build_tiny_flamingo
@@ -31,11 +32,8 @@ class CompiledRegions:
 
     def __init__(self, flamingo: nn.Module, forwards: dict[str, Callable[..., Any]]) -> None:
         self.names = tuple(forwards)
-        self._regions = [(flamingo.get_submodule(name), forward) for name, forward in forwards.items()]
-        # What stood on the instance before: nothing, as a rule; or the `forward` of a tool that wraps layers.
-        self._before = [vars(module).get("forward") for module, _ in self._regions]
-        for module, forward in self._regions:
-            module.__dict__["forward"] = forward
+        modules = {name: flamingo.get_submodule(name) for name in forwards}
+        self._replaced = ReplacedForwards(modules, forwards, by="compile_regions")
 
     def remove(self) -> None:
         """Run everything eagerly again; nothing of the compilation stays on the model. A second call does nothing.
@@ -43,18 +41,7 @@ class CompiledRegions:
         Raises:
             RuntimeError: If something has replaced the `forward` of a region since; nothing is removed then.
         """
-        for name, (module, forward) in zip(self.names, self._regions, strict=False):
-            if vars(module).get("forward") is not forward:
-                raise RuntimeError(
-                    f"the forward of {name!r} was replaced after compile_regions; undo that first, the latest change "
-                    "before the earlier ones"
-                )
-        for (module, _), before in zip(self._regions, self._before, strict=True):
-            if before is None:
-                del module.__dict__["forward"]
-            else:
-                module.__dict__["forward"] = before
-        self._regions, self._before = [], []
+        self._replaced.remove()
 
     def __enter__(self) -> "CompiledRegions":  # noqa: PYI034 - beartype knows Self on whole classes only
         return self
@@ -110,8 +97,7 @@ def compile_regions(
     """
     regions: dict[str, nn.Module] = {}
     for name, region in _regions(flamingo, language_model=language_model):
-        if _is_compiled(region):
-            raise ValueError(f"{name!r} is compiled already; call remove() on what compile_regions returned before")
+        refuse_replaced(region, name, kind=_Compiled, done="compiled", by="compile_regions")
         if region not in regions.values():  # one module may stand in several places
             regions[name] = region
     limit = 64 + 8 * sum(name.startswith("lm.") for name in regions) if recompile_limit is None else recompile_limit
@@ -131,10 +117,6 @@ def _regions(flamingo: Flamingo, *, language_model: bool) -> Iterator[tuple[str,
         decoder = find_decoder_layers(flamingo.lm, flamingo.layers)
         for name, layer in decoder.layers.named_children():
             yield f"lm.{decoder.name}.{name}", layer
-
-
-def _is_compiled(region: nn.Module) -> bool:
-    return isinstance(vars(region).get("forward"), _Compiled)
 
 
 class _Compiled:
