@@ -136,6 +136,7 @@ class Outlined(Protocol):
         ...
 
 
+@runtime_checkable
 class Family(Protocol):
     """The checkpoints of one implementation."""
 
