@@ -1,8 +1,10 @@
 """What the documentation shows, runs: the python blocks of the pages, and the examples of the docstrings."""
 
 import ast
+import contextlib
 import doctest
 import importlib
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,8 @@ ROOT = Path(__file__).parents[1]
 SOURCES = ROOT / "src"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^(?P<indent> *)```python[^\n]*\n(?P<code>.*?)^(?P=indent)```", re.MULTILINE | re.DOTALL)
+PRINTS = re.compile(r"\n\nprints\b[^\n]*\n\n```text\n(?P<text>.*?)```", re.DOTALL)  # what a block says it prints
+NEED_PEERS = {"peers-mask-bugs.md"}  # other implementations, which `nox -s tests` installs
 
 
 def blocks_of(page: Path) -> list[tuple[int, str]]:
@@ -55,18 +59,39 @@ def _run_eagerly() -> Iterator[None]:
         yield
 
 
+def printed_after(page: Path) -> dict[int, str]:
+    """What the page says its blocks print, by the number of lines above the block; those that say nothing are absent."""
+    text = page.read_text()
+    found = {}
+    for match in FENCE.finditer(text):
+        if says := PRINTS.match(text, match.end()):
+            found[text[: match.start("code")].count("\n")] = says["text"]
+    return found
+
+
 PAGES_WITH_CODE = [page for page in PAGES if blocks_of(page)]
 
 
-@pytest.mark.parametrize("page", PAGES_WITH_CODE, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=[pytest.mark.peers] * (page.name in NEED_PEERS)) for page in PAGES_WITH_CODE],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
 def test_python_blocks_of_a_page_run(page, tmp_path, monkeypatch):
-    """The python blocks of a page run from top to bottom in one namespace, in an empty folder."""
+    """The python blocks of a page run from top to bottom in one namespace, in an empty folder; what one of them is
+    said to print, it prints."""
+    if page.name in NEED_PEERS:
+        pytest.importorskip("flamingo_pytorch", reason="peers are installed by `nox -s tests`")
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "__main__"}
+    says = printed_after(page)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         for above, code in blocks_of(page):
-            exec(compile("\n" * above + code, str(page), "exec"), namespace)
+            with contextlib.redirect_stdout(io.StringIO()) as printed:
+                exec(compile("\n" * above + code, str(page), "exec"), namespace)
+            if above in says:
+                assert printed.getvalue() == says[above]
 
 
 def test_the_readme_shows_code():
