@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from flamingo_blocks.cli import demo, generate
+from flamingo_blocks.cli import convert, demo, generate, inspect
 from flamingo_blocks.errors import FlamingoBlocksError
 
 __all__ = ["main"]
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="flamingo-blocks", description="Flamingo in parts, and what they compose into."
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (demo, generate):
+    for command in (demo, generate, convert, inspect):
         command.add_to(commands)
     parsed = parser.parse_args(arguments)
     try:

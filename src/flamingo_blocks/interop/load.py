@@ -20,7 +20,7 @@ _GIVEN = ("lm.", "vision.")  # the caller's parts, which may have weights that n
 
 
 def load_foreign(
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | ForeignCheckpoint,
     *,
     family: str | None = None,
     lm: nn.Module,
@@ -61,11 +61,8 @@ def load_foreign(
         >>> list(flamingo.blocks), flamingo.media_token_id
         (['1'], 11)
     """
-    opened = open_checkpoint(checkpoint)
-    shapes = opened.shapes
-    found = detect_family(shapes) if family is None else find_family(family)
-    plan = make_plan(found, shapes, lm=lm, vision=vision, leave_out=leave_out, options=options)
-    _check_names(opened, plan)
+    opened = checkpoint if isinstance(checkpoint, ForeignCheckpoint) else open_checkpoint(checkpoint)
+    plan = plan_foreign(opened, family=family, lm=lm, vision=vision, leave_out=leave_out, **options)
     _check_tensors(opened, plan.entries)
     before = _state_of((lm, vision))
     flamingo = _build(plan, lm, vision)
@@ -77,6 +74,46 @@ def load_foreign(
         raise
     _fill(opened, plan.entries, flamingo)
     return flamingo.eval()
+
+
+def plan_foreign(
+    opened: ForeignCheckpoint,
+    *,
+    family: str | None = None,
+    lm: nn.Module,
+    vision: nn.Module | None = None,
+    leave_out: Sequence[str] = (),
+    **options: Any,
+) -> Plan:
+    """Say what `load_foreign` would do, without doing it; the arguments are the same.
+
+    Args:
+        opened: What `open_checkpoint` gave.
+        family: See `load_foreign`.
+        lm: Likewise.
+        vision: Likewise.
+        leave_out: Likewise.
+        **options: Likewise.
+
+    Returns:
+        The plan: each tensor of the checkpoint has its place in it.
+
+    Raises:
+        CheckpointError: If the checkpoint does not fit.
+        ValueError: If an option is unknown.
+
+    Example:
+        >>> from flamingo_blocks.interop.example import tiny_open_flamingo
+        >>> from flamingo_blocks.models import PaperLanguageModel
+        >>> lm = PaperLanguageModel(vocab_size=32, dim=16, depth=2, num_heads=2)
+        >>> plan_foreign(open_checkpoint(tiny_open_flamingo()), lm=lm).blocks[1]["activation"]
+        'gelu'
+    """
+    shapes = opened.shapes
+    found = detect_family(shapes) if family is None else find_family(family)
+    plan = make_plan(found, shapes, lm=lm, vision=vision, leave_out=leave_out, options=options)
+    _check_names(opened, plan)
+    return plan
 
 
 def make_plan(

@@ -1,0 +1,75 @@
+"""Language models and towers that are named on the command line."""
+
+import argparse
+import ast
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from flamingo_blocks._optional import require
+from flamingo_blocks.errors import CheckpointError
+from flamingo_blocks.interop import idefics_parts, mllama_parts
+from flamingo_blocks.vision import TransformersTower
+
+_PARTS_BY_FAMILY = {"idefics": idefics_parts, "mllama": mllama_parts}
+
+
+def option(word: str) -> tuple[str, Any]:
+    """`NAME=VALUE`, the value a Python literal or else a string."""
+    name, equals, value = word.partition("=")
+    if not equals or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"{word!r} is not of the form NAME=VALUE")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
+
+
+def load_language_model(name: str, *, rows: int | None = None) -> nn.Module:
+    """A causal language model of transformers, with its weights.
+
+    Args:
+        name: Folder, or name on the hub.
+        rows: Rows that its table is to have.
+
+    Raises:
+        CheckpointError: If it cannot be loaded.
+    """
+    transformers = require("transformers", used_by="flamingo-blocks convert", extra="hf")
+    lm: Any = _load(transformers.AutoModelForCausalLM, name, "language model")
+    if rows is not None:
+        lm.resize_token_embeddings(rows, mean_resizing=False)
+    model: nn.Module = lm
+    return model
+
+
+def outline_language_model(name: str) -> nn.Module:
+    """The same without weights: only its config is read."""
+    transformers = require("transformers", used_by="flamingo-blocks inspect", extra="hf")
+    config = _load(transformers.AutoConfig, name, "config of a language model")
+    with torch.device("meta"):
+        lm: nn.Module = transformers.AutoModelForCausalLM.from_config(config)
+    return lm
+
+
+def load_tower(name: str) -> nn.Module:
+    """A vision tower of transformers, with its weights."""
+    transformers = require("transformers", used_by="flamingo-blocks convert", extra="hf")
+    return TransformersTower(_load(transformers.AutoModel, name, "vision tower"))
+
+
+def parts_of_checkpoint(family: str, checkpoint: Path) -> dict[str, Any]:
+    """Language model, tower and options that a checkpoint's own config tells; nothing where it has none."""
+    config = checkpoint / "config.json"
+    build = _PARTS_BY_FAMILY.get(family)
+    return {} if build is None or not config.is_file() else build(checkpoint)
+
+
+def _load(auto: Any, name: str, what: str) -> Any:
+    try:
+        return auto.from_pretrained(name)
+    except (OSError, ValueError) as error:  # transformers: no such folder or name, or of another kind
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(f"the {what} {name} cannot be loaded: {reason}") from error

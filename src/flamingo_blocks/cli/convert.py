@@ -1,0 +1,132 @@
+"""`flamingo-blocks convert`: checkpoints of others to ours, and back."""
+
+import argparse
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from flamingo_blocks.cli._arguments import positive
+from flamingo_blocks.cli._parts import load_language_model, load_tower, option, parts_of_checkpoint
+from flamingo_blocks.errors import CheckpointError
+from flamingo_blocks.interop import (
+    FAMILIES,
+    detect_family,
+    export_foreign,
+    find_family,
+    load_foreign,
+    open_checkpoint,
+    plan_foreign,
+    read_record,
+    write_checkpoint,
+    write_record,
+    written_whole,
+)
+from flamingo_blocks.models import Flamingo
+
+
+def add_to(commands: Any) -> None:
+    """Add the command and its arguments."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "convert",
+        help="convert checkpoints of other implementations, and back",
+        description="Make a folder for Flamingo.from_pretrained of a checkpoint of another implementation; with --to "
+        "the other way round. Either all is written or nothing.",
+        epilog="example: flamingo-blocks convert checkpoint.pt --family open_flamingo --lm facebook/opt-125m "
+        "--vision openai/clip-vit-large-patch14 --out flamingo; back: flamingo-blocks convert flamingo --to "
+        "open_flamingo --lm facebook/opt-125m --vision openai/clip-vit-large-patch14 --out checkpoint.pt",
+    )
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="file or folder to convert")
+    parser.add_argument("--out", type=Path, required=True, help="new folder; with --to also a new file")
+    parser.add_argument("--to", choices=sorted(FAMILIES), help="convert a folder of ours to this family")
+    parser.add_argument("--family", choices=sorted(FAMILIES), help="found by the names of the tensors by default")
+    parser.add_argument("--lm", metavar="DIR_or_NAME", help="language model of transformers, plain")
+    parser.add_argument("--lm-rows", type=positive, metavar="N", help="rows that its table is to have")
+    parser.add_argument("--vision", metavar="DIR_or_NAME", help="vision tower of transformers")
+    parser.add_argument("--media-token-id", type=int, metavar="ID", help="id of the media tag, where it is not told")
+    parser.add_argument("--end-token-id", type=int, metavar="ID", help="id of the end of a chunk")
+    parser.add_argument(
+        "--leave-out", action="append", default=[], metavar="PREFIX", help="beginning of names that are not wanted"
+    )
+    parser.add_argument(
+        "--option", type=option, action="append", default=[], metavar="NAME=VALUE", help="an option of the family"
+    )
+    parser.add_argument(
+        "--frozen",
+        choices=("auto", "reference", "include"),
+        default="auto",
+        help="weights of language model and tower: included where the checkpoint changed them (default: %(default)s)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Convert one way or the other."""
+    if arguments.out.exists() and not (arguments.out.is_dir() and not any(arguments.out.iterdir())):
+        raise CheckpointError(f"{arguments.out} is there already; name another, or take it away first")
+    return _to_others(arguments) if arguments.to else _from_others(arguments)
+
+
+def _from_others(arguments: argparse.Namespace) -> int:
+    opened = open_checkpoint(arguments.checkpoint)
+    family = (detect_family(opened.shapes) if arguments.family is None else find_family(arguments.family)).name
+    options = dict(arguments.option)
+    tokens = {"media_token_id": arguments.media_token_id, "end_token_id": arguments.end_token_id}
+    options |= {name: token for name, token in tokens.items() if token is not None}
+    parts = parts_of_checkpoint(family, arguments.checkpoint)
+    if arguments.lm is not None:
+        parts["lm"] = load_language_model(arguments.lm, rows=arguments.lm_rows)
+    if arguments.vision is not None:
+        parts["vision"] = load_tower(arguments.vision)
+    if "lm" not in parts:
+        raise CheckpointError("a language model is needed; name it with --lm")
+    lm, vision = parts.pop("lm"), parts.pop("vision", None)
+    options = parts | options
+    plan = plan_foreign(opened, family=family, lm=lm, vision=vision, leave_out=arguments.leave_out, **options)
+    before = _fingerprint(lm, vision)
+    flamingo = load_foreign(
+        opened, family=family, lm=lm, vision=vision, leave_out=arguments.leave_out, **options
+    )  # fmt: skip
+    frozen = arguments.frozen
+    if frozen == "auto":
+        frozen = "reference" if before == _fingerprint(lm, vision) else "include"
+    with written_whole(arguments.out) as folder:
+        flamingo.save_pretrained(folder, frozen=frozen)
+        write_record(
+            folder, opened, family=family, options=options, leave_out=arguments.leave_out, kept=list(plan.kept)
+        )  # fmt: skip
+    print(f"{arguments.out}: a {family} checkpoint, {len(opened.tensors)} tensors, frozen weights {_SAID[frozen]}")
+    return 0
+
+
+_SAID = {"reference": "as they were, so not included", "include": "included"}
+
+
+def _to_others(arguments: argparse.Namespace) -> int:
+    lm = None if arguments.lm is None else load_language_model(arguments.lm, rows=arguments.lm_rows)
+    vision = None if arguments.vision is None else load_tower(arguments.vision)
+    flamingo = Flamingo.from_pretrained(arguments.checkpoint, lm=lm, vision=vision)
+    record = read_record(arguments.checkpoint)
+    if record is not None and record.family == arguments.to:
+        options = {**record.options, **dict(arguments.option)}
+        tensors = export_foreign(
+            flamingo, family=arguments.to, like=record.like, leave_out=record.leave_out, **options
+        )  # fmt: skip
+        write_checkpoint(tensors, arguments.out, like=record.like)
+    else:
+        tensors = export_foreign(flamingo, family=arguments.to, **dict(arguments.option))
+        write_checkpoint(tensors, arguments.out)
+    print(f"{arguments.out}: {arguments.to}, {len(tensors)} tensors")
+    return 0
+
+
+def _fingerprint(*parts: nn.Module | None) -> str:
+    """Tells whether the frozen weights are those that were there before."""
+    digest = hashlib.sha256()
+    for part in parts:
+        for name, tensor in () if part is None else part.state_dict().items():
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,93 @@
+"""`flamingo-blocks inspect`: what is in a checkpoint, and what it needs."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from flamingo_blocks.cli._parts import option, outline_language_model
+from flamingo_blocks.interop import FAMILIES, Inspection, inspect_checkpoint
+
+_BAR = 16
+_SIZES = ("dim", "vision_dim", "num_heads", "num_kv_heads", "head_dim", "hidden_dim", "num_latents", "depth",
+          "max_frames", "activation")  # fmt: skip
+
+
+def add_to(commands: Any) -> None:
+    """Add the command and its arguments."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "inspect",
+        help="look into a checkpoint",
+        description="Say which family a checkpoint is of, its sizes, how far its gates are open, what is missing and "
+        "what it needs to run. Weights are not read, but for the gates.",
+        epilog="example: flamingo-blocks inspect checkpoint.pt --lm facebook/opt-125m",
+    )
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="file or folder, of others or of ours")
+    parser.add_argument("--family", choices=sorted(FAMILIES), help="found by the names of the tensors by default")
+    parser.add_argument(
+        "--lm", metavar="DIR_or_NAME", help="language model to compare all names with; only its config is read"
+    )
+    parser.add_argument(
+        "--option", type=option, action="append", default=[], metavar="NAME=VALUE", help="an option of the family"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Look, and print."""
+    lm = None if arguments.lm is None else outline_language_model(arguments.lm)
+    found = inspect_checkpoint(arguments.checkpoint, family=arguments.family, lm=lm, **dict(arguments.option))
+    print(describe(found))
+    return 0
+
+
+def describe(found: Inspection) -> str:
+    """The report, as text.
+
+    Args:
+        found: What `inspect_checkpoint` found.
+
+    Returns:
+        Lines of text, gates drawn as bars.
+
+    Example:
+        >>> from flamingo_blocks.interop.example import tiny_open_flamingo
+        >>> print(describe(inspect_checkpoint(tiny_open_flamingo())).splitlines()[0])
+        the checkpoint: open_flamingo, 27 tensors, 172.2 KB (float32 27)
+    """
+    dtypes = ", ".join(f"{dtype} {count}" for dtype, count in found.dtypes.items())
+    lines = [f"{found.where}: {found.family}, {found.num_tensors} tensors, {_bytes(found.num_bytes)} ({dtypes})"]
+    lines += [f"  {part:<28} {count / 1e6:>10.3f} M" for part, count in found.parts.items()]
+    if found.blocks:
+        lines.append(
+            f"blocks before layers {', '.join(map(str, found.blocks))}: {_sizes(next(iter(found.blocks.values())))}"
+        )
+    if found.resampler is not None:
+        lines.append(f"resampler: {_sizes(found.resampler)}")
+    if found.gates:
+        lines.append("gates, tanh of both:" + " " * 12 + "attention" + " " * (_BAR + 1) + "feed-forward")
+        lines += [f"  block {n:>3}  {_bar(first)}  {_bar(second)}" for n, (first, second) in found.gates.items()]
+    for word, names in (("missing", found.missing), ("unknown", found.unknown)):
+        lines.append(f"{word}: {len(names) or 'none'}")
+        lines += [f"  {name}" for name in names[:20]] + (["  ..."] if len(names) > 20 else [])
+    lines += [f"needs: {need}" for need in found.needs]
+    lines += [f"note: {note}" for note in found.notes]
+    return "\n".join(lines)
+
+
+def _sizes(arguments: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {arguments[name]}" for name in _SIZES if arguments.get(name) is not None)
+
+
+def _bar(opening: float) -> str:
+    """How far a gate is open, between 0 and 1, with its sign."""
+    full = min(round(abs(opening) * _BAR), _BAR)
+    return f"{opening:+.3f} |{'#' * full}{'.' * (_BAR - full)}|"
+
+
+def _bytes(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "KB", "MB"):
+        if size < 1000:
+            return f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
