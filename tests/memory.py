@@ -5,26 +5,32 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
-def saved_bytes(function: Callable[[], Any], *, parameters: Iterable[Tensor] = ()) -> int:
-    """Bytes that autograd keeps between forward and backward, each storage once, parameters left out."""
-    known = {parameter.untyped_storage().data_ptr() for parameter in parameters}
-    kept: dict[int, int] = {}
+def saved_tensors(compute: Callable[[], Any], *, besides: Iterable[nn.Module | Tensor] = ()) -> list[Tensor]:
+    """One tensor for each storage that `compute` keeps, without those of given tensors and of modules' parameters."""
+    known = [x for owner in besides for x in (owner.parameters() if isinstance(owner, nn.Module) else (owner,))]
+    ours = {x.untyped_storage().data_ptr() for x in known}
+    kept: dict[int, Tensor] = {}  # the tensors stay alive here, so that no address is given out twice
 
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+    def pack(x: Tensor) -> Tensor:
+        address = x.untyped_storage().data_ptr()
+        if address not in ours and address not in kept:
+            kept[address] = x
+        return x
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        result = function()
-    assert result is not None  # the graph lives until here, so that no address is used twice
-    return sum(kept.values())
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        result = compute()
+    del result
+    return list(kept.values())
+
+
+def saved_bytes(compute: Callable[[], Any], *, besides: Iterable[nn.Module | Tensor] = ()) -> int:
+    """Bytes of those storages."""
+    return sum(x.untyped_storage().nbytes() for x in saved_tensors(compute, besides=besides))
 
 
 class PeakBytes(TorchDispatchMode):

@@ -1,8 +1,6 @@
 """Every attention backend on CUDA against `reference` in float32 on the same inputs, in output and gradient."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -11,12 +9,15 @@ from torch import Tensor
 
 from flamingo_blocks.errors import BackendRefusedError
 from flamingo_blocks.ops import MediaLayout, available_backends, media_attention
+from flamingo_blocks.ops.attention import varlen, xformers_backend
 from flamingo_blocks.ops.attention.dispatch import BACKENDS
+from tests.gpu.waiting import waits_are_errors
 
 pytestmark = pytest.mark.gpu
 
 BLOCK_DIAGONAL = ("xformers", "varlen")
 HALF = (torch.float16, torch.bfloat16)
+BROKEN = ("a call on one token fails", "importing xformers fails")
 # Of the largest number compared. A gradient adds up terms that were rounded to the dtype: 11 and 8 bits.
 BOUNDS = {torch.float32: 2e-4, torch.float16: 4e-3, torch.bfloat16: 2e-2}
 
@@ -101,12 +102,18 @@ def results(backend: str, case: Case, inputs: list[Tensor], layout: MediaLayout 
 
 
 def skip_if_refused(backend: str, case: Case, dtype: torch.dtype, layout: MediaLayout) -> None:
-    """Skip with the backend's own reason, which is first seen to be what asking for it says."""
+    """Skip with the backend's own reason, which is first seen to be what asking for it says.
+
+    A backend that takes the call and then fails at it is no reason to skip, nor is a package that is installed and
+    cannot be imported: behind either there may be a mistake of ours.
+    """
     heads = {"head_dim": case.head_dim, "num_heads": case.heads[0], "num_kv_heads": case.heads[1]}
     reason = available_backends("cuda", dtype, layout=layout, **heads)[backend]
     if reason != "ok":
         with pytest.raises(BackendRefusedError):
             results(backend, case, case.inputs(dtype), layout)
+        if reason.startswith(BROKEN):
+            pytest.fail(f"{backend}: {reason}")
         pytest.skip(f"{backend}: {reason}")
 
 
@@ -172,6 +179,14 @@ def test_deterministic_algorithms_repeat_themselves(backend):
         torch.use_deterministic_algorithms(False)
 
 
+def test_an_answer_belongs_to_a_numbered_device():
+    """`"cuda"` and its number are one question, so that another current device is asked anew."""
+    available_backends(f"cuda:{torch.cuda.current_device()}", torch.bfloat16, head_dim=64)
+    known = [module._fails_here.cache_info().currsize for module in (varlen, xformers_backend)]
+    available_backends("cuda", torch.bfloat16, head_dim=64)
+    assert [module._fails_here.cache_info().currsize for module in (varlen, xformers_backend)] == known
+
+
 def test_auto_is_block_diagonal_where_it_can_be():
     """In half precision `auto` leaves a layout of one item a token to a block-diagonal kernel, and ranges to `sdpa`."""
     case = CASES["shared items"]
@@ -187,18 +202,6 @@ def test_auto_is_block_diagonal_where_it_can_be():
     media_attention(*[torch.zeros(n, 3, 1, 8, device="cuda", dtype=torch.bfloat16) for n in (1, 2, 2)], ranges)
 
 
-@contextmanager
-def no_waiting() -> Iterator[None]:
-    """An error for whatever waits for the device."""
-    torch.cuda.synchronize()
-    before = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode(before)
-
-
 @pytest.mark.parametrize("backend", [*BLOCK_DIAGONAL, "auto"])
 @pytest.mark.parametrize("name", ["one tile", "heads padded", "grouped heads", "unseen items", "rows without items"])
 def test_nothing_waits_for_the_device(backend, name):
@@ -209,7 +212,7 @@ def test_nothing_waits_for_the_device(backend, name):
         skip_if_refused(backend, case, torch.bfloat16, layout)
     inputs = case.inputs(torch.bfloat16)
     results(backend, case, inputs, layout)  # the first call of a process builds and loads
-    with no_waiting():
+    with waits_are_errors():
         results(backend, case, inputs, layout)
         results(backend, case, inputs, layout)
 

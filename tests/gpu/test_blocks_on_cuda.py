@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from flamingo_blocks import GatedCrossAttentionBlock, MediaLayout, PerceiverResampler
 from tests.flamingos import TAG, TEXT, make_batch, make_flamingo
+from tests.gpu.waiting import waits_are_errors
 
 pytestmark = pytest.mark.gpu
 
@@ -86,13 +87,8 @@ def test_a_block_waits_for_nothing():
     text, media, grad = (x.to("cuda", torch.bfloat16) for x in inputs)
     layout = layout.to("cuda")
     passes(block, grad, text, media, layout=layout)  # the first call of a process builds and loads
-    torch.cuda.synchronize()
-    before = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with waits_are_errors():
         passes(block, grad, text, media, layout=layout)
-    finally:
-        torch.cuda.set_sync_debug_mode(before)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)

@@ -1,25 +1,13 @@
 """A training step of a whole Flamingo on a GPU: it never waits for the device, and gives what the CPU gives."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
 import torch
 
 from flamingo_blocks.models.check_arguments import refuse_where
 from tests.flamingos import EXAMPLE_ROWS, make_batch, make_flamingo
+from tests.gpu.waiting import waits_are_errors
 
 pytestmark = pytest.mark.gpu
-
-
-@contextmanager
-def waits_are_errors() -> Iterator[None]:
-    """What torch counts as waiting for the device raises."""
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 def example():

@@ -62,7 +62,7 @@ def test_a_frozen_language_model_in_eval_mode_keeps_little(name):
 
     def kept():
         weights = [*flamingo.parameters(), *flamingo.buffers(), media]
-        return saved_bytes(lambda: flamingo(ids, media=media, layout=layout, labels=ids).loss, parameters=weights)
+        return saved_bytes(lambda: flamingo(ids, media=media, layout=layout, labels=ids).loss, besides=weights)
 
     kept()  # shows the head
     before = kept()

@@ -3,29 +3,15 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch import nn
 
 from flamingo_blocks.lm import attach_token_rows
 from flamingo_blocks.models.output_head import proven_head
 from tests.flamingos import EXAMPLE_ROWS, NEW_TAG, close, make_batch, make_flamingo
 from tests.language_models import DIM, NAMES, VOCAB, PlainDecoder, draw_weights, make_language_model
+from tests.shapes import Shapes
 
 IDS = torch.tensor([[3, 4, 5, 6], [7, 8, 9, 3]])
-
-
-class Shapes(TorchDispatchMode):
-    """Remembers the shape of everything that is computed."""
-
-    def __init__(self):
-        super().__init__()
-        self.seen = set()
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        self.seen |= {tuple(leaf.shape) for leaf in tree_leaves(result) if isinstance(leaf, Tensor)}
-        return result
 
 
 def gradients(flamingo, loss):

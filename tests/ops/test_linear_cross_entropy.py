@@ -3,12 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 
 from flamingo_blocks.ops.linear_cross_entropy import linear_cross_entropy
 from tests.memory import PeakBytes
+from tests.shapes import Shapes
 
 
 def make_case(generator, *, tokens=12, dim=16, vocab=40, dtype=torch.float32):
@@ -85,27 +84,14 @@ def test_a_second_derivative_is_refused(generator):
         slope.sum().backward()
 
 
-class _Shapes(TorchDispatchMode):
-    """Remembers the shape of everything that is computed."""
-
-    def __init__(self):
-        super().__init__()
-        self.seen = set()
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        self.seen |= {tuple(leaf.shape) for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)}
-        return result
-
-
 def test_a_frozen_head_costs_no_gradient_and_masked_tokens_no_projection(generator):
     """Nothing of the weight's shape is made for a frozen head; logits exist for the tokens that count alone."""
     hidden, weight, labels = make_case(generator, tokens=20, vocab=41)
-    with _Shapes() as frozen:
+    with Shapes() as frozen:
         linear_cross_entropy(hidden, weight, labels).backward()
     assert (41, 16) not in frozen.seen
     assert {shape[0] for shape in frozen.seen if shape[1:] == (41,)} == {16}
-    with _Shapes() as trained:
+    with Shapes() as trained:
         linear_cross_entropy(hidden, weight.requires_grad_(), labels).backward()
     assert (41, 16) in trained.seen
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from flamingo_blocks.nn import FeedForward, GatedCrossAttentionBlock, PerceiverResampler
 from flamingo_blocks.ops import MediaLayout, available_backends, media_attention
-from tests.saved_bytes import saved_bytes, saved_tensors
+from tests.memory import saved_bytes, saved_tensors
 from tests.strategies import heavy
 
 LATENTS, HEAD_DIM = 37, 2  # scores are far wider than the heads, and no other axis is a multiple of 37
