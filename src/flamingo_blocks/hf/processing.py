@@ -219,14 +219,10 @@ class FlamingoProcessor(ProcessorMixin):  # type: ignore[misc]
             **kwargs: Values in place of saved ones.
 
         Returns:
-            The processor, with the values that it does not know where `return_unused_kwargs` asks for them.
+            The processor.
         """
-        with_unused = kwargs.pop("return_unused_kwargs", False)
         known = inspect.signature(cls).parameters
-        given = {**processor_dict, **kwargs}
-        processor = cls(*args, **{name: value for name, value in given.items() if name in known})
-        unused = {name: value for name, value in kwargs.items() if name not in known}
-        return (processor, unused) if with_unused else processor
+        return cls(*args, **{name: value for name, value in {**processor_dict, **kwargs}.items() if name in known})
 
 
 _KNOWN = ("padding", "add_special_tokens")
