@@ -103,6 +103,17 @@ def compiled(session: nox.Session) -> None:
 
 
 @nox.session
+def gpu(session: nox.Session) -> None:
+    """Tests that need a CUDA device: the laws in half precision, and that nothing waits; skipped where there is none."""
+    install_test_environment(session)
+    session.run("python", "-m", "pytest", "-m", "gpu", *session.posargs)
+    # What is compiled runs without the shape checks, which cannot be traced.
+    session.run(
+        "python", "-m", "pytest", "-m", "gpu", "-k", "compiled", "tests/gpu", env={"FLAMINGO_BLOCKS_SHAPE_CHECKS": "0"}
+    )
+
+
+@nox.session
 def adapters(session: nox.Session) -> None:
     """Towers of timm and open_clip, with real models of random weights, and the pages and examples that show them."""
     install(session, "--editable", ".[hf,vision,test]")
