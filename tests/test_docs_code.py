@@ -60,7 +60,7 @@ def _run_eagerly() -> Iterator[None]:
 
 
 def printed_after(page: Path) -> dict[int, str]:
-    """What the page says its blocks print, by the number of lines above the block; those that say nothing are absent."""
+    """What the page says its blocks print, by the number of lines above each block of which it says so."""
     text = page.read_text()
     found = {}
     for match in FENCE.finditer(text):
@@ -78,8 +78,9 @@ PAGES_WITH_CODE = [page for page in PAGES if blocks_of(page)]
     ids=lambda page: str(page.relative_to(ROOT)),
 )
 def test_python_blocks_of_a_page_run(page, tmp_path, monkeypatch):
-    """The python blocks of a page run from top to bottom in one namespace, in an empty folder; what one of them is
-    said to print, it prints."""
+    """The python blocks of a page run from top to bottom in one namespace, in an empty folder, and print what the
+    page says they print.
+    """
     if page.name in NEED_PEERS:
         pytest.importorskip("flamingo_pytorch", reason="peers are installed by `nox -s tests`")
     monkeypatch.chdir(tmp_path)
