@@ -104,7 +104,7 @@ def compiled(session: nox.Session) -> None:
 
 @nox.session
 def gpu(session: nox.Session) -> None:
-    """Tests that need a CUDA device: the laws in half precision, and that nothing waits; skipped where there is none."""
+    """Tests that need a CUDA device: laws in half precision, and that nothing waits; skipped where there is none."""
     install_test_environment(session)
     session.run("python", "-m", "pytest", "-m", "gpu", *session.posargs)
     # What is compiled runs without the shape checks, which cannot be traced.
