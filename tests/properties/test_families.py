@@ -25,7 +25,7 @@ from tests.language_families import FAMILIES
 from tests.language_models import LAYERS, make_language_model
 from tests.strategies import seeds
 
-IN_EVERY_RUN = ("gptj", "mpt", "falcon", "qwen3_moe", "mamba2", "bamba")  # one of each kind; the suite takes them all
+IN_EVERY_RUN = ("mpt", "qwen3_moe", "mamba2")  # biases for positions, experts, states; the suite runs all families
 
 
 def named(names):

@@ -68,6 +68,8 @@ def call_language_model(
         wanted["position_ids"] = position_ids
     if caches(lm):
         wanted |= {"past_key_values": cache, "use_cache": use_cache}
+    elif accepts(lm, "use_cache"):
+        wanted["use_cache"] = False  # its states could not be handed back
     if logits_to_keep and accepts(lm, "logits_to_keep"):
         wanted["logits_to_keep"] = logits_to_keep
     output = lm(input_ids, **wanted)
