@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import nn
 
 from flamingo_blocks.errors import CheckpointError
-from flamingo_blocks.interop.families._block_layers import check_layers, common_step
+from flamingo_blocks.interop.families._block_layers import common_step
 from flamingo_blocks.interop.families._frozen_parts import table_and_head, vision_entries
 from flamingo_blocks.interop.families._llama_layers import (
     LLAMA_BLOCK,
@@ -17,7 +17,7 @@ from flamingo_blocks.interop.families._llama_layers import (
     vocabulary_size,
 )
 from flamingo_blocks.interop.families._templates import Names, entries_of, ff_mult_of, heads_of, indices, shape_of
-from flamingo_blocks.interop.key_map import Entry, Plan, Shapes
+from flamingo_blocks.interop.key_map import Entry, Outline, Plan, Shapes
 from flamingo_blocks.lm.find_layers import find_decoder_layers
 from flamingo_blocks.nn.presets import block_preset, resampler_preset
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from flamingo_blocks.models import Flamingo
 
 _BLOCKS, _RESAMPLER, _VISION = "model.gated_cross_attn_layers.", "model.perceiver_resampler.", "model.vision_model."
+_LAYERS = "model.layers."
 _NEW_INPUT, _NEW_OUTPUT = "model.embed_tokens.additional_embedding.weight", "lm_head.additional_fc.weight"
 _CONSTANT = re.compile(r"\.rotary_emb\.inv_freq$|^model\.vision_model\.embeddings\.position_ids$")
 _GATES = {"alpha_cross_attn": "attention_gate.gate", "alpha_dense": "feed_forward_gate.gate"}
@@ -101,28 +102,65 @@ class IdeficsFamily:
             CheckpointError: If the checkpoint lacks a block, or does not fit `lm` or `vision`.
             ValueError: If the media tag cannot be told.
         """
-        num_layers = len(find_decoder_layers(lm).layers)
-        sizes = _read_sizes(shapes, num_layers, every)
+        outline = self.outline(
+            shapes, num_layers=len(find_decoder_layers(lm).layers), every=every,
+            num_heads=num_heads or config_value(lm, "num_attention_heads"),
+            norm_eps=norm_eps or config_value(lm, "rms_norm_eps"), resampler_num_heads=resampler_num_heads,
+            resampler_head_dim=resampler_head_dim,
+        )  # fmt: skip
         new = shape_of(shapes, _NEW_INPUT, ndim=2)[0] if _NEW_INPUT in shapes else 0
         if document_end_id == "eos":
             document_end_id = _first_id(config_value(lm, "eos_token_id"))
-        block = _block_arguments(shapes, sizes, num_heads or config_value(lm, "num_attention_heads"))
-        block["norm_eps"] = norm_eps or config_value(lm, "rms_norm_eps") or block["norm_eps"]
-        resampler = None
-        if sizes.resampler_depth:
-            resampler = _resampler_arguments(shapes, sizes, resampler_num_heads, resampler_head_dim)
         return Plan(
-            blocks={layer: dict(block) for layer in sizes.layers},
-            resampler=resampler,
+            blocks=outline.blocks,
+            resampler=outline.resampler,
             flamingo={
                 "media_token_id": _media_token_id(media_token_id, lm, new),
                 "document_end_id": document_end_id,
                 "num_new_tokens": new,
             },
-            entries=_trained_entries(sizes) + vision_entries(_without_constants(shapes), _VISION, vision)
+            entries=outline.entries + vision_entries(_without_constants(shapes), _VISION, vision)
             + _language_model_entries(lm, new),
             kept={name: "a constant, which the model makes itself" for name in shapes if _CONSTANT.search(name)},
         )  # fmt: skip
+
+    def outline(
+        self,
+        shapes: Shapes,
+        *,
+        num_layers: int | None = None,
+        every: int | None = None,
+        num_heads: int | None = None,
+        norm_eps: float | None = None,
+        resampler_num_heads: int | None = None,
+        resampler_head_dim: int = 96,
+    ) -> Outline:
+        """What the checkpoint tells by itself.
+
+        Args:
+            shapes: Of the checkpoint.
+            num_layers: Of the language model; counted by default.
+            every: As in `plan`.
+            num_heads: Heads of the blocks; of width 128 by default, as those of published checkpoints.
+            norm_eps: As in `plan`.
+            resampler_num_heads: Likewise.
+            resampler_head_dim: Likewise.
+
+        Returns:
+            Sizes, and the entries of what was trained.
+
+        Raises:
+            CheckpointError: If a block is missing, or a tensor that sizes are read off.
+        """
+        layers = len(indices(shapes, _LAYERS)) if num_layers is None else num_layers
+        sizes = _read_sizes(shapes, layers, every)
+        block = _block_arguments(shapes, sizes, num_heads)
+        block["norm_eps"] = norm_eps or block["norm_eps"]
+        resampler = None
+        if sizes.resampler_depth:
+            resampler = _resampler_arguments(shapes, sizes, resampler_num_heads, resampler_head_dim)
+        blocks = {layer: dict(block) for layer in sizes.layers}
+        return Outline(blocks, resampler, _trained_entries(sizes), (_BLOCKS, _RESAMPLER), "model.layers")
 
     def entries(self, flamingo: "Flamingo") -> list[Entry]:
         """What transformers saves of such a model.
@@ -159,14 +197,13 @@ def _read_sizes(shapes: Shapes, num_layers: int, every: int | None) -> _Sizes:
         raise CheckpointError(f"the checkpoint holds no gated block at all, no {_BLOCKS}0...")
     if missing := sorted(set(range(len(held))) - set(held)):
         raise CheckpointError(f"the checkpoint has gated blocks {held}, but lacks {missing}")
-    if every is None and num_layers % len(held):
+    step = every or max(num_layers // len(held), 1)
+    if step * len(held) != num_layers:
         raise CheckpointError(
-            f"the checkpoint has {len(held)} gated blocks, which do not stand at equal distances before the "
-            f"{num_layers} layers of lm; a block is missing, or lm is another language model"
+            f"the checkpoint has {len(held)} gated blocks, one before every {step} of {num_layers} layers would be "
+            f"{num_layers / step:g}; blocks are missing, or the language model is another one"
         )
-    step = every or num_layers // len(held)
     layers = [block * step for block in held]
-    check_layers(layers, num_layers, every=step)
     gate = shape_of(shapes, f"{_BLOCKS}0.alpha_cross_attn")
     return _Sizes(
         layers,
@@ -182,11 +219,9 @@ def _block_arguments(shapes: Shapes, sizes: _Sizes, num_heads: int | None) -> di
     inner, dim = shape_of(shapes, query, ndim=2)
     _, vision_dim = shape_of(shapes, f"{_BLOCKS}0.cross_attn.k_proj.weight", ndim=2)
     hidden_dim, _ = shape_of(shapes, f"{_BLOCKS}0.mlp.up_proj.weight", ndim=2)
-    head_dim = inner
+    head_dim = 128
     if sizes.qk_norm:
         head_dim, num_heads = shape_of(shapes, f"{_BLOCKS}0.cross_attn.q_layer_norm.weight", ndim=1)[0], None
-    elif num_heads is None:
-        raise ValueError(f"num_heads is told neither by the config of lm nor by {query}; pass num_heads=")
     return block_preset(
         "idefics", dim=dim, vision_dim=vision_dim, hidden_dim=hidden_dim,
         gate="scalar" if sizes.channels is None else "channel", qk_norm="rms_norm" if sizes.qk_norm else None,

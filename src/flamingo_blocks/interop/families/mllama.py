@@ -17,7 +17,7 @@ from flamingo_blocks.interop.families._llama_layers import (
     vocabulary_size,
 )
 from flamingo_blocks.interop.families._templates import Names, entries_of, heads_of, indices, shape_of
-from flamingo_blocks.interop.key_map import Entry, Plan, Shapes
+from flamingo_blocks.interop.key_map import Entry, Outline, Plan, Shapes
 from flamingo_blocks.lm.find_layers import find_decoder_layers
 from flamingo_blocks.nn.presets import block_preset
 
@@ -93,34 +93,56 @@ class MllamaFamily:
             CheckpointError: If a layer is missing, or the checkpoint does not fit `lm` or `vision`.
         """
         spelling = _spelling_of(shapes)
-        own = _own_layers(shapes, spelling, lm)
+        own = _own_layers(shapes, spelling, len(find_decoder_layers(lm).layers))
+        outline = self.outline(shapes, norm_eps=norm_eps or config_value(lm, "rms_norm_eps"))
         vocab = vocabulary_size(lm)
         new = shape_of(shapes, f"{spelling.text}embed_tokens.weight", ndim=2)[0] - vocab
         if new < 0:
             raise CheckpointError(
                 f"{spelling.text}embed_tokens.weight has {new + vocab} rows, but the table of lm has {vocab}"
             )
-        block = _block_arguments(shapes, f"{spelling.text}layers.{min(own.cross.values())}.")
-        block["norm_eps"] = norm_eps or config_value(lm, "rms_norm_eps") or block["norm_eps"]
         flamingo: dict[str, Any] = {
             "media_token_id": vocab if media_token_id is None else media_token_id,
             "num_new_tokens": new, "predict_new_tokens": False, "scope": "grouped",
         }  # fmt: skip
-        entries = _trained_entries(own, spelling) + _language_model_entries(own, spelling, lm, has_rows=new > 0)
+        entries = outline.entries + _language_model_entries(own, spelling, lm, has_rows=new > 0)
         if spelling.vision:
             entries += vision_entries(shapes, spelling.vision, vision)
         if spelling.projector and f"{spelling.projector}weight" in shapes:
             dim, vision_dim = shape_of(shapes, f"{spelling.projector}weight", ndim=2)
             flamingo["projection"] = nn.Linear(vision_dim, dim, bias=True)
-            entries += _projector_entries(spelling)
         return Plan(
-            blocks={layer: dict(block) for layer in own.cross},
+            blocks=outline.blocks,
             resampler=None,
             flamingo=flamingo,
             entries=entries,
             kept={name: "rotary frequencies, which the language model makes itself"
                   for name in shapes if name.endswith("rotary_emb.inv_freq")},
         )  # fmt: skip
+
+    def outline(self, shapes: Shapes, *, norm_eps: float | None = None) -> Outline:
+        """What the checkpoint tells by itself.
+
+        Args:
+            shapes: Of the checkpoint.
+            norm_eps: As in `plan`.
+
+        Returns:
+            Sizes, and the entries of what was trained.
+
+        Raises:
+            CheckpointError: If a layer is missing, or a tensor that sizes are read off.
+        """
+        spelling = _spelling_of(shapes)
+        own = _own_layers(shapes, spelling, None)
+        block = _block_arguments(shapes, f"{spelling.text}layers.{min(own.cross.values())}.")
+        block["norm_eps"] = norm_eps or block["norm_eps"]
+        entries = _trained_entries(own, spelling)
+        inside = tuple(f"{spelling.text}layers.{index}." for index in own.cross.values())
+        if spelling.projector and f"{spelling.projector}weight" in shapes:
+            entries += _projector_entries(spelling)
+            inside += (spelling.projector,)
+        return Outline({layer: dict(block) for layer in own.cross}, None, entries, inside, f"{spelling.text}layers")
 
     def entries(self, flamingo: "Flamingo", *, names: Literal["hub", "live", "text"] | None = None) -> list[Entry]:
         """What transformers saves of such a model.
@@ -183,7 +205,7 @@ def _spelling_of(shapes: Shapes) -> _Spelling:
     return known[found.pop()]
 
 
-def _own_layers(shapes: Shapes, spelling: _Spelling, lm: nn.Module) -> _Own:
+def _own_layers(shapes: Shapes, spelling: _Spelling, num_layers: int | None) -> _Own:
     """Where the blocks stand.
 
     Raises:
@@ -195,7 +217,7 @@ def _own_layers(shapes: Shapes, spelling: _Spelling, lm: nn.Module) -> _Own:
         raise CheckpointError(f"the checkpoint has layers up to {held[-1]}, but lacks {missing}")
     cross = [index for index in held if any(name.startswith(f"{prefix}{index}.cross_attn") for name in shapes)]
     blocks = [index - number for number, index in enumerate(cross)]
-    num_layers = len(find_decoder_layers(lm).layers)
+    num_layers = len(held) - len(cross) if num_layers is None else num_layers
     if len(held) - len(cross) != num_layers:
         raise CheckpointError(
             f"the checkpoint has {len(held)} layers, {len(cross)} of them of cross-attention; lm has {num_layers}, "
