@@ -162,8 +162,9 @@ def test_tokens_stream_as_they_come(model):
 def test_assisted_decoding_gives_the_same_text(model, kind):
     """Another front that sees the images, a text model or the prompt itself may guess ahead: nothing changes."""
     given = make_processor(model)(text="<image>a photo of", images=make_images(1))
-    options = {"max_new_tokens": 6, "eos_token_id": None}
+    options = {"max_new_tokens": 6, "eos_token_id": 3}
     expected = model.generate(**given, **options)
+    assert expected.shape[1] == given["input_ids"].shape[1] + 6
     if kind == "front":
         assistant = {"assistant_model": make_model(seed=1)}
     elif kind == "language model":

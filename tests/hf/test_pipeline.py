@@ -4,6 +4,7 @@ import pytest
 from PIL import Image
 from transformers import pipeline
 
+from flamingo_blocks.hf import FlamingoProcessor
 from tests.hf.tiny import END, TAG, make_images, make_model, make_processor
 
 GENERATE = {"max_new_tokens": 4, "eos_token_id": None, "bad_words_ids": [[TAG], [END]]}
@@ -59,3 +60,11 @@ def test_several_at_once_are_answered_as_one_by_one(pipe, images):
     alone = [pipe(text=chat, generate_kwargs=GENERATE)[0]["generated_text"][-1] for chat in chats]
     together = pipe(text=chats, batch_size=2, generate_kwargs=GENERATE)
     assert [answer[0]["generated_text"][-1] for answer in together] == alone
+
+
+def test_a_pipeline_saves_the_whole_processor(pipe, tmp_path):
+    """What a pipeline takes for its image processor saves everything: there is no half of it."""
+    pipe.image_processor.save_pretrained(tmp_path)
+    loaded = FlamingoProcessor.from_pretrained(tmp_path)
+    assert loaded.to_dict() == pipe.processor.to_dict()
+    assert loaded(text="the red")["input_ids"].tolist() == pipe.processor(text="the red")["input_ids"].tolist()

@@ -191,7 +191,9 @@ def _build_tower(config: FlamingoConfig) -> nn.Module | None:
 
 def _build_model(config: Any, name: str | None, mapping: Any) -> Any:
     """A transformers model with the default attention, as transformers itself would build it."""
-    cls = mapping[type(config)] if name is None else _trusted_class(name)
+    cls = None if name is None else _trusted_class(name)
+    if cls is None or not issubclass(cls, PreTrainedModel):  # the inner half of one, that the tower finds again
+        cls = mapping[type(config)]
     return (cls[0] if isinstance(cls, tuple) else cls)(config)
 
 

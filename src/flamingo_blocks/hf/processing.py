@@ -192,6 +192,11 @@ class FlamingoProcessor(ProcessorMixin):  # type: ignore[misc]
     post_process_image_text_to_text = decode
 
     @property
+    def image_processor(self) -> "ImageFront":
+        """What pipelines look for to make batches, and to save."""
+        return ImageFront(self)
+
+    @property
     def model_input_names(self) -> list[str]:
         """Names of what a call gives."""
         return ["input_ids", "attention_mask", "pixel_values", "frame_valid"]
@@ -223,6 +228,23 @@ class FlamingoProcessor(ProcessorMixin):  # type: ignore[misc]
         """
         known = inspect.signature(cls).parameters
         return cls(*args, **{name: value for name, value in {**processor_dict, **kwargs}.items() if name in known})
+
+
+class ImageFront:
+    """The images' side of a processor, where transformers wants one by itself.
+
+    Args:
+        processor: The whole.
+    """
+
+    model_input_names = ("pixel_values",)
+
+    def __init__(self, processor: FlamingoProcessor) -> None:
+        self.processor = processor
+
+    def save_pretrained(self, directory: Any, **_: Any) -> None:
+        """Save the whole: there is no half of it."""
+        self.processor.save_pretrained(directory)
 
 
 _KNOWN = ("padding", "add_special_tokens")
