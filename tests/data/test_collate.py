@@ -138,6 +138,22 @@ def test_directions_and_groups_reach_the_layout():
     assert grouped.mask()[0, 3].tolist() == [True, True]
 
 
+@given(st.lists(st.tuples(st.integers(1, 2), st.integers(1, 4), st.integers(1, 4)), min_size=1, max_size=4), seeds)
+def test_items_of_any_size_are_padded_by_nan_where_asked(sizes, seed):
+    """With `variable_size` each item keeps its place at the top left, NaN fills the rest, and no frame is lost."""
+    generator = torch.Generator().manual_seed(seed)
+    items = [tensor(generator, frames, 3, height, width) for frames, height, width in sizes]
+    batch = collate([FlamingoExample([9], tags=[0], pixels=[item]) for item in items], pad_id=PAD, variable_size=True)
+    assert batch.pixels.shape[2:] == (3, max(size[1] for size in sizes), max(size[2] for size in sizes))
+    exists = torch.ones(batch.pixels.shape[:2]) if batch.frame_valid is None else batch.frame_valid
+    for pool, there, item in zip(batch.pixels, exists, items, strict=True):
+        frames, _, height, width = item.shape
+        assert there.sum() == frames
+        assert torch.equal(pool[:frames, :, :height, :width], item)
+        assert pool[:frames, :, height:].isnan().all() and pool[:frames, :, :, width:].isnan().all()
+        assert (pool[frames:] == 0).all()
+
+
 PIXELS = torch.zeros(1, 3, 2, 2)
 
 

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import nan
 from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from flamingo_blocks.data.batch import FlamingoBatch
 from flamingo_blocks.ops.media_layout import MediaLayout
@@ -51,6 +53,7 @@ def collate(
     scope: Scope = "last",
     direction: Direction = "previous",
     group_consecutive: bool = False,
+    variable_size: bool = False,
 ) -> FlamingoBatch:
     """Make a batch of examples: pad the text, pack the media into a pool, and lay out who sees what.
 
@@ -64,6 +67,8 @@ def collate(
         scope: As in `MediaLayout.from_tokens`.
         direction: As in `MediaLayout.from_tokens`.
         group_consecutive: As in `MediaLayout.from_tokens`.
+        variable_size: Whether pixels of items may differ in height and width, for encoders of variable resolution:
+            smaller ones are padded by NaN on the right and below. Otherwise another size is an error.
 
     Returns:
         The batch, with a prepared layout, on the CPU.
@@ -95,7 +100,8 @@ def collate(
     layout = MediaLayout.from_tokens(
         is_media, valid=valid, document=document, scope=scope, direction=direction, group_consecutive=group_consecutive
     )
-    pixels, pixel_frames, _ = _pool([item for example in examples for item in example.pixels or ()], "pixels")
+    images = [item for example in examples for item in example.pixels or ()]
+    pixels, pixel_frames, _ = _pool(_as_large(images) if variable_size else images, "pixels")
     patches = [item for example in examples for item in example.features or ()]
     features, feature_frames, patch_valid = _pool(patches, "features")
     sources = tuple(example.source for example in examples)
@@ -137,6 +143,14 @@ def _optional_rows(
     return _rows(given, fill=fill, left=left)
 
 
+def _as_large(images: Sequence[Tensor]) -> list[Tensor]:
+    """Pad images to the height and width of the largest by NaN: a zero would be an image to whoever encodes it."""
+    height = max((image.shape[-2] for image in images), default=0)
+    width = max((image.shape[-1] for image in images), default=0)
+    pads = [(0, width - image.shape[-1], 0, height - image.shape[-2]) for image in images]
+    return [F.pad(image, pad, value=nan) if any(pad) else image for image, pad in zip(images, pads, strict=True)]
+
+
 def _pool(
     items: Sequence[Tensor], name: Literal["pixels", "features"]
 ) -> tuple[Tensor | None, Bool[Tensor, "items frames"] | None, Bool[Tensor, "items frames patches"] | None]:
@@ -165,6 +179,7 @@ def _check_items(items: Sequence[Tensor], name: str, ragged: int) -> None:
             raise ValueError(
                 f"{name} of item {index} has shape {list(item.shape)} and dtype {item.dtype}, item 0 has "
                 f"{list(goal.shape)} and {goal.dtype}; only frames{' and patches' * (ragged == 2)} may differ"
+                f"{', or height and width with variable_size=True' * (ragged == 1)}"
             )
 
 

@@ -1,6 +1,6 @@
 """Interleaved text and images in, a batch for the model out; token ids in, text out."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Literal
 
@@ -37,6 +37,8 @@ class FlamingoProcessor:
     Args:
         tokenizer: A transformers tokenizer, or any object with `encode(text)` and `decode(ids)` that add nothing.
         preprocess: Turns one image into pixels: `tower.preprocess`. Without it rows are text alone.
+        features: Features computed before, by key, in place of `preprocess`: a `vision.FeatureStore`. Images and clips
+            are then named by their key: as `url` of their segment, or as a string in `media`.
         media_token: String of the media tag.
         end_token: String of the end of a chunk.
         media_token_id: Id of the media tag, or the ids of a tag of several tokens; None asks the tokenizer.
@@ -76,6 +78,7 @@ class FlamingoProcessor:
         *,
         tokenizer: Any,
         preprocess: Callable[[Any], Tensor] | None = None,
+        features: Mapping[str, Tensor] | None = None,
         media_token: str = TAG,
         end_token: str = END,
         media_token_id: int | Sequence[int] | None = None,
@@ -89,7 +92,7 @@ class FlamingoProcessor:
         end_before_first_media: bool = True,
     ) -> None:
         self.tokenizer = tokenizer
-        self.preprocess = preprocess
+        self.preprocess, self.features = preprocess, features
         self.media_token = media_token
         self.end_token = end_token
         self.scope: Scope = scope
@@ -148,6 +151,7 @@ class FlamingoProcessor:
             padding_side=padding_side or ("right" if for_training else "left"),
             scope=self.scope,
             group_consecutive=self.group_consecutive,
+            variable_size=getattr(self.preprocess, "variable_size", False),
         )
 
     def decode(self, ids: Int[Tensor, " text"] | Sequence[int], *, skip_special_tokens: bool = True) -> str:
@@ -207,9 +211,19 @@ class FlamingoProcessor:
         return FlamingoExample(
             tokenized.ids,
             tokenized.tags,
-            pixels=[self._pixels(item) for item in tokenized.media],
+            pixels=[self._pixels(item) for item in tokenized.media] if self.features is None else None,
+            features=None if self.features is None else [self._stored(item) for item in tokenized.media],
             labels=document_labels(tokenized, special=self.special) if for_training else None,
         )
+
+    def _stored(self, item: MediaSegment) -> Float[Tensor, "frames patches vision_dim"]:
+        key = item.url if item.data is None else item.data
+        if self.features is None or not isinstance(key, str) or key not in self.features:
+            raise ValueError(
+                f"the item {key if isinstance(key, str) else type(key).__name__!r} is not among the features; name "
+                "items by the keys they were saved under, or leave out features= and pass preprocess="
+            )
+        return self.features[key]
 
     def _pixels(self, item: MediaSegment) -> Float[Tensor, "frames 3 height width"]:
         if self.preprocess is None:

@@ -2,6 +2,7 @@
 
 from flamingo_blocks.vision.callable_tower import CallableTower
 from flamingo_blocks.vision.encode_frames import encode_frames
+from flamingo_blocks.vision.feature_store import FeatureStore, save_features
 from flamingo_blocks.vision.image_preprocess import ImagePreprocess
 from flamingo_blocks.vision.naflex_preprocess import NaFlexPreprocess
 from flamingo_blocks.vision.naflex_tower import NaFlexTower
@@ -12,6 +13,7 @@ from flamingo_blocks.vision.transformers_tower import TransformersTower
 
 __all__ = [
     "CallableTower",
+    "FeatureStore",
     "ImagePreprocess",
     "NaFlexPreprocess",
     "NaFlexTower",
@@ -21,4 +23,5 @@ __all__ = [
     "TransformersTower",
     "VisionTower",
     "encode_frames",
+    "save_features",
 ]

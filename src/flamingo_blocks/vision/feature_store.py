@@ -1,0 +1,253 @@
+"""Patch features computed once and kept in files, refused by a tower that computes others."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from flamingo_blocks._optional import require
+from flamingo_blocks._version import __version__
+from flamingo_blocks.errors import CheckpointError
+from flamingo_blocks.vision.tower import PatchTokens, VisionTower, floating_state
+
+FORMAT_VERSION = 1
+INDEX, FINGERPRINT = "features.json", "tower.safetensors"
+# How far features of one tower may lie apart on two machines, relative to their length; and with weights in bfloat16,
+# where GELU and QuickGELU are no longer told apart. Another layer, norm, mean or fit is far beyond both.
+_SAME, _SAME_HALVED = 2e-3, 3e-2
+
+
+class FeatureStore(Mapping[str, Tensor]):
+    """Patch features by key, read from the files that `save_features` wrote.
+
+    Use it to train without running the tower in every epoch. It stands in for `tower.preprocess`:
+    `FlamingoProcessor(features=store)` gives batches of features, and a `Flamingo` takes them with `vision=None` or
+    beside its tower. Files are mapped into memory: what is not asked for is not read.
+
+    Args:
+        directory: Where `save_features` wrote.
+        tower: The tower that will be used beside the features, or was: it is run on one picture, and refused if it
+            computes other features than the files hold.
+
+    Attributes:
+        dim: Width of a feature (`vision_dim`).
+        grid: Rows and columns of the tower's patches.
+        tower: How the tower was called and how it prepared images, in words.
+
+    Raises:
+        CheckpointError: If a file is missing or damaged, or the tower is another one.
+        KeyError: When asked for a key that was not saved.
+        MissingDependencyError: If safetensors is not installed.
+
+    Example:
+        >>> import tempfile
+        >>> from flamingo_blocks.vision import CallableTower
+        >>> tower = CallableTower(torch.nn.Conv2d(3, 8, 4, stride=4), image_size=16)
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     store = save_features(directory, [("cat", torch.rand(3, 20, 30))], tower=tower)
+        ...     store["cat"].shape  # frames patches vision_dim
+        torch.Size([1, 16, 8])
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], *, tower: VisionTower | None = None) -> None:
+        self.directory = Path(directory)
+        index = _read_index(self.directory)
+        self.tower: dict[str, Any] = index["tower"]
+        self.dim: int = self.tower["dim"]
+        self.grid: tuple[int, int] = (self.tower["grid"][0], self.tower["grid"][1])
+        self._shard_of: dict[str, str] = {key: shard for shard, keys in index["shards"].items() for key in keys}
+        self._open: dict[str, Any] = {}
+        if tower is not None:
+            self.check(tower)
+
+    def __getitem__(self, key: str) -> Float[Tensor, "frames patches vision_dim"]:
+        shard = self._shard_of[key]
+        if shard not in self._open:
+            safetensors = require("safetensors", used_by="FeatureStore", extra="vision")
+            try:
+                self._open[shard] = safetensors.safe_open(self.directory / shard, framework="pt")
+            except Exception as error:  # safetensors raises classes of its own, and OSError
+                raise CheckpointError(f"{self.directory / shard} is missing or damaged: {error}") from error
+        found: Tensor = self._open[shard].get_tensor(key)
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._shard_of)
+
+    def __len__(self) -> int:
+        return len(self._shard_of)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_open": {}}  # open files do not travel to the workers of a loader
+
+    def check(self, tower: VisionTower) -> None:
+        """Refuse a tower that computes other features.
+
+        Args:
+            tower: Run on one picture, in the state it is in.
+
+        Raises:
+            CheckpointError: If its features differ in shape or value.
+        """
+        safetensors = require("safetensors.torch", used_by="FeatureStore", extra="vision")
+        stored: Tensor = safetensors.load_file(self.directory / FINGERPRINT)["tokens"]
+        found = fingerprint(tower)
+        weight = floating_state(tower)
+        dtype = str(torch.float32 if weight is None else weight.dtype)
+        halved = {dtype, self.tower["dtype"]} != {"torch.float32"}
+        names = f"{self.tower['class']} with {self.tower['preprocess']}"
+        if found.shape != stored.shape:
+            raise CheckpointError(
+                f"tower gives features of shape {list(found.shape)} of the test picture, those in {self.directory} "
+                f"have {list(stored.shape)}; they are of {names}"
+            )
+        apart = float((found - stored).norm() / stored.norm().clamp_min(1e-12))
+        if not apart <= (_SAME_HALVED if halved else _SAME):
+            raise CheckpointError(
+                f"tower computes other features than {self.directory} holds: {apart:.2g} apart on the test picture, "
+                f"relative to their length; they are of {names}. Weights, layer, norm, image size and preprocessing "
+                "must be the same"
+            )
+
+
+def save_features(
+    directory: str | os.PathLike[str],
+    items: Iterable[tuple[str, Any]],
+    *,
+    tower: VisionTower,
+    dtype: torch.dtype | None = None,
+    frames_per_call: int = 32,
+    shard_bytes: int = 2**30,
+) -> FeatureStore:
+    """Run a tower over images and clips and keep their patch features.
+
+    They are the patch tokens, not a pooled vector, which is what the resampler needs: 256 patches of 1024 values take
+    half a megabyte an image in bfloat16.
+
+    Args:
+        directory: Made if it is missing. The index is written last: without it nothing there counts.
+        items: Key and image, or key and list of frames. Keys are what the data name the item by, such as its URL.
+        tower: Encodes frames; put it into eval mode, and on the device where it shall run.
+        dtype: Of the stored features; as the tower gives them when None.
+        frames_per_call: Frames given to the tower at once, as long as their sizes are equal.
+        shard_bytes: Size at which a new file is begun.
+
+    Returns:
+        The store, to be read from.
+
+    Raises:
+        ValueError: If a key comes twice, a clip has no frames or frames of several sizes, or a feature is not
+            finite; the message names the key. What was written before has no index and does not count.
+        MissingDependencyError: If safetensors is not installed.
+
+    Example:
+        `save_features("features", ((url, image) for url, image in pictures), tower=tower, dtype=torch.bfloat16)`
+    """
+    safetensors = require("safetensors.torch", used_by="save_features", extra="vision")
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / INDEX).unlink(missing_ok=True)
+    shards: dict[str, list[str]] = {}
+    known: set[str] = set()
+    kept: dict[str, Tensor] = {}
+
+    def write() -> None:
+        name = f"features-{len(shards):05d}.safetensors"
+        safetensors.save_file(kept, folder / name)
+        shards[name] = list(kept)
+        kept.clear()
+
+    for key, features in _encoded(items, tower, frames_per_call):
+        if key in known:
+            raise ValueError(f"the key {key!r} comes twice; give every item a key of its own")
+        known.add(key)
+        kept[key] = features.to("cpu", dtype or features.dtype).contiguous()
+        if not kept[key].isfinite().all():
+            raise ValueError(f"the features of {key!r} are not finite in {kept[key].dtype}; look at image and tower")
+        if sum(tensor.nbytes for tensor in kept.values()) >= shard_bytes:
+            write()
+    if kept:
+        write()
+    safetensors.save_file({"tokens": fingerprint(tower).contiguous()}, folder / FINGERPRINT)
+    index = {"format_version": FORMAT_VERSION, "flamingo_blocks": __version__, "tower": _words(tower), "shards": shards}
+    beside = folder / (INDEX + ".tmp")
+    beside.write_text(json.dumps(index) + "\n")
+    beside.replace(folder / INDEX)
+    return FeatureStore(folder)
+
+
+def fingerprint(tower: VisionTower) -> Float[Tensor, "patches vision_dim"]:
+    """What a tower makes of one picture that is always the same: it tells towers apart, whatever they differ in."""
+    rows, columns = torch.arange(61)[:, None], torch.arange(97)[None]
+    # Wide, so that ways to fit an image differ; slopes and fine grain in every channel, so that filters and means do.
+    picture = torch.stack([rows * 4 + 0 * columns, columns * 2 + 0 * rows, rows * columns * 7]) % 256
+    (features,) = _run(tower, [tower.preprocess(picture.to(torch.uint8))])
+    return features.float().cpu()
+
+
+def _encoded(
+    items: Iterable[tuple[str, Any]], tower: VisionTower, most: int
+) -> Iterator[tuple[str, Float[Tensor, "frames patches vision_dim"]]]:
+    """Features item by item; items whose frames have one size share a call."""
+    waiting: list[tuple[str, list[Tensor]]] = []
+    for key, item in items:
+        frames = [tower.preprocess(frame) for frame in (item if isinstance(item, list | tuple) else [item])]
+        if len({frame.shape for frame in frames}) != 1:
+            raise ValueError(f"the clip {key!r} has frames of {len({f.shape for f in frames})} sizes, wanted one size")
+        number = sum(len(others) for _, others in waiting) + len(frames)
+        if waiting and (number > most or waiting[0][1][0].shape != frames[0].shape):
+            yield from _flushed(waiting, tower, most)
+            waiting = []
+        waiting.append((key, frames))
+    if waiting:
+        yield from _flushed(waiting, tower, most)
+
+
+def _flushed(waiting: list[tuple[str, list[Tensor]]], tower: VisionTower, most: int) -> Iterator[tuple[str, Tensor]]:
+    frames = [frame for _, own in waiting for frame in own]
+    features = [found for start in range(0, len(frames), most) for found in _run(tower, frames[start : start + most])]
+    start = 0
+    for key, own in waiting:
+        yield key, torch.stack(features[start : start + len(own)])
+        start += len(own)
+
+
+@torch.no_grad()
+def _run(tower: VisionTower, frames: list[Tensor]) -> list[Float[Tensor, "patches vision_dim"]]:
+    """Features of frames of one size, each without the patches that show nothing."""
+    weight = floating_state(tower)
+    pixels = torch.stack(frames)
+    found: PatchTokens = tower(pixels if weight is None else pixels.to(weight.device))
+    if found.valid is None:
+        return list(found.tokens)
+    return [tokens[valid] for tokens, valid in zip(found.tokens, found.valid, strict=True)]
+
+
+def _words(tower: VisionTower) -> dict[str, Any]:
+    weight = floating_state(tower)
+    return {
+        "class": type(tower).__name__,
+        "preprocess": repr(tower.preprocess),
+        "dim": tower.dim,
+        "grid": list(tower.grid),
+        "dtype": str(torch.float32 if weight is None else weight.dtype),
+    }
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    path = folder / INDEX
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing; wanted a folder that save_features wrote to its end")
+    try:
+        index = json.loads(path.read_text())
+    except ValueError as error:  # no text, or no JSON
+        raise CheckpointError(f"{path} is damaged: {error}") from error
+    if not isinstance(index, dict) or index.get("format_version") != FORMAT_VERSION:
+        version = index.get("format_version") if isinstance(index, dict) else None
+        raise CheckpointError(f"{path} has format version {version!r}, this library reads {FORMAT_VERSION}")
+    return index
