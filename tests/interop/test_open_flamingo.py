@@ -5,7 +5,6 @@ from functools import cache
 import pytest
 import torch
 from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from flamingo_blocks import Flamingo

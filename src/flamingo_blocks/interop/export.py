@@ -1,6 +1,6 @@
 """A Flamingo in, the tensors of another implementation out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -54,13 +54,12 @@ def export_foreign(
     found = find_family(family)
     state = {name: tensor.detach() for name, tensor in flamingo.state_dict(keep_vars=True).items()}
     if like is None:
-        entries = found.entries(flamingo, **options)
-        return {name: tensor for entry in entries for name, tensor in _join(entry, state).items()}
+        return _join(found.entries(flamingo, **options), state)
     opened = like if isinstance(like, ForeignCheckpoint) else open_checkpoint(like)
     options = {"media_token_id": flamingo.media_token_id, **options}
     vision: Any = flamingo.vision
     plan = make_plan(found, opened.shapes, lm=flamingo.lm, vision=vision, leave_out=leave_out, options=options)
-    joined = {name: tensor for entry in plan.entries for name, tensor in _join(entry, state).items()}
+    joined = _join(plan.entries, state)
     for name in plan.kept:
         joined[name] = opened.read(name)
     result = {}
@@ -72,8 +71,16 @@ def export_foreign(
     return result
 
 
-def _join(entry: Entry, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    if absent := [name for name in entry.ours if name not in state]:
-        raise CheckpointError(f"{entry.foreign} is made of {', '.join(absent)}, which this model does not have")
-    tensor = entry.join([state[name] for name in entry.ours])
-    return dict.fromkeys(entry.names, tensor)
+def _join(entries: Iterable[Entry], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The foreign tensors; what is one tensor here, under whatever names, is one tensor there."""
+    made: dict[tuple[Any, ...], Tensor] = {}
+    joined = {}
+    for entry in entries:
+        if absent := [name for name in entry.ours if name not in state]:
+            raise CheckpointError(f"{entry.foreign} is made of {', '.join(absent)}, which this model does not have")
+        parts = [state[name] for name in entry.ours]
+        key = (*((part.data_ptr(), part.shape) for part in parts), entry.shape) if parts else (entry.foreign,)
+        if key not in made:
+            made[key] = entry.join(parts)
+        joined.update(dict.fromkeys(entry.names, made[key]))
+    return joined

@@ -64,9 +64,10 @@ class Entry:
 
     def split(self, tensor: Tensor, parts: Sequence[Sequence[int]]) -> list[Tensor]:
         """Ours, of these shapes, from the foreign tensor."""
-        if len(parts) == 1:
-            return [tensor.reshape(tuple(parts[0]))]
-        return list(tensor.split_with_sizes([part[0] for part in parts]))
+        if len(parts) < 2:
+            return [tensor.reshape(tuple(part)) for part in parts]
+        rows = [part[0] for part in parts]
+        return list(tensor.reshape(sum(rows), *parts[0][1:]).split_with_sizes(rows))
 
 
 @dataclass(frozen=True)

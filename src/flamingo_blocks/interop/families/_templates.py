@@ -1,6 +1,7 @@
 """The names that open_flamingo, Otter and flamingo-pytorch share, and the sizes read off their shapes."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -169,9 +170,9 @@ def entries_of(names: Names, prefix: str, ours: str, *, aliases: tuple[str, ...]
     ]
 
 
-def indices(shapes: Shapes, prefix: str) -> list[int]:
+def indices(names: Iterable[str], prefix: str) -> list[int]:
     """The numbers that stand behind a prefix, sorted."""
-    found = (name.removeprefix(prefix).partition(".")[0] for name in shapes if name.startswith(prefix))
+    found = (name.removeprefix(prefix).partition(".")[0] for name in names if name.startswith(prefix))
     return sorted({int(number) for number in found if number.isdecimal()})
 
 

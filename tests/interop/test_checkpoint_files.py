@@ -1,0 +1,171 @@
+"""Checkpoints as they are found: files, folders, shards, wrappers' prefixes; and those that cannot be read."""
+
+import json
+from collections import OrderedDict
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from flamingo_blocks.errors import CheckpointError
+from flamingo_blocks.interop import open_checkpoint, write_checkpoint
+from flamingo_blocks.interop.wrapped_names import plain_name
+
+TENSORS = {
+    "perceiver.latents": torch.arange(6.0).reshape(2, 3),
+    "lang_encoder.gate": torch.ones(1, dtype=torch.bfloat16),
+}
+
+
+def same(path_or_tensors, tensors=TENSORS) -> bool:
+    opened = open_checkpoint(path_or_tensors)
+    return opened.shapes == {name: tuple(tensor.shape) for name, tensor in tensors.items()} and all(
+        torch.equal(opened.read(name), tensor) and opened.tensors[name].dtype == tensor.dtype
+        for name, tensor in tensors.items()
+    )
+
+
+@pytest.mark.parametrize("name", ["a.pt", "a.pth", "a.bin", "a.safetensors"])
+@pytest.mark.parametrize("in_folder", [False, True])
+def test_one_file_alone_or_in_a_folder(tmp_path, name, in_folder):
+    """A file of tensors is read by its path or by its folder's, with all names and shapes."""
+    write_checkpoint(TENSORS, tmp_path / "folder" / name)
+    tensors = (
+        TENSORS
+        if not name.endswith(".safetensors")
+        else dict(sorted(TENSORS.items(), key=lambda p: -p[1].dtype.itemsize))
+    )
+    assert same(tmp_path / "folder" if in_folder else tmp_path / "folder" / name)
+
+
+@pytest.mark.parametrize("key", ["model_state_dict", "state_dict", "model"])
+def test_tensors_are_found_inside_a_training_checkpoint(tmp_path, key):
+    """Beside optimizer and epoch, under the usual names, the tensors are found."""
+    torch.save({"epoch": 3, "optimizer_state_dict": {"state": {}}, key: OrderedDict(TENSORS)}, tmp_path / "a.pt")
+    assert same(tmp_path / "a.pt")
+
+
+def test_an_old_pickle_file_is_read_too(tmp_path):
+    """Files from before torch 1.6 cannot be mapped into memory, and are read all the same."""
+    torch.save(TENSORS, tmp_path / "a.pt", _use_new_zipfile_serialization=False)
+    assert same(tmp_path / "a.pt")
+
+
+WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+
+
+@given(
+    st.lists(st.sampled_from(WRAPPERS), max_size=3),
+    st.lists(st.tuples(st.integers(1, 3), st.sampled_from(WRAPPERS[1:])), max_size=3),
+)
+def test_prefixes_of_wrappers_are_taken_off(front, inside):
+    """In front any wrapper's segments, inside all but a plain `module`, vanish; nothing else does."""
+    segments = ["lang_encoder", "module", "layers", "0", "weight"]
+    wrapped = list(segments)
+    for place, word in inside:
+        wrapped.insert(place, word)
+    assert plain_name(".".join([*front, *wrapped])) == ".".join(segments)
+
+
+def test_two_names_that_are_one_without_prefixes_are_refused():
+    """Nobody could say which of them counts."""
+    with pytest.raises(CheckpointError, match=r"module\.a and a are both a without their prefixes"):
+        open_checkpoint({"a": torch.zeros(1), "module.a": torch.ones(1)})
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "pickle"])
+def test_shards_are_opened_one_at_a_time(tmp_path, kind):
+    """All names are known; while tensors are read in the order of the files, one file is open."""
+    suffix, index = {"safetensors": (".safetensors", "model.safetensors.index.json"),
+                     "pickle": (".bin", "pytorch_model.bin.index.json")}[kind]  # fmt: skip
+    for number, (name, tensor) in enumerate(TENSORS.items()):
+        part = {name: tensor}
+        path = tmp_path / f"part-{number}{suffix}"
+        save_file(part, path) if kind == "safetensors" else torch.save(part, path)
+    places = {name: f"part-{number}{suffix}" for number, name in enumerate(TENSORS)}
+    (tmp_path / index).write_text(json.dumps({"weight_map": places}))
+    assert same(tmp_path)
+    opened = open_checkpoint(tmp_path)
+    assert opened._open is None
+    for name in TENSORS:
+        opened.read(name)
+        assert opened._open[0] == opened.tensors[name].shard
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors", ".bin"])
+@pytest.mark.parametrize("keep", [0, 40, -1])
+def test_a_truncated_file_is_said(tmp_path, suffix, keep):
+    """A file that ends too early is a clear error that names it."""
+    path = tmp_path / f"a{suffix}"
+    write_checkpoint(TENSORS, path)
+    path.write_bytes(path.read_bytes()[: keep if keep >= 0 else path.stat().st_size + keep])
+    with pytest.raises(CheckpointError, match=rf"a\{suffix} is damaged"):
+        open_checkpoint(path)
+
+
+class Evil:
+    """Pickles as a call of any function."""
+
+    def __reduce__(self):
+        return (exec, ("raise SystemExit('ran')",))
+
+
+def test_a_pickle_file_runs_nothing(tmp_path):
+    """A pickle that would call a function when it is loaded is refused."""
+    torch.save({"a": Evil()}, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match="damaged or of another kind"):
+        open_checkpoint(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "holds no checkpoint"),
+        ({"a.pt": TENSORS, "b.pt": TENSORS}, "2 checkpoints and no index: a.pt, b.pt"),
+        ({"a.pt": {"a": 3}}, "'a' of the checkpoint is a int"),
+        ({"a.pt": [1]}, "holds a list"),
+        ({"a.pt": {}}, "holds no tensors"),
+        ({"pytorch_model.bin.index.json": {}}, "no weight_map"),
+        ({"pytorch_model.bin.index.json": {"weight_map": {"a": "gone.bin"}}}, "names the file 'gone.bin'"),
+        ({"pytorch_model.bin.index.json": {"weight_map": {"a": "../a.bin"}}}, "names the file '../a.bin'"),
+    ],
+)
+def test_folders_that_hold_no_checkpoint(tmp_path, files, message):
+    """Nothing, several files without an index, other things than tensors, an index without its files."""
+    for name, content in files.items():
+        if name.endswith(".json"):
+            (tmp_path / name).write_text(json.dumps(content))
+        else:
+            torch.save(content, tmp_path / name)
+    with pytest.raises(CheckpointError, match=message):
+        open_checkpoint(tmp_path)
+
+
+def test_a_missing_path_is_said(tmp_path):
+    """A path that is not there is named."""
+    with pytest.raises(CheckpointError, match="there is no .*gone"):
+        open_checkpoint(tmp_path / "gone")
+
+
+def test_a_tensor_in_two_files_is_refused(tmp_path):
+    """An index that hides one of two tensors of a name would load either."""
+    for number in (0, 1):
+        torch.save({"a": torch.zeros(1)}, tmp_path / f"{number}.bin")
+    places = {"weight_map": {"a": "0.bin", "b": "1.bin"}}
+    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps(places))
+    with pytest.raises(CheckpointError, match="a is in two files"):
+        open_checkpoint(tmp_path)
+
+
+def test_nothing_is_written_over_and_nothing_half(tmp_path, monkeypatch):
+    """What is there stays; what fails while it is written leaves nothing behind."""
+    write_checkpoint(TENSORS, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match="is there already"):
+        write_checkpoint(TENSORS, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match=r"ends in '\.txt'"):
+        write_checkpoint(TENSORS, tmp_path / "a.txt")
+    with pytest.raises(Exception, match="meta"):
+        write_checkpoint({"a": torch.zeros(1, device="meta")}, tmp_path / "b.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]

@@ -1,0 +1,117 @@
+"""A checkpoint of any family comes back as it went: tensors, logits, files."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from flamingo_blocks.interop import (
+    detect_family,
+    export_foreign,
+    load_foreign,
+    open_checkpoint,
+    write_checkpoint,
+)
+from tests.interop.foreign_models import FAMILIES, SIDE, ForeignCase, foreign_cases
+from tests.strategies import heavy
+
+CASE = ForeignCase("open_flamingo", depth=3, every=1, latents=2, resampler_depth=1, frames=0, new_rows=True, seed=1)
+LAYOUT = {"open_flamingo": {"layout": "live"}, "otter": {"layout": "live"}}
+
+
+def equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    """The same names in the same order, dtypes, shapes and values."""
+    return list(first) == list(second) and all(
+        tensor.dtype == second[name].dtype and torch.equal(tensor, second[name]) for name, tensor in first.items()
+    )
+
+
+def wrapped(checkpoint: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in checkpoint.items()}
+
+
+@heavy()
+@given(foreign_cases(), st.sampled_from(["", "module.", "_orig_mod.module."]), st.booleans())
+def test_ours_out_and_in_again(case, prefix, half):
+    """A model exported and loaded around a language model of other weights computes the same, and exports the same."""
+    flamingo = case.build()
+    checkpoint = wrapped(export_foreign(flamingo, family=case.family, **LAYOUT.get(case.family, {})), prefix)
+    dtype = torch.bfloat16 if half else torch.float32
+    checkpoint = {name: tensor.to(dtype) for name, tensor in checkpoint.items()}
+    assert detect_family(open_checkpoint(checkpoint).shapes).name == case.family
+    lm = case.language_model(seed=case.seed + 7)
+    ours = load_foreign(checkpoint, lm=lm, vision=case.tower(), **case.options)
+    assert equal(export_foreign(ours, family=case.family, like=checkpoint, **_loading(case)), checkpoint)
+    if not half:
+        ids = torch.tensor([[2, flamingo.media_token_id, 5, flamingo.media_token_id, 7]])
+        frames = max(case.frames, 1)
+        pixels = torch.randn(2, frames, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(case.seed))
+        with torch.no_grad():
+            assert torch.equal(ours(ids, pixels=pixels).logits, flamingo(ids, pixels=pixels).logits)
+
+
+def _loading(case: ForeignCase) -> dict[str, object]:
+    return {name: value for name, value in case.options.items() if name == "clips"}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", ["checkpoint.safetensors", "checkpoint.pt", "pytorch_model.bin"])
+def test_files_come_back_byte_for_byte(tmp_path, family, name):
+    """A file that holds the tensors and nothing else is, converted there and back, the same file."""
+    case = replace(CASE, family=family, frames=int(family == "flamingo_mini"), new_rows=family != "flamingo_pytorch")
+    checkpoint = export_foreign(case.build(), family=family, **LAYOUT.get(family, {}))
+    (tmp_path / "back").mkdir()
+    write_checkpoint(checkpoint, tmp_path / name)
+    opened = open_checkpoint(tmp_path / name)
+    ours = load_foreign(opened, lm=case.language_model(3), vision=case.tower(), **case.options)
+    write_checkpoint(export_foreign(ours, family=family, like=opened), tmp_path / "back" / name, like=opened)
+    assert (tmp_path / "back" / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+def test_a_state_dict_of_torch_comes_back_byte_for_byte(tmp_path):
+    """Its kind of mapping, the versions of its modules, and the key it was nested under are kept."""
+    case = replace(CASE, new_rows=False)
+    flamingo = case.build()
+    state = flamingo.blocks["0"].state_dict()
+    state.clear()
+    state.update(export_foreign(flamingo, family="open_flamingo"))
+    (tmp_path / "back").mkdir()
+    torch.save({"model_state_dict": state}, tmp_path / "checkpoint.pt")
+    opened = open_checkpoint(tmp_path / "checkpoint.pt")
+    ours = load_foreign(opened, lm=case.language_model(3), **case.options)
+    back = tmp_path / "back" / "checkpoint.pt"
+    write_checkpoint(export_foreign(ours, family="open_flamingo", like=opened), back, like=opened)
+    assert back.read_bytes() == (tmp_path / "checkpoint.pt").read_bytes()
+
+
+def test_shards_come_back_as_shards(tmp_path):
+    """A folder of shards with an index gives the same folder, file by file."""
+    case = CASE
+    checkpoint = export_foreign(case.build(), family="open_flamingo")
+    folder = tmp_path / "sharded"
+    write_shards(checkpoint, folder)
+    opened = open_checkpoint(folder)
+    ours = load_foreign(opened, lm=case.language_model(3), vision=case.tower())
+    write_checkpoint(export_foreign(ours, family="open_flamingo", like=opened), tmp_path / "back", like=opened)
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert len(files) == 4
+    assert {path.name: path.read_bytes() for path in (tmp_path / "back").iterdir()} == files
+
+
+def write_shards(checkpoint: dict[str, Tensor], folder, count: int = 3) -> None:
+    """Three files of safetensors and their index, as transformers writes them."""
+    import json
+
+    from safetensors.torch import save_file
+
+    folder.mkdir()
+    places = {}
+    for number in range(count):
+        name = f"model-{number + 1:05}-of-{count:05}.safetensors"
+        part = {key: tensor.clone() for n, (key, tensor) in enumerate(checkpoint.items()) if n % count == number}
+        save_file(part, folder / name, metadata={"format": "pt"})
+        places |= dict.fromkeys(part, name)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
