@@ -184,3 +184,40 @@ def test_the_guard_finds_a_read(generator):
     query, media = tensor(generator, 1, 3, 1, 4), tensor(generator, 2, 3, 1, 4)
     with pytest.raises(AssertionError, match="reads values in .*attention_plan.py"), NoHostReads():
         media_attention(query, media, media, layout)
+
+
+READS = """x[0].item()|x.tolist()|x.cpu()|x.numpy()|bool(x[0] > 0)|torch.equal(x, x)|torch.nonzero(x)|torch.argwhere(x)
+torch.where(x > 0)|x[x > 0]|x[None][:, x > 0]|x.masked_select(x > 0)|x.bincount()|x.repeat_interleave(x)
+torch.repeat_interleave(x)|x.unique()|x.unique(sorted=False, return_counts=True)|x.unique_consecutive()
+x[:, None].unique(dim=0)|x[:, None].unique_consecutive(dim=0)
+x.index_put_((x > 0,), y)|x.index_put((x > 0,), y)|x.__setitem__(x > 0, y)"""
+FREE = """x[torch.tensor([1, 0])]|x.repeat_interleave(x, output_size=3)|x.repeat_interleave(2)|x.masked_fill(x > 0, 1)
+x.__setitem__(x > 0, 7)|x.index_put((y,), x[:2])|torch.where(x > 0, x, 0)|x.sort()|x.count_nonzero()|x.to("cpu")"""
+
+
+def as_the_library(line: str) -> None:
+    """Run a line as if it stood in a module of the library."""
+    exec(
+        line,
+        {
+            "__name__": "flamingo_blocks.somewhere",
+            "torch": torch,
+            "x": torch.tensor([1, 2, 0]),
+            "y": torch.tensor([0, 1]),
+        },
+    )
+
+
+@pytest.mark.parametrize("line", READS.replace("\n", "|").split("|"))
+def test_the_guard_finds_each_way_to_read(line):
+    """Values that are read, and sizes that are made of values, masks as indices among them."""
+    as_the_library(line)
+    with pytest.raises(AssertionError, match="reads values in <string>"), NoHostReads():
+        as_the_library(line)
+
+
+@pytest.mark.parametrize("line", FREE.replace("\n", "|").split("|"))
+def test_the_guard_lets_pass_what_reads_nothing(line):
+    """Indices that are numbers, sizes that are told, one value under a mask."""
+    with NoHostReads():
+        as_the_library(line)
