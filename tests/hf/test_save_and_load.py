@@ -126,14 +126,22 @@ def test_trained_parts_stay_in_float32_beside_a_frozen_bfloat16_model(tmp_path):
     assert logits(loaded).dtype == torch.bfloat16
 
 
-def test_a_device_map_is_followed(tmp_path):
-    """`device_map` puts the model where it says, and it computes the same."""
-    pytest.importorskip("accelerate")
-    model = make_model(tied=True)
+@pytest.mark.parametrize("tied", (False, True))
+def test_a_device_map_is_followed(tmp_path, tied):
+    """`device_map` puts parts where it says, layers and tower on disk among them, and the model computes the same."""
+    pytest.importorskip("accelerate", reason="device maps need accelerate")
+    model = make_model(tied=tied)
     model.save_pretrained(tmp_path)
-    for device_map in ("cpu", {"flamingo.vision": "cpu", "flamingo": "cpu"}):
-        loaded = FlamingoForConditionalGeneration.from_pretrained(tmp_path, device_map=device_map)
+    near = ("resampler", "blocks", "token_rows", "lm.lm_head", "lm.model.embed_tokens", "lm.model.norm",
+            "lm.model.rotary_emb")  # fmt: skip
+    spread = {f"flamingo.{part}": "cpu" for part in near}
+    spread |= {"flamingo.vision": "disk", "flamingo.lm.model.layers": "disk"}
+    for device_map in ("cpu", "auto", spread):
+        loaded = FlamingoForConditionalGeneration.from_pretrained(
+            tmp_path, device_map=device_map, offload_folder=str(tmp_path / "offloaded")
+        )
         assert torch.equal(logits(loaded), logits(model))
+    assert next(loaded.flamingo.lm.model.layers.parameters()).is_meta
 
 
 @pytest.mark.parametrize("harm", ("missing", "unknown", "shape"))
@@ -217,6 +225,7 @@ def test_two_sub_configs_are_enough():
     config = FlamingoConfig(**parts, every=2, num_latents=5)
     assert (config.media_token_id, config.end_token_id, config.vocab_size) == (TAG, END, TAG + 2)
     assert (config.hidden_size, config.num_hidden_layers, config.image_token_id) == (16, 2, TAG)
+    assert config.tie_word_embeddings == config.text_config.tie_word_embeddings
     made = FlamingoForConditionalGeneration(config).eval()
     assert list(made.flamingo.blocks) == ["0"]
     assert made.get_image_features(PIXELS).shape == (2, 5, 16)
