@@ -82,9 +82,9 @@ def block_arguments(
 ) -> dict[str, Any]:
     """Arguments of a block, off its shapes."""
     query = prefix + spelling.of_block("attention.q_proj.weight")
-    inner, dim = shape_of(shapes, query)
-    _, vision_dim = shape_of(shapes, prefix + spelling.of_block("attention.v_proj.weight"))
-    hidden_dim, _ = shape_of(shapes, prefix + spelling.of_block("feed_forward.up_proj.weight"))
+    inner, dim = shape_of(shapes, query, ndim=2)
+    _, vision_dim = shape_of(shapes, prefix + spelling.of_block("attention.v_proj.weight"), ndim=2)
+    hidden_dim, _ = shape_of(shapes, prefix + spelling.of_block("feed_forward.up_proj.weight"), ndim=2)
     heads = heads_of(inner, head_dim, num_heads, query)
     return block_preset("open_flamingo", dim=dim, vision_dim=vision_dim, hidden_dim=hidden_dim, **heads)
 
@@ -93,11 +93,11 @@ def resampler_arguments(
     shapes: Shapes, prefix: str, spelling: Spelling, *, num_heads: int | None, head_dim: int
 ) -> dict[str, Any]:
     """Arguments of the resampler, off its shapes."""
-    num_latents, dim = shape_of(shapes, f"{prefix}latents")
+    num_latents, dim = shape_of(shapes, f"{prefix}latents", ndim=2)
     depth = len(indices(shapes, f"{prefix}layers."))
     query = f"{prefix}layers.0.{spelling.of_layer('q_proj.weight')}"
-    inner, _ = shape_of(shapes, query)
-    hidden, _ = shape_of(shapes, f"{prefix}layers.0.{spelling.of_layer('feed_forward.up_proj.weight')}")
+    inner, _ = shape_of(shapes, query, ndim=2)
+    hidden, _ = shape_of(shapes, f"{prefix}layers.0.{spelling.of_layer('feed_forward.up_proj.weight')}", ndim=2)
     frames = shapes.get(prefix + spelling.frames, (0,))
     return resampler_preset(
         "open_flamingo", vision_dim=dim, dim=dim, num_latents=num_latents, depth=depth, max_frames=frames[0],
