@@ -28,6 +28,7 @@ class NaFlexPreprocess:
         ValueError: When called with anything that is no image, as `ImagePreprocess` is.
 
     Example:
+        >>> import torch
         >>> preprocess = NaFlexPreprocess(patch_size=16, max_num_patches=64)
         >>> preprocess(torch.zeros(3, 50, 200, dtype=torch.uint8)).shape  # 4 x 16 patches
         torch.Size([3, 64, 256])
