@@ -184,6 +184,14 @@ def test_options_that_no_tensor_tells():
     assert flamingo.resampler.config["num_heads"] == 2
 
 
+def test_several_ends_of_text():
+    """Of several end tokens the first one ends a document."""
+    peer = tiny_idefics()
+    parts = idefics_parts(peer.config)
+    parts["lm"].config.eos_token_id = [END, 5]
+    assert load_foreign(peer.state_dict(), **parts).document_end_id == END
+
+
 def test_features_in_place_of_a_tower(peer, flamingo):
     """Without a tower the weights of the checkpoint's are named, or left out on request."""
     parts = idefics_parts(peer.config) | {"vision": None}

@@ -20,6 +20,7 @@ from flamingo_blocks.interop import (
     mllama_inputs,
     mllama_parts,
     open_checkpoint,
+    transformers_leak,
 )
 from flamingo_blocks.interop.write_checkpoint import write_checkpoint
 from tests.interop.transformers_peers import (
@@ -112,6 +113,19 @@ def test_the_leak_of_the_peer(peer, flamingo):
     ours = [flamingo(**mllama_inputs(flamingo, **b)).logits[0, before] for b in (batch, other)]
     assert (theirs[0] - theirs[1]).abs().max() > 1e-2
     assert torch.equal(*ours)
+
+
+@pytest.mark.parametrize("row", [*ANY_ROWS, [3, IMAGE, 4, IMAGE, 5]], ids=str)
+def test_the_leak_on_request(peer, flamingo, row):
+    """Inside `transformers_leak` every token has the peer's logits, faults included; behind it none has them."""
+    batch = mllama_batch([row])
+    arguments = mllama_inputs(flamingo, **batch)
+    with transformers_leak(flamingo):
+        assert_same_logits(batch, peer, flamingo)
+        with pytest.raises(ValueError, match="media are projected, as for a prompt or generation; compare forward"):
+            flamingo.prefill(**arguments)
+    if IMAGE in row[1:] and row[0] != IMAGE:
+        assert (flamingo(**arguments).logits - peer(**batch).logits).abs().max() > 1e-2
 
 
 @pytest.mark.parametrize("options", [{"num_beams": 1}, {"num_beams": 3}, {"num_beams": 2, "num_return_sequences": 2}])

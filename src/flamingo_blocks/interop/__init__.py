@@ -9,6 +9,7 @@ from flamingo_blocks.interop.key_map import Entry, Family, Outline, Outlined, Pl
 from flamingo_blocks.interop.load import load_foreign, plan_foreign
 from flamingo_blocks.interop.towers import IdeficsTower, MllamaTower
 from flamingo_blocks.interop.transformers_inputs import idefics_inputs, mllama_inputs
+from flamingo_blocks.interop.transformers_leak import transformers_leak
 from flamingo_blocks.interop.transformers_parts import idefics_parts, mllama_parts
 from flamingo_blocks.interop.write_checkpoint import write_checkpoint, written_whole
 
@@ -36,6 +37,7 @@ __all__ = [
     "open_checkpoint",
     "plan_foreign",
     "read_record",
+    "transformers_leak",
     "write_checkpoint",
     "write_record",
     "written_whole",
