@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def load_language_model(name: str, *, rows: int | None = None) -> nn.Module:
         CheckpointError: If it cannot be loaded.
     """
     transformers = require("transformers", used_by="flamingo-blocks convert", extra="hf")
-    lm: Any = _load(transformers.AutoModelForCausalLM, name, "language model")
+    lm: Any = _load(transformers.AutoModelForCausalLM.from_pretrained, name, "language model")
     if rows is not None:
         lm.resize_token_embeddings(rows, mean_resizing=False)
     model: nn.Module = lm
@@ -48,16 +49,21 @@ def load_language_model(name: str, *, rows: int | None = None) -> nn.Module:
 def outline_language_model(name: str) -> nn.Module:
     """The same without weights: only its config is read."""
     transformers = require("transformers", used_by="flamingo-blocks inspect", extra="hf")
-    config = _load(transformers.AutoConfig, name, "config of a language model")
-    with torch.device("meta"):
-        lm: nn.Module = transformers.AutoModelForCausalLM.from_config(config)
-    return lm
+
+    def outline(folder: str) -> nn.Module:
+        config = transformers.AutoConfig.from_pretrained(folder)
+        with torch.device("meta"):
+            lm: nn.Module = transformers.AutoModelForCausalLM.from_config(config)
+        return lm
+
+    found: nn.Module = _load(outline, name, "language model")
+    return found
 
 
 def load_tower(name: str) -> nn.Module:
     """A vision tower of transformers, with its weights."""
     transformers = require("transformers", used_by="flamingo-blocks convert", extra="hf")
-    return TransformersTower(_load(transformers.AutoModel, name, "vision tower"))
+    return TransformersTower(_load(transformers.AutoModel.from_pretrained, name, "vision tower"))
 
 
 def parts_of_checkpoint(family: str, checkpoint: Path) -> dict[str, Any]:
@@ -67,9 +73,9 @@ def parts_of_checkpoint(family: str, checkpoint: Path) -> dict[str, Any]:
     return {} if build is None or not config.is_file() else build(checkpoint)
 
 
-def _load(auto: Any, name: str, what: str) -> Any:
+def _load(load: Callable[[str], Any], name: str, what: str) -> Any:
     try:
-        return auto.from_pretrained(name)
+        return load(name)
     except (OSError, ValueError) as error:  # transformers: no such folder or name, or of another kind
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(f"the {what} {name} cannot be loaded: {reason}") from error

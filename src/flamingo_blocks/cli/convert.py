@@ -66,7 +66,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Convert one way or the other."""
     if arguments.out.exists() and not (arguments.out.is_dir() and not any(arguments.out.iterdir())):
         raise CheckpointError(f"{arguments.out} is there already; name another, or take it away first")
-    return _to_others(arguments) if arguments.to else _from_others(arguments)
+    try:
+        return _to_others(arguments) if arguments.to else _from_others(arguments)
+    except CheckpointError:
+        raise
+    except ValueError as error:  # an option that is missing or unknown
+        raise CheckpointError(f"{error} (on the command line: --media-token-id, --end-token-id, --option)") from error
 
 
 def _from_others(arguments: argparse.Namespace) -> int:

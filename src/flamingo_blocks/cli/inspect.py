@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from flamingo_blocks.cli._parts import option, outline_language_model
+from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop import FAMILIES, Inspection, inspect_checkpoint
 
 _BAR = 16
@@ -35,7 +36,12 @@ def add_to(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Look, and print."""
     lm = None if arguments.lm is None else outline_language_model(arguments.lm)
-    found = inspect_checkpoint(arguments.checkpoint, family=arguments.family, lm=lm, **dict(arguments.option))
+    try:
+        found = inspect_checkpoint(arguments.checkpoint, family=arguments.family, lm=lm, **dict(arguments.option))
+    except CheckpointError:
+        raise
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
     print(describe(found))
     return 0
 

@@ -1,0 +1,218 @@
+"""`flamingo-blocks convert` and `inspect`, called as the shell calls them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from flamingo_blocks import Flamingo
+from flamingo_blocks.cli import main
+from flamingo_blocks.interop import export_foreign, load_foreign, open_checkpoint, write_checkpoint
+from flamingo_blocks.models import build_tiny_flamingo
+from flamingo_blocks.vision import TransformersTower
+from tests.interop.foreign_models import ForeignCase
+from tests.interop.test_there_and_back import write_shards
+from tests.language_models import VOCAB, draw_weights, make_language_model
+
+CASE = ForeignCase("open_flamingo", depth=2, every=2, latents=2, resampler_depth=1, frames=0, new_rows=True, seed=1)
+
+
+def clip():
+    from transformers import CLIPVisionConfig, CLIPVisionModel
+
+    config = CLIPVisionConfig(
+        image_size=8, patch_size=4, hidden_size=16, intermediate_size=16, num_attention_heads=2, num_hidden_layers=1
+    )
+    with torch.random.fork_rng(devices=[]):
+        return draw_weights(CLIPVisionModel(config)).eval()
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """A folder with a language model and a tower as transformers saves them, and an open_flamingo checkpoint."""
+    folder = tmp_path_factory.mktemp("parts")
+    lm = make_language_model("opt")
+    lm.save_pretrained(folder / "opt")
+    clip().save_pretrained(folder / "clip")
+    flamingo = Flamingo(
+        lm=lm, blocks={1: CASE.build().blocks["1"]}, resampler=CASE.build().resampler, media_token_id=VOCAB + 1,
+        end_token_id=VOCAB, num_new_tokens=2,
+    )  # fmt: skip
+    draw_weights(flamingo.token_rows, 4)
+    flamingo.blocks["1"].attention_gate.gate.data.fill_(0.5)
+    flamingo.blocks["1"].feed_forward_gate.gate.data.fill_(-3.0)
+    checkpoint = {f"module.{k}": v for k, v in export_foreign(flamingo, family="open_flamingo").items()}
+    write_checkpoint(checkpoint, folder / "checkpoint.safetensors")
+    return folder
+
+
+def words(parts, *more, lm="opt"):
+    return ["--lm", str(parts / lm), "--vision", str(parts / "clip"), *map(str, more)]
+
+
+def run(capsys, *arguments):
+    """Status and both streams, without the progress bars of transformers."""
+    status = main([str(argument) for argument in arguments])
+    printed = capsys.readouterr()
+    return status, printed.out, printed.err.splitlines()[-1] if printed.err.strip() else ""
+
+
+def test_there_and_back_gives_the_same_file(parts, tmp_path, capsys):
+    """Converted to a folder of ours and back the file is the same byte for byte, prefixes included."""
+    status, out, _ = run(capsys, "convert", parts / "checkpoint.safetensors", "--out", tmp_path / "ours", *words(parts))
+    assert (status, "open_flamingo checkpoint" in out, "not included" in out) == (0, True, True)
+    back = tmp_path / "checkpoint.safetensors"
+    status, out, _ = run(capsys, "convert", tmp_path / "ours", "--to", "open_flamingo", "--out", back, *words(parts))
+    assert status == 0
+    assert back.read_bytes() == (parts / "checkpoint.safetensors").read_bytes()
+
+
+def test_what_is_converted_computes_the_same(parts, tmp_path, capsys):
+    """The folder loads by `Flamingo.from_pretrained` and gives the logits of `load_foreign`."""
+    run(capsys, "convert", parts / "checkpoint.safetensors", "--out", tmp_path / "ours", *words(parts))
+    from transformers import CLIPVisionModel
+
+    def given():
+        tower = TransformersTower(CLIPVisionModel.from_pretrained(parts / "clip"))
+        return {"lm": make_language_model("opt"), "vision": tower}
+
+    ours = Flamingo.from_pretrained(tmp_path / "ours", **given())
+    other = load_foreign(parts / "checkpoint.safetensors", **given())
+    ids, pixels = torch.tensor([[2, VOCAB + 1, 5]]), torch.randn(1, 1, 3, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(ours(ids, pixels=pixels).logits, other(ids, pixels=pixels).logits)
+
+
+def test_changed_weights_of_the_language_model_are_included(parts, tmp_path, capsys):
+    """Where the checkpoint brings other weights for the language model, the folder holds them."""
+    lm = draw_weights(make_language_model("opt"), 8)
+    lm.save_pretrained(tmp_path / "other")
+    arguments = ["--lm", tmp_path / "other", "--vision", parts / "clip"]
+    status, out, _ = run(capsys, "convert", parts / "checkpoint.safetensors", "--out", tmp_path / "ours", *arguments)
+    assert (status, "frozen weights included" in out) == (0, True)
+    assert (tmp_path / "ours" / "frozen.safetensors").is_file()
+    flamingo = Flamingo.from_pretrained(tmp_path / "ours")
+    assert torch.equal(
+        flamingo.lm.get_input_embeddings().weight, make_language_model("opt").get_input_embeddings().weight
+    )
+
+
+def test_shards_come_back_as_shards(parts, tmp_path, capsys):
+    """A folder of shards is converted to ours and back to the same shards; what is left out comes back too."""
+    checkpoint = {
+        name: opened.read(plain)
+        for opened in [open_checkpoint(parts / "checkpoint.safetensors")]
+        for plain, name in ((plain, facts.name) for plain, facts in opened.tensors.items())
+    }
+    checkpoint["vision_encoder.positional_embedding"] = torch.randn(5, 16)
+    write_shards(checkpoint, tmp_path / "sharded")
+    left = ["--leave-out", "vision_encoder."]
+    assert run(capsys, "convert", tmp_path / "sharded", "--out", tmp_path / "ours", *words(parts), *left)[0] == 0
+    back = [tmp_path / "ours", "--to", "open_flamingo", "--out", tmp_path / "back"]
+    assert run(capsys, "convert", *back, *words(parts))[0] == 0
+    files = {path.name: path.read_bytes() for path in (tmp_path / "sharded").iterdir()}
+    assert {path.name: path.read_bytes() for path in (tmp_path / "back").iterdir()} == files
+
+
+def test_another_family_is_written_without_a_record(parts, tmp_path, capsys):
+    """A model of one family goes to another that computes the same, in its own layout."""
+    run(capsys, "convert", parts / "checkpoint.safetensors", "--out", tmp_path / "ours", *words(parts))
+    out = ["--to", "otter", "--out", tmp_path / "otter.pt"]
+    assert run(capsys, "convert", tmp_path / "ours", *out, *words(parts))[0] == 0
+    assert "perceiver.layers.0.feed_forward.1.weight" in open_checkpoint(tmp_path / "otter.pt").shapes
+
+
+def test_errors_are_one_line_and_nothing_is_written(parts, tmp_path, capsys):
+    """Truncated, of another family, without language model, a place that is taken: a line each, nothing new."""
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes((parts / "checkpoint.safetensors").read_bytes()[:-5])
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").write_text("mine")
+    whole, out = parts / "checkpoint.safetensors", ["--out", tmp_path / "ours"]
+    before = sorted(tmp_path.rglob("*"))
+    cases = [
+        ([cut, *out, *words(parts)], "is damaged"),
+        ([whole, *out, *words(parts), "--family", "otter"], "no checkpoint of otter"),
+        ([whole, *out], "name it with --lm"),
+        ([whole, *out, *words(parts, lm="clip")], "cannot be loaded"),
+        ([whole, *out, *words(parts), "--lm-rows", VOCAB + 2], "media_token_id is not told"),
+        ([whole, *out, *words(parts), "--option", "evry=2"], "no option 'evry'"),
+        ([whole, *words(parts), "--out", tmp_path / "taken"], "is there already"),
+        ([tmp_path / "taken", "--to", "otter", *out, *words(parts)], "flamingo_config.json is missing"),
+    ]
+    for arguments, message in cases:
+        status, printed, error = run(capsys, "convert", *arguments)
+        assert (status, printed, message in error) == (1, "", True), (arguments, error)
+        assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_inspect_draws_gates_and_says_what_is_needed(parts, capsys):
+    """Family, sizes, both gates of each block as bars, the language model and the tower that it takes."""
+    status, out, _ = run(capsys, "inspect", parts / "checkpoint.safetensors")
+    assert status == 0
+    assert "open_flamingo, 28 tensors" in out
+    assert "block   1  +0.462 |#######.........|  -0.995 |################|" in out
+    assert "a language model of width 32 with 2 layers or more, at 'model.decoder.layers'" in out
+    assert "a table of 52 rows or fewer" in out
+    assert "a vision tower of width 16" in out
+    assert "missing: none\nunknown: none" in out
+
+
+def test_inspect_compares_names_with_a_language_model(parts, tmp_path, capsys):
+    """With the language model's config all names are compared, and both lists are printed."""
+    opened = open_checkpoint(parts / "checkpoint.safetensors")
+    checkpoint = {name: opened.read(name) for name in opened.tensors}
+    del checkpoint["perceiver.norm.bias"]
+    checkpoint["lang_encoder.model.decoder.unheard_of"] = torch.zeros(1)
+    torch.save(checkpoint, tmp_path / "odd.pt")
+    status, out, _ = run(capsys, "inspect", tmp_path / "odd.pt", "--lm", parts / "opt")
+    assert status == 0
+    assert "missing: 1\n  perceiver.norm.bias\nunknown: 1\n  lang_encoder.model.decoder.unheard_of" in out
+    assert run(capsys, "inspect", tmp_path / "odd.pt", "--lm", parts / "clip")[0] == 1
+
+
+def test_inspect_says_when_the_language_model_does_not_fit(parts, tmp_path, capsys):
+    """Another language model is no error of the command: what does not fit is noted."""
+    make_language_model("llama").save_pretrained(tmp_path / "llama")
+    status, out, _ = run(capsys, "inspect", parts / "checkpoint.safetensors", "--lm", tmp_path / "llama")
+    assert status == 0
+    assert "cannot be loaded around this language model" in out
+    assert "'model.decoder.layers'; lm has 'model.layers'" in out
+
+
+def test_inspect_a_folder_of_ours(tmp_path, capsys):
+    """A folder of `save_pretrained`: sizes, gates, and what has to be passed to load it."""
+    flamingo = build_tiny_flamingo()
+    flamingo.blocks["0"].attention_gate.gate.data.fill_(1.0)
+    flamingo.save_pretrained(tmp_path / "ours")
+    status, out, _ = run(capsys, "inspect", tmp_path / "ours")
+    assert status == 0
+    assert "flamingo_blocks, " in out
+    assert "block   0  +0.762 |############....|  +0.000 |................|" in out
+    assert "missing: none\nunknown: none" in out
+    assert "lm: flamingo_blocks.models.paper_language_model:PaperLanguageModel, passed as lm=" in out
+
+
+def test_inspect_finds_what_a_folder_of_ours_lost(tmp_path, capsys):
+    """A tensor that the config promises and the file has not, and one that nobody asked for."""
+    from safetensors.torch import load_file, save_file
+
+    build_tiny_flamingo().save_pretrained(tmp_path / "ours")
+    path = Path(tmp_path / "ours" / "model.safetensors")
+    tensors = load_file(path)
+    tensors["resampler.more"] = tensors.pop("resampler.latents")
+    save_file(tensors, path)
+    _, out, _ = run(capsys, "inspect", tmp_path / "ours")
+    assert "missing: 1\n  resampler.latents\nunknown: 1\n  resampler.more" in out
+
+
+@pytest.mark.parametrize("family", ["otter", "flamingo_mini", "flamingo_pytorch"])
+def test_inspect_knows_every_family(tmp_path, capsys, family):
+    """Each family is found, its gates drawn, nothing missing or unknown."""
+    case = ForeignCase(family, 3, 1, 2, 1, frames=1, new_rows=False, seed=2)
+    write_checkpoint(export_foreign(case.build(), family=family), tmp_path / "checkpoint.pt")
+    status, out, _ = run(capsys, "inspect", tmp_path / "checkpoint.pt")
+    assert status == 0
+    assert f"{family}, " in out
+    assert out.count("  block ") == 3
+    assert "missing: none\nunknown: none" in out
