@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from flamingo_blocks.lm.cached_length import CountedCaches
-from flamingo_blocks.lm.find_layers import find_decoder_layers
+from flamingo_blocks.lm.find_layers import find_decoder_layers, layer_device
 from flamingo_blocks.lm.media_state import MediaState, project
 from flamingo_blocks.ops.media_layout import MediaLayout
 from flamingo_blocks.ops.take_seen import hide_unseen
@@ -57,6 +57,7 @@ def attach(lm: nn.Module, blocks: Mapping[int, nn.Module], *, layers: str | None
     attachment = Attachment(lm, blocks)
     attachment._hook(decoder.decoder, _DecoderHook(attachment))
     for index in blocks:
+        attachment._layers[str(index)] = decoder.layers[index]
         attachment._hook(decoder.layers[index], _BlockHook(attachment, str(index)))
     return attachment
 
@@ -103,6 +104,7 @@ class Attachment:
     def __init__(self, lm: nn.Module, blocks: Mapping[int, nn.Module]) -> None:
         self.lm = lm
         self.blocks = nn.ModuleDict({str(index): block for index, block in sorted(blocks.items())})
+        self._layers: dict[str, nn.Module] = {}
         self._hooks: list[tuple[nn.Module, Any, Any]] = []  # module, hook, handle
         self._call: _Call | None = None
 
@@ -160,6 +162,16 @@ class Attachment:
         for module, hook, handle in hooks:
             handle.remove()
             self._hook(module, hook, prepend=True)
+
+    def move_to_layers(self) -> None:
+        """Move each block to the device of its layer, for a language model that is spread over several.
+
+        Media and text follow the block at each call.
+        """
+        for index, layer in self._layers.items():
+            device = layer_device(layer)
+            if device is not None:
+                self.blocks[index].to(device)
 
     def detach(self) -> nn.Module:
         """Take the blocks off.
@@ -231,7 +243,17 @@ class _BlockHook:
             )
         if call.state is None:
             return None
+        if _recomputes_hooks(module):
+            raise ValueError(
+                "this version of transformers recomputes the hooks of a layer together with the layer, when no media "
+                "are there; call gradient_checkpointing_disable() on the language model, and checkpoint_layers(lm) or "
+                "Flamingo.checkpoint_activations() instead"
+            )
         text, name = find_text(args, kwargs)
+        # accelerate brings what enters a layer to its device inside the layer, which is behind this hook
+        device = next((p.device for p in self.attachment.blocks[self.name].parameters()), text.device)
+        if device != text.device and device.type != "meta":
+            text = text.to(device)
         new = self._run(text, call.state, call.window(text.shape[1], text.device))
         return ((new, *args[1:]), kwargs) if name is None else (args, {**kwargs, name: new})
 
@@ -244,6 +266,12 @@ class _BlockHook:
             valid = None if state.valid is None else state.valid.to(text.device)
             out = block(text, state.media.to(text.device), layout, valid=valid)
         return out
+
+
+def _recomputes_hooks(layer: nn.Module) -> bool:
+    """Whether a layer's own checkpointing wraps its call; in newer transformers it wraps `forward`, behind our hook."""
+    told = getattr(layer, "gradient_checkpointing", False) and layer.training and torch.is_grad_enabled()
+    return bool(told) and type(layer).__call__ is not nn.Module.__call__
 
 
 def find_text(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, str | None]:

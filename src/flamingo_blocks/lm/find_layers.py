@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 from torch import nn
 
 from flamingo_blocks.errors import LayersNotFoundError
@@ -49,6 +50,29 @@ def find_decoder_layers(lm: nn.Module, layers: str | None = None) -> DecoderLaye
             f"layers={layers!r} names no list of modules in {type(lm).__name__}; lists found: {listing}"
         )
     return DecoderLayers(layers, found, _owner(lm, layers))
+
+
+def layer_device(layer: nn.Module) -> torch.device | None:
+    """Where a layer computes: where accelerate's hooks bring it, or where its first weight is.
+
+    Args:
+        layer: A decoder layer.
+
+    Returns:
+        The device, `None` for a layer without weights.
+
+    Example:
+        >>> layer_device(nn.Linear(2, 2))
+        device(type='cpu')
+    """
+    for module in layer.modules():
+        outer = getattr(module, "_hf_hook", None)
+        for hook in (outer, *getattr(outer, "hooks", ())):
+            device = getattr(hook, "execution_device", None)
+            if device is not None:
+                return torch.device(device)
+    weight = next(layer.parameters(), None)
+    return None if weight is None else weight.device
 
 
 def _only_candidate(lm: nn.Module, lists: dict[str, nn.ModuleList], listing: str) -> str:

@@ -168,7 +168,10 @@ class _Append:
 
 
 def _mean_rows(table: Tensor, num_tokens: int) -> Tensor:
-    wide = table.detach().to(torch.promote_types(table.dtype, torch.float32))  # rows train in float32 at least
+    table = table.detach()
+    if type(table) is not Tensor and not hasattr(table, "device_mesh"):
+        table = table.dequantize()  # torchao's tensors know products, and no mean
+    wide = table.to(torch.promote_types(table.dtype, torch.float32))  # rows train in float32 at least
     return wide.mean(0, keepdim=True).repeat(num_tokens, 1)
 
 

@@ -24,11 +24,13 @@ class Abilities:
         left_pads: Whether pads left of a text change nothing.
         inner_pads: Whether pads between the words of a text change nothing.
         cache: Whether its cache goes on with several tokens at once, and for several rows.
+        gradients: Whether no module is of a kind that computes without a graph.
     """
 
     left_pads: bool | None = None
     inner_pads: bool | None = None
     cache: bool | None = None
+    gradients: bool | None = None
 
 
 _IDS = [2, 1, 3, 3, 1]  # words that any vocabulary has
@@ -55,6 +57,23 @@ def refuse_misread_pads(flamingo: "Flamingo", attention_mask: Tensor | None) -> 
         flamingo, "inner_pads", (~real & begun & goes_on).any(), "between the words of",
         "give the turns behind a prompt one length in all rows, or run each row alone",
     )  # fmt: skip
+
+
+def refuse_lost_gradients(flamingo: "Flamingo") -> None:
+    """Refuse to train through torch's own quantised layers: only what passes beside them would have a gradient.
+
+    Raises:
+        ValueError: If the language model has one, and gradients are wanted.
+    """
+    seen = flamingo._abilities
+    if seen.gradients is None:
+        kinds = (type(module).__module__ for module in flamingo.lm.modules())
+        seen.gradients = not any(kind.startswith("torch.ao.nn.quantized") for kind in kinds)
+    if not seen.gradients and torch.is_grad_enabled():
+        raise ValueError(
+            f"labels were given, but {type(flamingo.lm).__name__} has quantised layers of torch.ao, which pass no "
+            "gradient on; quantise the weights alone to train (torchao's Int8WeightOnlyConfig), or use torch.no_grad()"
+        )
 
 
 def goes_on_from_cache(flamingo: "Flamingo") -> bool:
@@ -101,9 +120,11 @@ def _can_be_shown(lm: nn.Module) -> bool:
 def _shown(flamingo: "Flamingo", error: Any) -> bool:
     lm = flamingo.lm
     weight = next(p for p in lm.parameters() if p.is_floating_point())
+    device = torch.device("cpu") if weight.is_meta else weight.device  # of an offloaded model
     with eval_mode(lm), flamingo.attachment.without_media():
+        call_language_model(lm, torch.tensor([_IDS], device=device))  # a model that runs no plain text says why itself
         try:
-            found = float(error(lm, weight.device if weight.device.type != "meta" else torch.device("cpu")))
+            found = float(error(lm, device))
         except torch.OutOfMemoryError:
             raise  # it says nothing of the model, and the answer is remembered
         except Exception:  # noqa: BLE001 - whatever a model does with what it was not made for

@@ -13,7 +13,7 @@ from flamingo_blocks.lm.checkpoint_layers import CheckpointedLayers, checkpoint_
 from flamingo_blocks.lm.media_state import MediaState
 from flamingo_blocks.lm.token_rows import attach_token_rows
 from flamingo_blocks.models import generation, place_media, prefill, saving
-from flamingo_blocks.models.abilities import Abilities, refuse_misread_pads
+from flamingo_blocks.models.abilities import Abilities, refuse_lost_gradients, refuse_misread_pads
 from flamingo_blocks.models.call_language_model import call_language_model
 from flamingo_blocks.models.check_arguments import check_token_id, refuse_pairs
 from flamingo_blocks.models.encode_pool import encode_pool
@@ -208,6 +208,7 @@ class Flamingo(nn.Module):
             )  # fmt: skip
         if labels is None:
             return FlamingoOutput(output.logits)
+        refuse_lost_gradients(self)
         labels = counted_labels(self.media_token_id, labels, input_ids, document)
         loss = next_token_loss(output.logits, labels) if head is None else head.loss(hidden[0][:, -keep:], labels)
         return FlamingoOutput(output.logits if with_logits else None, loss)

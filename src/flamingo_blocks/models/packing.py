@@ -114,8 +114,9 @@ def refuse_if_leaking(lm: nn.Module) -> None:
 
 def _leak(lm: nn.Module, weight: Tensor) -> float:
     """How far the logits of two packed documents are from those of each alone, relative to their size."""
-    ids = torch.tensor([[2, 1, 3, 3, 1, 1, 2]], device=weight.device)
-    document = torch.tensor([[0, 0, 0, 1, 1, 1, 1]], device=weight.device)
+    device = torch.device("cpu") if weight.is_meta else weight.device  # of an offloaded model
+    ids = torch.tensor([[2, 1, 3, 3, 1, 1, 2]], device=device)
+    document = torch.tensor([[0, 0, 0, 1, 1, 1, 1]], device=device)
     packed = call_language_model(
         lm, ids, attention_mask=packed_mask(document, None, weight.dtype), position_ids=packed_positions(document)
     ).logits.float()

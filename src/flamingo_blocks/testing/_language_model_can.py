@@ -114,6 +114,26 @@ def _loss_in_pieces(subject: Subject) -> None:
         subject.same(loss[None], with_logits[None], "the loss without logits of all tokens")
 
 
+def _training(subject: Subject) -> None:
+    with subject.flamingo() as flamingo:
+        ids, items = subject.texts(), subject.items(3)
+        weights = dict(flamingo.blocks.named_parameters())
+        found = torch.autograd.grad(_loss(flamingo, ids, items), list(weights.values()), allow_unused=True)
+        gradients: tuple[Tensor | None, ...] = found
+        for name, gradient in zip(weights, gradients, strict=True):
+            if gradient is None or not bool(gradient.isfinite().all()):
+                raise Wrong(f"the gradient of {name} is {'None' if gradient is None else 'not finite'}")
+        # The first item is seen up to token 3 alone: what follows knows of it through the model's own layers.
+        items = items.requires_grad_()
+        logits = flamingo(ids[:1], media=items[:2]).logits
+        with torch.no_grad():
+            other = flamingo(ids[:1], media=torch.cat([subject.items(1, seed=1), items[1:2]])).logits
+        subject.differ(logits[:, 4:], other[:, 4:], "with another first image, the text behind the second")
+        (gradient,) = torch.autograd.grad(logits[:, 4:].float().square().sum(), items)
+        if not bool(gradient[0].any()):
+            raise Wrong("logits depend on an image through the model's own layers, and no gradient comes back that way")
+
+
 def _recomputed(subject: Subject) -> None:
     with subject.flamingo() as flamingo:
         ids, items = subject.texts(), subject.items(3)
@@ -140,7 +160,7 @@ def _generate(**way: Any) -> Callable[[Subject], None]:
             ids, items = subject.texts()[:rows], subject.items(3)[: rows + 1]
             arguments = {"max_new_tokens": NEW_TOKENS, "eos_token_id": None, "do_sample": False, **way}
             if rows == 1:  # assistants need a cache, and before transformers 5.1 an end, be it none that ever comes
-                arguments |= {"use_cache": True, "eos_token_id": -1, "pad_token_id": 0}
+                arguments |= {"use_cache": True, "eos_token_id": 10**6, "pad_token_id": 0}
             out = flamingo.generate(ids, media=items, **arguments)
             if out.shape != (rows, ids.shape[1] + NEW_TOKENS):
                 raise Wrong(f"generate gives ids of shape {tuple(out.shape)}")
@@ -173,6 +193,7 @@ CAN: dict[str, Callable[[Subject], None]] = {
     "packed documents": _packed,
     "cached prompts": _prompts,
     "new tokens": _new_tokens,
+    "training": _training,
     "loss in pieces": _loss_in_pieces,
     "recomputed activations": _recomputed,
     "generate": _generate(),

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from flamingo_blocks.models.call_language_model import call_language_model
 from flamingo_blocks.testing._language_model_subject import Subject, Wrong, difference
@@ -108,25 +108,6 @@ def _right_pads(subject: Subject) -> None:
         subject.same(logits[1:, :5], alone, "a row with three pads on its right, against the row alone")
 
 
-def _gradients(subject: Subject) -> None:
-    with subject.flamingo() as flamingo:
-        ids = subject.texts()
-        weights = dict(flamingo.blocks.named_parameters())
-        loss = flamingo(ids, media=subject.items(3), labels=ids).loss
-        assert loss is not None
-        found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
-        gradients: tuple[Tensor | None, ...] = found
-        for name, gradient in zip(weights, gradients, strict=True):
-            if gradient is None or not bool(gradient.isfinite().all()) or not bool(gradient.any()):
-                raise Wrong(f"the gradient of {name} is {_kind_of(gradient)}; is the model run under no_grad?")
-
-
-def _kind_of(gradient: Tensor | None) -> str:
-    if gradient is None:
-        return "None"
-    return "zero" if bool(gradient.isfinite().all()) else "not finite"
-
-
 def _trace(lm: nn.Module) -> tuple[list[str], list[tuple[str, type, int]]]:
     """Keys of the state dict; names and classes of the modules, and how many hooks each has."""
     tables = ("_forward_pre_hooks", "_forward_hooks", "_backward_hooks", "_state_dict_hooks")
@@ -146,5 +127,4 @@ MUST: dict[str, Callable[[Subject], None]] = {
     "causality": _text_never_moves_earlier_logits,
     "rows are apart": _rows_are_apart,
     "right pads": _right_pads,
-    "gradients": _gradients,
 }

@@ -60,9 +60,9 @@ def check_language_model(
     drawn weights are attached to every layer, some thirty short texts run, and the model is given back as it was.
 
     What any model must do: give the same logits twice, be the same after attach and detach and under closed gates bit
-    for bit, feel each block and each image but nothing that comes later, read rows apart from their neighbours and
-    from pads on the right, and pass gradients to the blocks. What a model may do or not is in the report: pads on the
-    left and between turns, packed documents, cached prompts, new tokens, ways of generating, recomputed activations.
+    for bit, feel each block and each image but nothing that comes later, and read rows apart from their neighbours
+    and from pads on the right. What a model may do or not is in the report: pads on the left and between turns, packed
+    documents, cached prompts, new tokens, training, recomputed activations, ways of generating.
     A refusal with a clear error is a "no"; wrong numbers without an error fail the check.
 
     Args:
