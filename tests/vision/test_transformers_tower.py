@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from flamingo_blocks.vision import ImagePreprocess, TransformersTower, VisionTower, encode_frames
+from flamingo_blocks.vision.image_preprocess import to_rgb
 
 transformers = pytest.importorskip("transformers")
 
@@ -153,7 +154,9 @@ def test_loading_by_name_brings_the_stored_preprocessing(tmp_path):
     assert tower.preprocess == ImagePreprocess(
         (32, 32), mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 2.0), fit="crop", shortest_edge_px=36
     )
-    assert TransformersTower.from_pretrained(str(tmp_path), fit="pad").preprocess.fit == "pad"
+    padded = TransformersTower.from_pretrained(str(tmp_path), fit="pad", image_size=48)
+    assert padded.preprocess == ImagePreprocess((48, 48), mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 2.0), fit="pad")
+    assert TransformersTower.from_pretrained(str(tmp_path), preprocess=to_rgb).preprocess is to_rgb
 
 
 @pytest.mark.parametrize(

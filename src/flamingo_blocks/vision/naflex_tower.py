@@ -181,5 +181,5 @@ def _front(
 
 
 def _stored_preprocess(stored: dict[str, Any], most: int) -> NaFlexPreprocess:
-    fixed = ImagePreprocess.from_config({"size": 1, "resample": 2} | stored | {"do_center_crop": False, "size": 1})
+    fixed = ImagePreprocess.from_config({"resample": 2, **stored, "do_center_crop": False, "size": 1})
     return NaFlexPreprocess(stored.get("patch_size", 16), most, fixed.mean, fixed.std, fixed.interpolation)

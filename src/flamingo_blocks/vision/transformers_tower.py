@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from jaxtyping import Float
@@ -96,17 +97,23 @@ class TransformersTower(nn.Module):
         Args:
             name: Name on the hub, or a folder.
             dtype: Dtype of the weights; as stored when None.
-            **options: Arguments of the class.
+            **options: Arguments of the class. With `fit` or `image_size` mean, std and filter stay the stored ones.
 
         Example:
             `TransformersTower.from_pretrained("openai/clip-vit-large-patch14", layer=-2)`
         """
         transformers = require("transformers", used_by="TransformersTower.from_pretrained", extra="vision")
         model = transformers.AutoModel.from_pretrained(name, dtype="auto" if dtype is None else dtype)
-        if options.keys() & {"preprocess", "fit", "image_size"}:
+        if options.get("preprocess") is not None:
             return cls(model, **options)
         stored, _ = transformers.BaseImageProcessor.get_image_processor_dict(name)
-        return cls(model, preprocess=ImagePreprocess.from_config(stored), **options)
+        if not options.keys() & {"fit", "image_size"}:
+            return cls(model, preprocess=ImagePreprocess.from_config(stored), **options)
+        # The frame is the caller's, the colours and the filter are the checkpoint's.
+        made: Any = cls(model, **options).preprocess
+        kept = ImagePreprocess.from_config({**stored, "size": 1, "do_center_crop": False})
+        values = {"mean": kept.mean, "std": kept.std, "interpolation": kept.interpolation}
+        return cls(model, **{**options, "preprocess": replace(made, **values)})
 
     def forward(self, pixels: Float[Tensor, "n 3 height width"]) -> PatchTokens:
         """Encode frames.
