@@ -78,8 +78,24 @@ def hide_bad_items(key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Bool[Ten
 
     A masked score of NaN is still NaN, and so is its gradient; `mark_bad` tells the tokens that see such an item.
     """
-    bad = ~(torch.isfinite(key).flatten(1).all(1) & torch.isfinite(value).flatten(1).all(1))
+    bad = bad_items(key, value)
     return key.masked_fill(bad[:, None, None, None], 0), value.masked_fill(bad[:, None, None, None], 0), bad
+
+
+def bad_items(key: Tensor, value: Tensor) -> Bool[Tensor, " items"]:
+    """Which items hold NaN or Inf: either is in the largest or the smallest number, so no copy is made to look."""
+    if 0 in key.shape[1:]:
+        return torch.zeros(key.shape[0], dtype=torch.bool, device=key.device)
+    flat = [x.detach().flatten(1) for x in (key, value)]
+    ends = torch.stack([end for x in flat for end in (x.amax(1), x.amin(1))])
+    return ~torch.isfinite(ends).all(0)
+
+
+def may_read(x: Tensor) -> bool:
+    """Whether its values are free: in eager code on the CPU, where no device is waited for and no graph is broken."""
+    if torch.compiler.is_compiling() or type(x) is not Tensor or x.device.type != "cpu":
+        return False
+    return not torch._C._functorch.is_functorch_wrapped_tensor(x)  # noqa: SLF001 -- there is no public way to ask
 
 
 def mark_bad(

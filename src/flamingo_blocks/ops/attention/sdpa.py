@@ -1,10 +1,12 @@
 """One call of torch's `scaled_dot_product_attention` with a bool mask over each row's own items."""
 
+import torch
 from einops import rearrange
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from flamingo_blocks.ops.attention._shared import hide_bad_items, mark_bad, masked_attention, zeros_in_graph
+from flamingo_blocks.ops._layout_checks import on_host
+from flamingo_blocks.ops.attention._shared import bad_items, mark_bad, masked_attention, may_read, zeros_in_graph
 from flamingo_blocks.ops.attention.backend import Backend, Request
 from flamingo_blocks.ops.media_layout import MediaLayout
 
@@ -22,7 +24,7 @@ def attend(
     valid: Bool[Tensor, "items latents"] | None,
     scale: float,
 ) -> Float[Tensor, "batch text heads head_dim"]:
-    """Copy each row's own items beside it (never the whole pool) and mask the slots that a token does not see."""
+    """Put each row's own items beside it (never the whole pool) and mask the slots that a token does not see."""
     if layout.item_ids.shape[1] == 0 or key.shape[0] == 0:
         return zeros_in_graph(query, key, value)
     items = layout.item_ids.clamp(min=0)
@@ -30,13 +32,27 @@ def attend(
     sees = sees_slot[..., None].expand(*sees_slot.shape, key.shape[1])
     if valid is not None:
         sees = sees & valid[items][:, None]
-    key, value, bad = hide_bad_items(key, value)
-    own_key, own_value = (
-        rearrange(x[items], "batch media latents heads dim -> batch (media latents) heads dim") for x in (key, value)
-    )
+    bad = bad_items(key, value)
+    some_bad = not may_read(bad) or on_host(bad.any())
+    own_key, own_value = (_own_items(x, layout.item_ids) for x in (key, value))
+    if some_bad:
+        hidden = bad[items][:, :, None, None, None]
+        own_key, own_value = own_key.masked_fill(hidden, 0), own_value.masked_fill(hidden, 0)
+    own_key, own_value = (x.flatten(1, 2) for x in (own_key, own_value))
     sees = rearrange(sees, "batch text media latents -> batch text (media latents)")
     out = masked_attention(query, own_key, own_value, sees, scale)
-    return mark_bad(out, (sees_slot & bad[items][:, None]).any(-1))
+    return mark_bad(out, (sees_slot & bad[items][:, None]).any(-1)) if some_bad else out
+
+
+def _own_items(
+    x: Float[Tensor, "items latents heads head_dim"], item_ids: Int[Tensor, "batch media"]
+) -> Float[Tensor, "batch media latents heads head_dim"]:
+    """Each row's items: a view where the rows have as many each, in the order of the pool, and a copy elsewhere."""
+    if may_read(item_ids) and item_ids.numel() == x.shape[0]:
+        in_order = item_ids.flatten() == torch.arange(x.shape[0])
+        if on_host(in_order.all()):
+            return x.view(*item_ids.shape, *x.shape[1:])
+    return x[item_ids.clamp(min=0)]
 
 
 BACKEND = Backend(name="sdpa", refuse=refuse, attend=attend)
