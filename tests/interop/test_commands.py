@@ -216,3 +216,23 @@ def test_inspect_knows_every_family(tmp_path, capsys, family):
     assert f"{family}, " in out
     assert out.count("  block ") == 3
     assert "missing: none\nunknown: none" in out
+
+
+@pytest.mark.parametrize("family", ["idefics", "mllama"])
+def test_folders_of_transformers_tell_their_parts(tmp_path, capsys, family):
+    """A folder that transformers saved needs no further word: its config tells language model and tower."""
+    from tests.interop import transformers_peers as peers
+
+    config = {"idefics": peers.idefics_config, "mllama": peers.mllama_config}[family]()
+    model = {"idefics": peers.IdeficsForVisionText2Text, "mllama": peers.MllamaForConditionalGeneration}[family](config)
+    peers.draw(model).save_pretrained(tmp_path / "theirs")
+    status, out, _ = run(capsys, "inspect", tmp_path / "theirs")
+    assert status == 0
+    assert f"{family}, " in out
+    assert out.count("  block ") == 2
+    assert "missing: none\nunknown: none" in out
+    status, out, _ = run(capsys, "convert", tmp_path / "theirs", "--out", tmp_path / "ours")
+    assert (status, "frozen weights included" in out) == (0, True)
+    back = tmp_path / "model.safetensors"
+    assert run(capsys, "convert", tmp_path / "ours", "--to", family, "--out", back)[0] == 0
+    assert back.read_bytes() == (tmp_path / "theirs" / "model.safetensors").read_bytes()

@@ -4,9 +4,18 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from flamingo_blocks.cli._parts import option, outline_language_model
+import torch
+
+from flamingo_blocks.cli._parts import option, outline_language_model, parts_of_checkpoint
 from flamingo_blocks.errors import CheckpointError
-from flamingo_blocks.interop import FAMILIES, Inspection, inspect_checkpoint
+from flamingo_blocks.interop import (
+    FAMILIES,
+    Inspection,
+    detect_family,
+    inspect_checkpoint,
+    is_ours,
+    open_checkpoint,
+)
 
 _BAR = 16
 _SIZES = ("dim", "vision_dim", "num_heads", "num_kv_heads", "head_dim", "hidden_dim", "num_latents", "depth",
@@ -35,15 +44,24 @@ def add_to(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Look, and print."""
-    lm = None if arguments.lm is None else outline_language_model(arguments.lm)
+    path, options = arguments.checkpoint, dict(arguments.option)
     try:
-        found = inspect_checkpoint(arguments.checkpoint, family=arguments.family, lm=lm, **dict(arguments.option))
+        parts = {} if is_ours(path) else _parts(path, arguments.family, arguments.lm)
+        found = inspect_checkpoint(path, family=arguments.family, **(parts | options))
     except CheckpointError:
         raise
-    except ValueError as error:
+    except ValueError as error:  # an option that is missing or unknown
         raise CheckpointError(str(error)) from error
     print(describe(found))
     return 0
+
+
+def _parts(checkpoint: Path, family: str | None, lm: str | None) -> dict[str, Any]:
+    """Language model and tower without weights: of the checkpoint's own config, or named."""
+    family = detect_family(open_checkpoint(checkpoint).shapes).name if family is None else family
+    with torch.device("meta"):
+        parts = parts_of_checkpoint(family, checkpoint)
+    return parts if lm is None else {**parts, "lm": outline_language_model(lm)}
 
 
 def describe(found: Inspection) -> str:

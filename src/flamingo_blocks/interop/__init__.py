@@ -4,7 +4,7 @@ from flamingo_blocks.interop.checkpoint_files import ForeignCheckpoint, open_che
 from flamingo_blocks.interop.conversion_record import ConversionRecord, read_record, write_record
 from flamingo_blocks.interop.export import export_foreign
 from flamingo_blocks.interop.families import FAMILIES, detect_family, find_family
-from flamingo_blocks.interop.inspect_checkpoint import Inspection, inspect_checkpoint
+from flamingo_blocks.interop.inspect_checkpoint import Inspection, inspect_checkpoint, is_ours
 from flamingo_blocks.interop.key_map import Entry, Family, Outline, Outlined, Plan
 from flamingo_blocks.interop.load import load_foreign, plan_foreign
 from flamingo_blocks.interop.towers import IdeficsTower, MllamaTower
@@ -31,6 +31,7 @@ __all__ = [
     "idefics_inputs",
     "idefics_parts",
     "inspect_checkpoint",
+    "is_ours",
     "load_foreign",
     "mllama_inputs",
     "mllama_parts",

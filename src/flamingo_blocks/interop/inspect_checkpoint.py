@@ -101,7 +101,7 @@ def inspect_checkpoint(
         >>> found.family, list(found.blocks), found.gates, found.missing
         ('open_flamingo', [1, 3], {1: (0.0, 0.0), 3: (0.0, 0.0)}, [])
     """
-    if isinstance(checkpoint, str | Path) and (Path(checkpoint) / CONFIG).is_file():
+    if isinstance(checkpoint, str | Path) and is_ours(checkpoint):
         return _inspect_own(Path(checkpoint))
     opened = open_checkpoint(checkpoint)
     shapes = opened.shapes
@@ -110,6 +110,8 @@ def inspect_checkpoint(
     if isinstance(kind, Outlined):
         _add_outline(found, shapes, kind)
     if lm is None:
+        if not isinstance(kind, Outlined):
+            found.needs.append(f"the config.json of its folder, which tells the parts of {kind.name}; or lm")
         found.notes.append("names inside the language model were not compared: it was not given")
         return found
     towers = [prefix for prefix in _TOWERS if any(name.startswith(prefix) for name in shapes)] if vision is None else []
@@ -123,6 +125,19 @@ def inspect_checkpoint(
     found.missing, found.unknown = missing_names(opened, plan), unknown_names(opened, plan)
     found.notes += [f"{count} tensors: {reason}" for reason, count in Counter(plan.kept.values()).items()]
     return found
+
+
+def is_ours(path: str | Path) -> bool:
+    """Whether a folder was written by `save_pretrained`.
+
+    Args:
+        path: A file or folder.
+
+    Example:
+        >>> is_ours("checkpoint.pt")
+        False
+    """
+    return (Path(path) / CONFIG).is_file()
 
 
 def _count(opened: ForeignCheckpoint, family: str) -> Inspection:
