@@ -18,7 +18,9 @@ def _mark(new: ContenderResult, old: ContenderResult, scale: float) -> str:
 
 
 def _scale(case: CaseResult, new: Run, old: Run) -> float:
-    """What the new machine's seconds are worth on the old one, for the work of this case."""
+    """What the new machine's seconds are worth on the old one, for the work of this case; 1 on the same machine."""
+    if new.machine == old.machine:
+        return 1.0
     new_least, old_least = (limit_s(run.limits, case.flops, case.bytes) for run in (new, old))
     if new_least and old_least:
         return old_least / new_least
@@ -39,10 +41,10 @@ def _warnings(new: Run, old: Run) -> list[str]:
 
 
 def _controls(new: Run, old: Run) -> str:
-    """How much the others changed, whose code did not: the drift of the machine."""
+    """How much the others changed, whose code did not: the drift of the machine, scaled as our own times are."""
     known = {(case.name, one.name): one for case in old.cases for one in case.contenders}
     ratios = [
-        one.median_s / known[case.name, one.name].median_s
+        one.median_s * _scale(case, new, old) / known[case.name, one.name].median_s
         for case in new.cases
         for one in case.contenders
         if one.name != OURS and (case.name, one.name) in known
@@ -69,7 +71,7 @@ def compare(new: Run, old: Run) -> str:
     for name, case in now.items():
         if name not in before:
             continue
-        scale = _scale(case, new, old) if new.machine != old.machine else 1.0
+        scale = _scale(case, new, old)
         mine, theirs = ours_of(case), ours_of(before[name])
         ratio = mine.median_s * scale / theirs.median_s
         told = f"{seconds_told(theirs.median_s)} to {seconds_told(mine.median_s)}"

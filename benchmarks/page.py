@@ -54,7 +54,7 @@ def published(folder: Path = RESULTS) -> list[Run]:
         version = tuple(int(number) for number in re.findall(r"\d+", path.parent.name))
         found.setdefault(version, []).append(read(path))
     runs = found[max(found)] if found else []
-    return sorted(runs, key=lambda run: (run.device != "cuda", run.machine.slug, run.dtype))
+    return sorted(runs, key=lambda run: (run.device != "cuda", run.machine.slug, run.dtype, -run.threads))
 
 
 def tables(runs: list[Run], known: list[Reason], *, plots_folder: Path = PLOTS) -> str:
@@ -70,7 +70,8 @@ def tables(runs: list[Run], known: list[Reason], *, plots_folder: Path = PLOTS) 
 
 
 def _section(run: Run, known: list[Reason], plots_folder: Path) -> Iterator[str]:
-    yield f"## {run.machine.gpu or run.machine.cpu}, {run.dtype}"
+    threads = "1 thread" if run.threads == 1 else f"{run.threads} threads"
+    yield f"## {run.machine.gpu or run.machine.cpu}, {run.dtype}, {threads}"
     yield describe(run)
     lost = losses(run)
     yield "### Losses, the worst first"

@@ -42,7 +42,7 @@ def _items(case: CaseResult) -> int:
 
 def stem(run: Run) -> str:
     """How the names of a run's plots begin."""
-    return f"{run.machine.slug}--{run.device}--{run.dtype}"
+    return f"{run.machine.slug}--{run.device}--{run.dtype}--{run.threads}-threads"
 
 
 def draw(run: Run, folder: Path) -> dict[str, Path]:

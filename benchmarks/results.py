@@ -139,10 +139,11 @@ _SCHEMA = TypeAdapter(Run)
 
 
 def path_of(run: Run, folder: Path) -> Path:
-    """`<folder>/<version>/<suites or all>--<machine>--<device>.json`; an unusual dtype of the device is added."""
+    """`<folder>/<version>/<suites or all>--<machine>--<device>-<threads>-threads.json`; an unusual dtype is added."""
     suites = "+".join(sorted(map(_slug, run.suites))) or "all"
     device = run.device if run.dtype == DEFAULT_DTYPES[run.device] else f"{run.device}-{run.dtype}"
-    return folder / run.versions.flamingo_blocks / f"{suites}--{run.machine.slug}--{device}.json"
+    name = f"{suites}--{run.machine.slug}--{device}-{run.threads}-threads.json"
+    return folder / run.versions.flamingo_blocks / name
 
 
 def write(run: Run, folder: Path) -> Path:

@@ -28,13 +28,14 @@ def test_cases_of_one_run_only_are_named():
 
 
 def test_other_machines_are_warned_of_and_scaled_by_their_limits():
-    """Twice the time on a machine with half the limits is no change."""
+    """Twice the time on a machine with half the limits is no change, ours or a control's."""
     old = run(case("block/a", ours=1e-3))
     machine = replace(old.machine, cpu="Another CPU")
     limits = Limits(old.limits.matmul_flops_per_s / 2, old.limits.copy_bytes_per_s / 2)
-    text = compare(run(case("block/a", ours=2e-3), machine=machine, limits=limits), old)
+    text = compare(run(case("block/a", ours=2e-3, peer=4e-3), machine=machine, limits=limits), old)
     assert "WARNING: other machines" in text
     assert line_of(text, "block/a").startswith("1.000x  =")
+    assert "the other contenders, whose code is the same: 1.000x" in text
 
 
 def test_other_settings_are_warned_of():

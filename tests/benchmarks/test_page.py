@@ -48,6 +48,16 @@ def test_only_whole_runs_of_the_newest_version_are_published(tmp_path):
     assert page.published(tmp_path) == [run(versions=newest)]
 
 
+def test_runs_with_one_thread_and_with_two_stand_side_by_side(tmp_path):
+    """Neither overwrites the other, and the page shows the tables and plots of both."""
+    for threads in (1, 2):
+        write(sized(threads=threads), tmp_path / "results")
+    page.publish(tmp_path / "results", tmp_path / "tables.md", tmp_path / "assets")
+    text = (tmp_path / "tables.md").read_text()
+    assert text.index("float32, 2 threads") < text.index("float32, 1 thread\n")
+    assert all(f"--{threads}-threads--time.svg" in text for threads in (1, 2))
+
+
 def test_publishing_writes_tables_and_plots_and_removes_old_plots(tmp_path):
     """One call makes all that the page shows; a plot whose run is gone goes too."""
     write(sized(), tmp_path / "results")

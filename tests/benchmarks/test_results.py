@@ -87,13 +87,14 @@ def test_a_case_that_is_wrong_has_no_numbers():
 
 
 def test_a_run_is_written_where_its_name_says_and_read_back_the_same(tmp_path):
-    """Version, suites, machine and device are the name of a file; what was written is what is read."""
+    """Version, suites, machine, device and threads are the name of a file; what was written is what is read."""
     run = described()
     path = write(run, tmp_path)
-    assert path == tmp_path / "0.1.0" / "all--a-cpu-2-0ghz-2-cores--cpu.json"
+    assert path == tmp_path / "0.1.0" / "all--a-cpu-2-0ghz-2-cores--cpu-2-threads.json"
     assert read(path) == run
+    assert write(builders.run(threads=1), tmp_path) != path
     other = builders.run(suites=["decode", "block"], dtype="bfloat16")
-    assert path_of(other, tmp_path).name == "block+decode--a-cpu-2-0ghz-2-cores--cpu-bfloat16.json"
+    assert path_of(other, tmp_path).name == "block+decode--a-cpu-2-0ghz-2-cores--cpu-bfloat16-2-threads.json"
 
 
 def test_a_file_that_is_not_there_is_told_with_those_that_are(tmp_path):
