@@ -41,7 +41,7 @@ def idefics_parts(config: Any, *, dtype: torch.dtype | None = None) -> dict[str,
     """
     transformers = require("transformers", used_by="idefics_parts", extra="hf")
     config = _as_config(config, transformers.IdeficsConfig)
-    values = {name: getattr(config, name) for name in _LLAMA}
+    values = {name: getattr(config, name) for name in _LLAMA if hasattr(config, name)}  # 5.0 tells no rope_parameters
     vision, perceiver = config.vision_config, config.perceiver_config
     names = ("num_hidden_layers", "num_attention_heads", "intermediate_size", "image_size", "patch_size", "hidden_act",
              "layer_norm_eps", "num_channels")  # fmt: skip
@@ -101,8 +101,8 @@ def _llama(transformers: Any, values: dict[str, Any], config: Any, num_layers: i
     pad = config.pad_token_id
     inside = pad is not None and pad < config.vocab_size
     llama = transformers.LlamaConfig(**values, num_hidden_layers=num_layers, pad_token_id=pad if inside else None)
-    model = transformers.LlamaForCausalLM(llama).to(dtype)
-    return model.eval()
+    # Not `.to(dtype)`, which would round the rotary frequencies too: positions far into a text would be off.
+    return transformers.AutoModelForCausalLM.from_config(llama, dtype=dtype or torch.float32).eval()
 
 
 def _as_config(config: Any, cls: Any) -> Any:
