@@ -89,10 +89,12 @@ class FlamingoConfig(PreTrainedConfig):  # type: ignore[misc]
                 self.end_token_id = self.text_config.vocab_size + 1
             self._fill_in(every, num_latents)
         kwargs.setdefault("tie_word_embeddings", tied)
-        # How the two models attend is theirs to say: unsaid here, it would be wiped out there.
+        # How the two models compute is theirs to say: unsaid here, it would be wiped out there.
         parts = {"text_config": self.text_config, "vision_config": self.vision_config}
-        own = {name: part._attn_implementation for name, part in parts.items() if part is not None}  # noqa: SLF001
-        super().__init__(**{"attn_implementation": own, **kwargs})
+        for choice in ("attn_implementation", "experts_implementation"):
+            own = {name: getattr(part, f"_{choice}", None) for name, part in parts.items() if part is not None}
+            kwargs = {choice: own, **kwargs}
+        super().__init__(**kwargs)
 
     @property
     def vocab_size(self) -> int:

@@ -252,6 +252,11 @@ class FlamingoForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
             part = self.flamingo.get_submodule(module)
             setattr(part, buffer, value.to(getattr(part, buffer).device))
 
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """False: the models inside are transformers' own, and fill in all of their buffers as such only."""
+        return False
+
     def _init_weights(self, module: nn.Module) -> None:
         """Nothing: weights that a checkpoint lacks are refused, not drawn."""
 
