@@ -84,7 +84,7 @@ def test_a_state_space_model_that_is_called_by_hand_goes_on_behind_its_states(na
         whole = lm(torch.cat([ids, ids[:, :2]], 1)).logits
         cache = empty_cache(lm, ids)
         for start, stop in ((0, 6), (6, 7), (7, 8)):
-            more = {} if start == 0 else {"cache_position": torch.tensor([start])}
+            more = {"cache_position": torch.tensor([start]) if start else torch.arange(lm.config.conv_kernel)}
             piece = torch.cat([ids, ids[:, :2]], 1)[:, start:stop]
             out = lm(piece, cache_params=cache, use_cache=True, **(more if takes_positions(lm) else {}))
             cache = out.cache_params
