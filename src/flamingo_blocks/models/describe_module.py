@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Callable
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
@@ -46,8 +46,8 @@ def describe_value(value: Any) -> Any:
     if isinstance(value, nn.Module):
         return describe_module(value)
     if is_dataclass(value) and not isinstance(value, type):
-        fields = {field: getattr(value, field) for field in value.__dataclass_fields__}
-        return {"class": f"{type(value).__module__}:{type(value).__qualname__}", "arguments": fields}
+        given = {field.name: getattr(value, field.name) for field in fields(value)}
+        return {"class": f"{type(value).__module__}:{type(value).__qualname__}", "arguments": given}
     return value
 
 
