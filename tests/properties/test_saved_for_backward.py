@@ -143,3 +143,19 @@ def test_a_feed_forward_layer_keeps_its_hidden_tokens_once(tokens, activation):
     x = torch.randn(tokens, 8, requires_grad=True)
     wide = [y for y in saved_tensors(lambda: module(x), besides=[module]) if y.shape[-1] == 128]
     assert len(wide) == (2 if activation == "swiglu" else 1)
+
+
+@pytest.mark.parametrize("backend", ["runs", "sdpa"])
+def test_what_stands_in_order_is_not_copied(backend):
+    """Rows of as many items each, in the order of the pool, tokens in the order of the items: no copy is kept of them."""
+    layout = layout_of(2, 3, 24)
+    query = torch.randn(2, 72, 2, 4, requires_grad=True)
+    media = [torch.randn(6, LATENTS, 2, 4, requires_grad=True) for _ in "kv"]
+
+    def attend():
+        return media_attention(query, *media, layout, backend=backend)
+
+    mask = 0 if backend == "runs" else 2 * 72 * 3 * LATENTS * 4
+    statistics = 2 * 72 * 2 * 4
+    kept = saved_bytes(attend, besides=[query, *media])
+    assert kept <= query.nbytes + statistics + 1.3 * mask  # the output

@@ -67,6 +67,7 @@ class FeedForward(nn.Module):
         factor = None
         if self.gate_proj is not None:
             hidden, factor = self.gate_proj(x), hidden
+        del x  # without gradients it is free while the widest tensors are made
         if may_recompute(self.down_proj):
             return project_activated(hidden, self.down_proj.weight, activation=self.activation, factor=factor)
         update: Tensor = self.down_proj(activate(hidden, self.activation, factor))

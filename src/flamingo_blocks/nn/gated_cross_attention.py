@@ -281,8 +281,8 @@ class GatedCrossAttentionBlock(nn.Module):
         return kv
 
     def _add(self, text: Tensor, media: Tensor | MediaKV, layout: MediaLayout, valid: Tensor | None) -> Tensor:
-        attended = self.attention(text, media, layout, valid=valid)
-        text = text + self.attention_gate(attended).to(text.dtype)
+        # In one expression, so that without gradients no update is held while the feed-forward layer runs.
+        text = text + self.attention_gate(self.attention(text, media, layout, valid=valid)).to(text.dtype)
         dense = self.feed_forward(text)
         if not self.dense_without_media:
             dense = dense.masked_fill(~layout.sees_any()[..., None], 0)

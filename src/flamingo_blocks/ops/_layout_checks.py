@@ -168,3 +168,10 @@ def on_host(values: Tensor) -> Any:
     """The values of a tensor that lives on the CPU, as Python numbers; reading them waits for no device."""
     assert values.device.type == "cpu", values.device
     return values.tolist()
+
+
+def may_read(x: Tensor) -> bool:
+    """Whether its values are free: in eager code on the CPU, where no device is waited for and no graph is broken."""
+    if torch.compiler.is_compiling() or type(x) is not Tensor or x.device.type != "cpu":
+        return False
+    return not torch._C._functorch.is_functorch_wrapped_tensor(x)  # noqa: SLF001 -- there is no public way to ask

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from flamingo_blocks.ops._layout_checks import check_pool
+from flamingo_blocks.ops._layout_checks import check_pool, may_read, on_host
 from flamingo_blocks.ops.attention_plan import AttentionPlan, seen_items
 from flamingo_blocks.ops.media_layout import MediaLayout
 
@@ -73,6 +73,8 @@ def hide_unseen(pool: Float[Tensor, "items ..."], layout: MediaLayout | None) ->
     if layout.plan is not None and layout.plan.seen.shape[0] == pool.shape[0]:
         return pool
     seen = seen_items(layout.item_ids, layout.first, layout.last, num_items=pool.shape[0])
+    if may_read(seen) and on_host(seen.all()):
+        return pool  # each block would keep a copy of its own
     return pool.masked_fill(~seen.to(pool.device).view(-1, *[1] * (pool.ndim - 1)), 0)
 
 

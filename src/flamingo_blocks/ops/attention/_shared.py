@@ -91,13 +91,6 @@ def bad_items(key: Tensor, value: Tensor) -> Bool[Tensor, " items"]:
     return ~torch.isfinite(ends).all(0)
 
 
-def may_read(x: Tensor) -> bool:
-    """Whether its values are free: in eager code on the CPU, where no device is waited for and no graph is broken."""
-    if torch.compiler.is_compiling() or type(x) is not Tensor or x.device.type != "cpu":
-        return False
-    return not torch._C._functorch.is_functorch_wrapped_tensor(x)  # noqa: SLF001 -- there is no public way to ask
-
-
 def mark_bad(
     out: Float[Tensor, "batch text heads head_dim"], sees_bad: Bool[Tensor, "batch text"]
 ) -> Float[Tensor, "batch text heads head_dim"]:

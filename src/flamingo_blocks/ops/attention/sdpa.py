@@ -5,8 +5,8 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from flamingo_blocks.ops._layout_checks import on_host
-from flamingo_blocks.ops.attention._shared import bad_items, mark_bad, masked_attention, may_read, zeros_in_graph
+from flamingo_blocks.ops._layout_checks import may_read, on_host
+from flamingo_blocks.ops.attention._shared import bad_items, mark_bad, masked_attention, zeros_in_graph
 from flamingo_blocks.ops.attention.backend import Backend, Request
 from flamingo_blocks.ops.media_layout import MediaLayout
 
