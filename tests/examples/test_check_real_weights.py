@@ -80,12 +80,29 @@ def test_open_flamingo(name, rows, script, tmp_path, capsys, monkeypatch):
         if not name.startswith(("vision_encoder.", "lang_encoder.old_", "lang_encoder.gated_"))
         and ("perceiver" in name or "gated_cross_attn_layer" in name or "embed" in name)
     }
+    if name == "gpt_neox":  # as its transformers of 2023 saved it
+        layer = "module.lang_encoder.gpt_neox.layers.0.decoder_layer.attention"
+        state |= {
+            f"{layer}.bias": torch.ones(1, 1, 64, 64).tril().bool(),
+            f"{layer}.rotary_emb.inv_freq": torch.ones(2),
+        }
+        state["module.lang_encoder.embed_out.weight"] = peer.lang_encoder.get_output_embeddings().weight.detach()
     torch.save({"epoch": 3, "model_state_dict": state}, tmp_path / "checkpoint.pt")
     command = ["open_flamingo", "--checkpoint", str(tmp_path / "checkpoint.pt"), *options]
     assert script.main(command) == 0
     assert "at 19 of 19 tokens\nTHE SAME\n" in capsys.readouterr().out
     spoil(script, monkeypatch)
     assert script.main(command) == 1
+
+
+@pytest.mark.peers
+def test_a_checkpoint_that_does_not_fit_open_flamingo(script, tmp_path):
+    """What open_flamingo itself would pass over in silence is said: tensors that are missing, and tensors too many."""
+    pytest.importorskip("einops_exts", reason="peers are installed by `nox -s tests`")
+    model = torch.nn.ModuleDict({"perceiver": torch.nn.Linear(2, 2)})
+    torch.save({"perceiver.weight": torch.ones(2, 2), "lang_encoder.other": torch.ones(1)}, tmp_path / "checkpoint.pt")
+    with pytest.raises(SystemExit, match=r"lacks \['perceiver.bias'\], and has \['lang_encoder.other'\] more"):
+        script.fill_open_flamingo(model, str(tmp_path / "checkpoint.pt"))
 
 
 def test_open_flamingo_needs_its_parts(script, capsys):
