@@ -48,6 +48,7 @@ def make_flamingo(name: str, *, lm: nn.Module | None = None, closed: bool = Fals
     """A Flamingo in eval mode and float64 with drawn weights; `options` replace arguments of `Flamingo`."""
     lm = make_language_model(name) if lm is None else lm
     with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
         tower = draw_weights(nn.Conv2d(3, VISION_DIM, kernel_size=4, stride=4), 1)
         resampler = PerceiverResampler(
             vision_dim=VISION_DIM,
