@@ -178,3 +178,27 @@ def test_the_activation_of_flamingo_mini_is_told(activation):
     flamingo = load_foreign(tensors(FLAMINGO_MINI), lm=language_model("inner"), activation=activation)
     assert flamingo.blocks["0"].config["activation"] == flamingo.resampler.config["activation"] == activation
     assert len(export_foreign(flamingo, family="flamingo_mini", activation=activation)) == len(tensors(FLAMINGO_MINI))
+
+
+def test_a_tower_of_2023_is_known_under_its_outer_name():
+    """Names of a tower that was wrapped once more, and its position numbers, find their places and come back."""
+    from flamingo_blocks.vision import CallableTower
+
+    tower = CallableTower(nn.Sequential(nn.Conv2d(3, 16, 4, 4)), image_size=8)
+    checkpoint = tensors(OTTER) | {
+        "vision_encoder.vision_model.0.weight": torch.randn(16, 3, 4, 4),
+        "vision_encoder.vision_model.0.bias": torch.randn(16),
+        "vision_encoder.vision_model.embeddings.position_ids": torch.arange(5)[None],
+    }
+    flamingo = load_foreign(checkpoint, lm=language_model("llama"), vision=tower)
+    assert torch.equal(tower.encoder[0].weight, checkpoint["vision_encoder.vision_model.0.weight"])
+    back = export_foreign(flamingo, family="otter", like=checkpoint)
+    assert all(torch.equal(back[key], tensor) for key, tensor in checkpoint.items())
+
+
+def test_otter_holds_its_blocks_once():
+    """Otter's live model has no lists beside the language model, so none are exported."""
+    flamingo = load_foreign(tensors(OTTER), lm=language_model("llama"))
+    names = export_foreign(flamingo, family="otter", layout="live")
+    assert set(tensors(OTTER)) <= set(names)
+    assert not any("gated_cross_attn_layers." in name or "old_decoder_blocks." in name for name in names)

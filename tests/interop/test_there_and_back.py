@@ -115,3 +115,23 @@ def write_shards(checkpoint: dict[str, Tensor], folder, count: int = 3) -> None:
         save_file(part, folder / name, metadata={"format": "pt"})
         places |= dict.fromkeys(part, name)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_blocks_are_where_their_layers_are():
+    """Around a language model on a GPU the model is there at once, and gives the logits of the CPU."""
+    checkpoint = export_foreign(CASE.build(), family="open_flamingo")
+    ids = torch.tensor([[2, 51, 5, 7]])
+    pixels = torch.randn(1, 1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    logits = []
+    for device in ("cpu", "cuda"):
+        ours = load_foreign(checkpoint, lm=CASE.language_model().to(device), vision=CASE.tower().to(device))
+        assert {weight.device.type for weight in ours.parameters()} == {device}
+        with torch.no_grad():
+            logits.append(ours(ids.to(device), pixels=pixels.to(device)).logits.cpu())
+    torch.testing.assert_close(logits[1], logits[0], atol=1e-3, rtol=1e-3)
+    assert all(
+        torch.equal(tensor.cpu(), checkpoint[name])
+        for name, tensor in export_foreign(ours, family="open_flamingo").items()
+    )

@@ -13,6 +13,7 @@ from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop.checkpoint_files import Checkpoint, ForeignCheckpoint, open_checkpoint
 from flamingo_blocks.interop.families import detect_family, find_family
 from flamingo_blocks.interop.key_map import Entry, Family, Plan, Shapes
+from flamingo_blocks.lm.find_layers import find_decoder_layers
 from flamingo_blocks.models import Flamingo
 from flamingo_blocks.nn import GatedCrossAttentionBlock, PerceiverResampler
 
@@ -32,7 +33,7 @@ def load_foreign(
 
     Sizes are read off its tensors. Loading is strict: each tensor finds its place or is named in the error. Weights of
     the language model and of the tower that the checkpoint holds are copied into `lm` and `vision`, in the dtype that
-    these have; all others keep the checkpoint's dtype.
+    these have; all others keep the checkpoint's dtype, each block on the device of its layer.
 
     Args:
         checkpoint: A file, a folder, or tensors by name; see `open_checkpoint`.
@@ -166,11 +167,19 @@ def _build(plan: Plan, lm: nn.Module, vision: nn.Module | None) -> Flamingo:
     with torch.device("meta"):
         blocks = {layer: GatedCrossAttentionBlock(**arguments) for layer, arguments in plan.blocks.items()}
         resampler = None if plan.resampler is None else PerceiverResampler(**plan.resampler)
-    for part in (*blocks.values(), resampler):
-        if part is not None:
-            part.to_empty(device="cpu")
+    decoder = find_decoder_layers(lm, plan.flamingo.get("layers"))
+    for layer, block in blocks.items():
+        block.to_empty(device=_device_of(decoder.layers[layer], lm))
+    if resampler is not None:
+        resampler.to_empty(device=_device_of(vision, lm))
     arguments: dict[str, Any] = {"vision": vision, **plan.flamingo}
     return Flamingo(lm=lm, blocks=blocks, resampler=resampler, **arguments)
+
+
+def _device_of(*parts: nn.Module | None) -> torch.device:
+    """Where the first of these with a weight has it."""
+    weights = (weight for part in parts if part is not None for weight in part.parameters())
+    return next((weight.device for weight in weights), torch.device("cpu"))
 
 
 def _check_names(opened: ForeignCheckpoint, plan: Plan) -> None:

@@ -119,7 +119,8 @@ def vision_entries(shapes: Shapes, prefix: str, vision: nn.Module | None) -> lis
     Raises:
         CheckpointError: If `vision` is missing, or has other weights.
     """
-    held = [name.removeprefix(prefix) for name in shapes if name.startswith(prefix)]
+    constants = vision_constants(shapes, prefix)
+    held = [name.removeprefix(prefix) for name in shapes if name.startswith(prefix) and name not in constants]
     if not held:
         return []
     if not isinstance(vision, nn.Module):
@@ -128,14 +129,32 @@ def vision_entries(shapes: Shapes, prefix: str, vision: nn.Module | None) -> lis
             f"or leave them out with leave_out=({prefix!r},)"
         )
     state = vision.state_dict()
-    inside = sorted({name.removesuffix(held[0]) for name in state if name.endswith(held[0])}, key=len)
-    for before in inside:
-        if all(before + name in state for name in held):
-            return [Entry(prefix + name, (f"vision.{before}{name}",)) for name in held]
+    for outer in _outer_names(held):  # a model that was wrapped once more when it was saved
+        first = held[0].removeprefix(outer)
+        for inside in sorted({name.removesuffix(first) for name in state if name.endswith(first)}, key=len):
+            ours = [inside + name.removeprefix(outer) for name in held]
+            if all(name in state for name in ours):
+                return [Entry(prefix + name, (f"vision.{own}",)) for name, own in zip(held, ours, strict=True)]
     raise CheckpointError(
         f"the checkpoint holds the weights {prefix}{held[0]}, ... of a vision tower, which {type(vision).__name__} "
         f"does not have; its own are {sorted(state)[:3]}"
     )
+
+
+def vision_constants(shapes: Shapes, prefix: str) -> dict[str, str]:
+    """Position numbers that towers of 2023 saved, with what they are."""
+    reason = "position numbers, which the tower makes itself"
+    return {name: reason for name in shapes if name.startswith(prefix) and name.endswith("embeddings.position_ids")}
+
+
+def _outer_names(names: Sequence[str]) -> list[str]:
+    """Nothing, and the first segments that all names share."""
+    outer = [""]
+    while len(shared := {name.removeprefix(outer[-1]).partition(".")[0] for name in names}) == 1:
+        outer.append(f"{outer[-1]}{shared.pop()}.")
+        if any(name + "." == outer[-1] for name in names):
+            return outer[:-1]
+    return outer
 
 
 def vision_entries_of(vision: object, prefix: str) -> list[Entry]:

@@ -12,6 +12,7 @@ from flamingo_blocks.interop.families._block_layers import check_layers, common_
 from flamingo_blocks.interop.families._frozen_parts import (
     language_model_entries,
     table_and_head,
+    vision_constants,
     vision_entries,
     vision_entries_of,
 )
@@ -38,10 +39,12 @@ class LangEncoderFamily:
     Args:
         name: What the family is called.
         spelling: How it spells the parts of block and resampler.
+        twice: Whether its model also holds blocks and layers in lists beside the language model.
     """
 
     name: str
     spelling: templates.Spelling
+    twice: bool = True
 
     def matches(self, shapes: Shapes) -> bool:
         """Whether there are blocks in a `lang_encoder` that are spelled so."""
@@ -107,7 +110,7 @@ class LangEncoderFamily:
             resampler=outline.resampler,
             flamingo={**tokens, **names, "num_new_tokens": part.num_new_tokens},
             entries=entries + part.entries,
-            kept=part.kept,
+            kept={**part.kept, **vision_constants(shapes, _VISION)},
             fresh=part.fresh,
         )
 
@@ -160,12 +163,13 @@ class LangEncoderFamily:
         common_step([int(layer) for layer in flamingo.blocks], len(decoder.layers), family=self.name)
         inside = f"{_LM}{decoder.name}."
         blocks = {
-            int(layer): [f"{inside}{layer}.gated_cross_attn_layer."] + [f"{_LISTED}{layer}."] * (layout != "v2")
+            int(layer): [f"{inside}{layer}.gated_cross_attn_layer."]
+            + [f"{_LISTED}{layer}."] * (layout != "v2" and self.twice)
             for layer in flamingo.blocks
         }
         assert flamingo.resampler is not None
         config: Any = flamingo.resampler.config
-        return self._trained_entries(blocks, config) + _frozen_entries(flamingo, decoder, layout)
+        return self._trained_entries(blocks, config) + _frozen_entries(flamingo, decoder, layout, twice=self.twice)
 
     def _trained_entries(self, blocks: dict[int, list[str]], resampler: dict[str, Any]) -> list[Entry]:
         sizes = {name: resampler[name] for name in ("depth", "max_frames", "dim")}
@@ -209,7 +213,7 @@ def _language_model_held(shapes: Shapes, decoder: DecoderLayers) -> dict[str, li
     return {plain: sorted(names, key=lambda name: name.startswith(_OLD)) for plain, names in held.items()}
 
 
-def _frozen_entries(flamingo: "Flamingo", decoder: DecoderLayers, layout: Layout) -> list[Entry]:
+def _frozen_entries(flamingo: "Flamingo", decoder: DecoderLayers, layout: Layout, *, twice: bool) -> list[Entry]:
     """The table with its new rows, and with `"live"` all the rest."""
     state = flamingo.lm.state_dict(keep_vars=True)
     parameters = dict(flamingo.lm.named_parameters())
@@ -220,7 +224,7 @@ def _frozen_entries(flamingo: "Flamingo", decoder: DecoderLayers, layout: Layout
         inside = name.startswith(f"{decoder.name}.")
         number, _, rest = name.removeprefix(f"{decoder.name}.").partition(".")
         foreign = f"{_LM}{decoder.name}.{number}.decoder_layer.{rest}" if inside else f"{_LM}{name}"
-        aliases = (f"{_OLD}{number}.{rest}",) if inside and layout == "live" else ()
+        aliases = (f"{_OLD}{number}.{rest}",) if inside and twice and layout == "live" else ()
         # What its filter leaves: names with "embed" in them, what trains, and what `named_parameters` does not list.
         if layout == "live" or name == table or "embed" in foreign or name not in parameters:
             entries.append(Entry(foreign, (f"lm.{name}", *rows.get(name, ())), aliases=aliases))

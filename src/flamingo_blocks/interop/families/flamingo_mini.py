@@ -12,6 +12,7 @@ from flamingo_blocks.interop.families._block_layers import check_layers, common_
 from flamingo_blocks.interop.families._frozen_parts import (
     language_model_entries,
     table_and_head,
+    vision_constants,
     vision_entries,
     vision_entries_of,
 )
@@ -100,7 +101,7 @@ class FlamingoMini:
             resampler=outline.resampler,
             flamingo={**tokens, "num_new_tokens": part.num_new_tokens},
             entries=entries + part.entries,
-            kept=part.kept,
+            kept={**part.kept, **vision_constants(shapes, _VISION)},
             fresh=part.fresh,
         )
 

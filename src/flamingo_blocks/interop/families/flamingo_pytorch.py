@@ -9,7 +9,12 @@ from torch import nn
 from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop.families import _templates as templates
 from flamingo_blocks.interop.families._block_layers import check_layers, common_step
-from flamingo_blocks.interop.families._frozen_parts import language_model_entries, vision_entries, vision_entries_of
+from flamingo_blocks.interop.families._frozen_parts import (
+    language_model_entries,
+    vision_constants,
+    vision_entries,
+    vision_entries_of,
+)
 from flamingo_blocks.interop.key_map import Entry, Outline, Plan, Shapes
 from flamingo_blocks.lm.find_layers import find_decoder_layers
 
@@ -97,7 +102,7 @@ class FlamingoPytorch:
                 "media_token_id": media_token_id, "end_token_id": end_token_id, "num_new_tokens": part.num_new_tokens
             },
             entries=outline.entries + vision_entries(shapes, _VISION, vision) + part.entries,
-            kept=part.kept,
+            kept={**part.kept, **vision_constants(shapes, _VISION)},
             fresh=part.fresh,
         )  # fmt: skip
 

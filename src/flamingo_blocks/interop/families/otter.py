@@ -10,4 +10,5 @@ FAMILY = LangEncoderFamily(
         layer=renamed(RESAMPLER_LAYER, {"0.": "", "1.": "feed_forward."}),
         resampler=RESAMPLER,
     ),
+    twice=False,
 )
