@@ -24,7 +24,8 @@ class OpenClipTower(nn.Module):
 
     The tower gives the patch tokens alone: the class token is cut off, pooling and projection are not applied. It holds
     `model.visual`, which it freezes in place, and not the text part. By default the tokens are those that open_flamingo
-    trains with: the second output of `visual` under `output_tokens=True`, which is normed.
+    takes: the second output of `visual` under `output_tokens=True`, which is normed in the open_clip of today. The
+    released weights of OpenFlamingo were trained on tokens that were not: pass `final_norm=False` for those.
 
     Args:
         model: What `open_clip.create_model` gives, or its `visual`.
