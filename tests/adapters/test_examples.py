@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from flamingo_blocks import Flamingo, GatedCrossAttentionBlock, PerceiverResampler
 from flamingo_blocks.data import FlamingoExample, collate
+from flamingo_blocks.errors import CheckpointError
+from flamingo_blocks.models import PaperLanguageModel, every_layer
 from flamingo_blocks.testing import check_tower
 from flamingo_blocks.vision import FeatureStore, NaFlexTower, OpenClipTower, TimmTower, encode_frames, save_features
 
@@ -101,3 +104,38 @@ def test_a_tower_of_timm_is_known_by_its_features(tmp_path):
     assert FeatureStore(tmp_path, tower=TimmTower(made)).dim == 64
     with pytest.raises(ValueError, match="computes other features"):
         FeatureStore(tmp_path, tower=TimmTower(made, layer=-2))
+
+
+@pytest.mark.parametrize("kind", ["timm", "open_clip"])
+def test_a_whole_model_behind_them(tmp_path, kind):
+    """A Flamingo trains behind the tower, saves a reference to it, and loads beside the same weights only."""
+    import open_clip
+    import timm
+
+    def tower(seed):
+        torch.manual_seed(seed)
+        if kind == "timm":
+            return TimmTower(timm.create_model("test_nfnet", num_classes=0), image_size=64, fit="pad")
+        return OpenClipTower(open_clip.create_model("ViT-S-32-alt").visual, image_size=64)
+
+    vision = tower(0)
+    lm = PaperLanguageModel(vocab_size=32, dim=16, depth=2, num_heads=2)
+    flamingo = Flamingo(
+        lm=lm,
+        vision=vision,
+        resampler=PerceiverResampler(vision_dim=vision.dim, dim=16, num_latents=3, depth=1, num_heads=2, head_dim=8),
+        blocks=every_layer(lm, lambda: GatedCrossAttentionBlock(16, vision_dim=16, num_heads=2)),
+        media_token_id=30,
+    )
+    ids = torch.tensor([[1, 30, 5, 6], [2, 3, 30, 4]])
+    pixels = torch.stack([vision.preprocess(torch.rand(3, 40, 70)) for _ in range(2)])[:, None]
+    flamingo(ids, pixels=pixels, labels=ids).loss.backward()
+    assert not any(parameter.grad is not None for parameter in vision.parameters())
+    assert all(parameter.grad is not None for parameter in flamingo.trained_parameters().values())
+    flamingo.eval().save_pretrained(tmp_path)
+    logits = flamingo(ids, pixels=pixels).logits
+    lm = flamingo.detach()
+    with pytest.raises(CheckpointError, match="vision is not the one this model was trained with"):
+        Flamingo.from_pretrained(tmp_path, lm=lm, vision=tower(1))
+    loaded = Flamingo.from_pretrained(tmp_path, lm=lm, vision=tower(0))
+    assert torch.equal(loaded(ids, pixels=pixels).logits, logits)
