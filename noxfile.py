@@ -14,13 +14,15 @@ CONSTRAINTS = str(ROOT / "constraints.txt")
 PEERS = ("einops-exts", "flamingo-pytorch", "open-flamingo")  # they pin a torch of 2023, hence `--no-deps`
 ENCODERS = ("torchvision", "timm", "open-clip-torch", "ftfy", "wcwidth")  # they would bring another torch
 KERNELS = ("xformers",)  # its plans are proved on the CPU; left to itself, pip would bring another torch for it
+OLDEST_TRANSFORMERS = "transformers==5.0.0"  # the bound of pyproject.toml
 
 
 def install(session: nox.Session, *requirements: str, torch: bool = True) -> None:
     """Install under the pins of continuous integration, torch first so that nothing else chooses its build."""
     if torch:
         session.install("--constraint", CONSTRAINTS, "torch")
-    session.install("--constraint", CONSTRAINTS, *requirements)
+    if requirements:
+        session.install("--constraint", CONSTRAINTS, *requirements)
 
 
 def install_test_environment(session: nox.Session) -> None:
@@ -123,9 +125,31 @@ def adapters(session: nox.Session) -> None:
 
 
 @nox.session
+def floor(session: nox.Session) -> None:
+    """Language models and all that runs them, on the oldest transformers that is supported."""
+    install(session)
+    # Not under the pins: what this transformers stands on is older than they are.
+    session.install("--editable", ".[hf,vision,test]", OLDEST_TRANSFORMERS)
+    keep_inside(session)
+    paths = ("tests/lm", "tests/models", "tests/lm_matrix", "tests/properties/test_families.py")
+    session.run("python", "-m", "pytest", "-n", "2", *paths, *session.posargs)
+
+
+@nox.session
+def quantised(session: nox.Session) -> None:
+    """A language model with torchao's weights in eight bits; apart, for transformers imports torchao where it is."""
+    install(session, "--editable", ".[hf,vision,test]")
+    session.install("--constraint", CONSTRAINTS, "--no-deps", "torchao")
+    keep_inside(session)
+    session.run("python", "-m", "pytest", "-m", "adapters", "tests/lm_matrix/test_torchao.py", *session.posargs)
+
+
+@nox.session
 def full(session: nox.Session) -> None:
     """Run what takes minutes: the demo on three seeds against its bars, its ablations, mutations, larger searches."""
     install_test_environment(session)
     session.run("python", "-m", "pytest", "-n", "2", "-m", "full", *session.posargs)
     session.run("python", "-m", "pytest", "-n", "2", "tests/properties", env={"HYPOTHESIS_PROFILE": "full"})
     compiled(session)
+    session.notify("floor")
+    session.notify("quantised")
