@@ -4,13 +4,12 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from flamingo_blocks.vision.image_preprocess import ImagePreprocess
-from flamingo_blocks.vision.tower import PatchTokens, cast_like_weights, check_pixels, floating_state, freeze
+from flamingo_blocks.vision.tower import PatchTokens, cast_like_weights, check_pixels, freeze, probe_features
 
 
 class CallableTower(nn.Module):
@@ -67,7 +66,8 @@ class CallableTower(nn.Module):
         if frozen and isinstance(encoder, nn.Module):
             freeze(encoder)
         self.training = not frozen
-        found = self._probe(size)
+        shown = probe_features(self, size, self._features, fix="image_size= or output=")
+        found = shown.tokens if isinstance(shown, PatchTokens) else shown  # maps still as maps
         self.dim = _checked_dim(found, dim)
         self.grid = _checked_grid(found, grid, num_prefix)
 
@@ -92,18 +92,6 @@ class CallableTower(nn.Module):
     def train(self, mode: bool = True) -> "CallableTower":  # noqa: FBT001, FBT002 - the signature of nn.Module
         """Set training mode; a frozen tower stays in eval mode."""
         return super().train(mode and not self.frozen)
-
-    def _probe(self, size: tuple[int, int]) -> Tensor:
-        """Features of one black frame, maps still as maps; in eval mode, so that no running statistics move."""
-        weight = floating_state(self.encoder)
-        pixels = torch.zeros(1, 3, *size, device=None if weight is None else weight.device)
-        modes = [(module, module.training) for module in self.modules()]
-        self.train(mode=False)
-        with torch.no_grad():
-            found = self._features(pixels)
-        for module, mode in modes:
-            module.training = mode
-        return found.tokens if isinstance(found, PatchTokens) else found
 
     def _features(self, pixels: Tensor) -> Tensor | PatchTokens:
         """Patch tokens, or a map with its channels last."""

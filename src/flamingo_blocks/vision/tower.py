@@ -31,8 +31,10 @@ class PatchTokens:
 class VisionTower(Protocol):
     """The border between any vision encoder and the rest of the library.
 
-    Write a module with these members to bring an encoder of your own, or wrap one by `CallableTower` or
-    `TransformersTower`.
+    Write a module with these members to bring an encoder of your own, or wrap one by `TimmTower`, `OpenClipTower`,
+    `TransformersTower`, `NaFlexTower` or `CallableTower`. `testing.check_tower` finds out whether it is right. A
+    `preprocess` with an attribute `variable_size = True` may give every image a size of its own; smaller frames of a
+    batch are then padded by NaN on the right and below.
 
     Example:
         >>> import torch
