@@ -128,7 +128,7 @@ def _prepare(sizes: Sizes, way: str, device: str, dtype: str, scope: str) -> lis
         if name != OURS and peer_left_out(name.removeprefix("as_"), sizes):
             continue
         made[name] = our_attention(sizes, device, dtype, **options)
-        call = partial(_ours, made[name]["attention"], inputs, layout)
+        call = partial(call_ours, made[name]["attention"], inputs, layout)
         found.append(add(name, call, module=made[name], function=name, oracle=oracle_for(sizes, scope=scope)))
     mask = peers.additive_mask(layout.mask(), sizes.latents, inputs.dtype) if "as_idefics" in made else None
     for peer in peers.PACKAGES:
@@ -138,7 +138,7 @@ def _prepare(sizes: Sizes, way: str, device: str, dtype: str, scope: str) -> lis
         function = f"as_{peer}" if f"as_{peer}" in made else OURS
         module = peers.with_our_weights(_PARTS[peer](sizes, scope), made[function])
         if function == OURS:
-            run = partial(_masked, module["attn"], inputs, is_media)
+            run = partial(call_masked, module["attn"], inputs, is_media)
         else:
             run = partial(_normed, module, inputs, mask, _MEDIA_NAMES[peer])
         found.append(add(peer, run, module=module, function=function))
@@ -159,8 +159,9 @@ def our_attention(sizes: Sizes, device: str, dtype: str, **options: Any) -> nn.M
     return module.to(device, getattr(torch, dtype))
 
 
-def _ours(attention: nn.Module, inputs: Inputs, layout: MediaLayout) -> Tensor:
-    out: Tensor = attention(inputs["text"], inputs["media"].flatten(0, 1), layout)
+def call_ours(module: nn.Module, inputs: Inputs, layout: MediaLayout) -> Tensor:
+    """A block or attention of ours on the pool."""
+    out: Tensor = module(inputs["text"], inputs["media"].flatten(0, 1), layout)
     return out
 
 
@@ -171,7 +172,8 @@ def _projections(attention: Any, inputs: Inputs) -> tuple[Tensor, ...]:
     return out, attention.k_proj(media), attention.v_proj(media)
 
 
-def _masked(peer: Callable[..., Tensor], inputs: Inputs, is_media: Tensor) -> Tensor:
+def call_masked(peer: Callable[..., Tensor], inputs: Inputs, is_media: Tensor) -> Tensor:
+    """A block or attention that takes media row by row, and the places of their tags."""
     return peer(inputs["text"], inputs["media"], media_locations=is_media)
 
 
@@ -184,11 +186,8 @@ def _normed(module: Any, inputs: Inputs, mask: Tensor, media_name: str) -> Tenso
 
 
 def _flamingo_parts(peer: str, sizes: Sizes, scope: str) -> nn.ModuleDict:
-    widths = {"dim": sizes.dim} | ({"dim_visual": sizes.vision_dim} if peer == "open_flamingo" else {})
-    attention = peers.BLOCK_FILES[peer]().MaskedCrossAttention(
-        **widths, heads=sizes.heads, dim_head=sizes.head_dim, only_attend_immediate_media=scope == "last"
-    )
-    return nn.ModuleDict({"attn": attention})
+    last_alone = {"only_attend_immediate_media": scope == "last"}
+    return nn.ModuleDict({"attn": peers.flamingo_part(peer, sizes, part="MaskedCrossAttention", **last_alone)})
 
 
 def _layer_parts(build: Callable[..., Any], sizes: Sizes, _: str) -> nn.ModuleDict:
@@ -231,7 +230,7 @@ def _prepare_growth(sizes_of: dict[str, Sizes], way: str, device: str, dtype: st
     for name, sizes in sizes_of.items():
         inputs = text_and_media(sizes, way, device, dtype)
         layout = MediaLayout.from_tokens(tags(sizes, device=device)).prepare()
-        call = partial(_ours, module["attention"], inputs, layout)
+        call = partial(call_ours, module["attention"], inputs, layout)
         add = partial(contender, inputs=inputs, module=module, way=way, shapes=[tuple(inputs["text"].shape)])
         found.append(add(name, call, function=name, oracle=oracle_for(sizes)))
     return found

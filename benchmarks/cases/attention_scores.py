@@ -1,6 +1,7 @@
 """Attention without its projections: beside open_flamingo's code for the same, and all backends side by side."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -16,7 +17,7 @@ from flamingo_blocks import MediaLayout, available_backends, media_attention
 
 
 def cases(device: str, dtype: str, *, tiny: bool = False) -> list[Case]:
-    """Scores to output at one size, and the backends on text that divides evenly, unevenly, and sees all."""
+    """Scores to output at one size; the backends on text in even, uneven and short runs, with one item, seeing all."""
     batch = 16 if device == "cuda" else 1
     found = []
     for way in WAYS:
@@ -27,6 +28,8 @@ def cases(device: str, dtype: str, *, tiny: bool = False) -> list[Case]:
             make("scores", "dim512/items32", many, prepare=_beside_open_flamingo, bar=(faster,)),
             make("backends", "even/items32", many, prepare=_side_by_side),
             make("backends", "even/items8", few, prepare=_side_by_side),
+            make("backends", "even/items1", Sizes(media=1, batch=batch), prepare=_side_by_side),
+            make("backends", "short/items32", replace(many, tokens=2), prepare=_side_by_side),
             make("backends", "uneven/items32", many, prepare=partial(_side_by_side, uneven=True)),
             make("backends", "all/items8", few, prepare=partial(_side_by_side, scope="all"), scope="all"),
         ]

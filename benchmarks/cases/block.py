@@ -9,7 +9,16 @@ from torch import Tensor, nn
 
 from benchmarks.case import LIMIT, OURS, Bar, Case, Contender
 from benchmarks.cases import peers
-from benchmarks.cases.attention import AS_PEERS, never_slower, oracle_for, peer_left_out, tags, text_and_media
+from benchmarks.cases.attention import (
+    AS_PEERS,
+    call_masked,
+    call_ours,
+    never_slower,
+    oracle_for,
+    peer_left_out,
+    tags,
+    text_and_media,
+)
 from benchmarks.cases.contenders import WAYS, Inputs, agree, contender
 from benchmarks.cases.sizes import Sizes
 from benchmarks.cases.work import feed_forward_flops, least_bytes, projection_flops, score_flops
@@ -35,11 +44,11 @@ def cases(device: str, dtype: str, *, tiny: bool = False) -> list[Case]:
     return found
 
 
-def block_options(name: str, dim: int) -> dict[str, Any]:
+def block_options(name: str, sizes: Sizes) -> dict[str, Any]:
     """What the peers compute, in our options; the gated activation has as many weights as the plain one."""
     if name == OURS:
         return {**AS_PEERS[name], "activation": "gelu"}
-    alike = {**AS_PEERS[name], "activation": "swiglu", "hidden_dim": 8 * dim // 3}
+    alike = {**AS_PEERS[name], "activation": "swiglu", "hidden_dim": sizes.gated_hidden}
     return alike if name == "as_idefics" else {**alike, "dense_without_media": False}
 
 
@@ -50,15 +59,6 @@ def our_block(sizes: Sizes, device: str, dtype: str, **options: Any) -> GatedCro
     )
     peers.draw_weights(block)
     return block.to(device, getattr(torch, dtype))
-
-
-def flamingo_block(peer: str, sizes: Sizes) -> nn.Module:
-    """The block of open_flamingo or of flamingo-pytorch."""
-    widths = {"dim": sizes.dim} | ({"dim_visual": sizes.vision_dim} if peer == "open_flamingo" else {})
-    block: nn.Module = peers.BLOCK_FILES[peer]().GatedCrossAttentionBlock(
-        **widths, heads=sizes.heads, dim_head=sizes.head_dim
-    )
-    return block
 
 
 def _bars(sizes: Sizes, way: str, device: str) -> tuple[Bar, ...]:
@@ -102,8 +102,8 @@ def _prepare(sizes: Sizes, way: str, device: str, dtype: str) -> list[Contender]
     for name in AS_PEERS:
         if name != OURS and peer_left_out(name.removeprefix("as_"), sizes):
             continue
-        made[name] = our_block(sizes, device, dtype, **block_options(name, sizes.dim))
-        call = partial(_ours, made[name], inputs, layout)
+        made[name] = our_block(sizes, device, dtype, **block_options(name, sizes))
+        call = partial(call_ours, made[name], inputs, layout)
         found.append(add(name, call, module=made[name], function=name, oracle=oracle_for(sizes)))
     mask = peers.additive_mask(layout.mask(), sizes.latents, inputs.dtype) if "as_idefics" in made else None
     for peer in peers.PACKAGES:
@@ -112,23 +112,14 @@ def _prepare(sizes: Sizes, way: str, device: str, dtype: str) -> list[Contender]
             continue
         function = f"as_{peer}" if f"as_{peer}" in made else OURS
         if function == OURS:
-            module = peers.with_our_weights(flamingo_block(peer, sizes), made[OURS])
-            run: Callable[[], Tensor] = partial(_masked, module, inputs, is_media)
+            module = peers.with_our_weights(peers.flamingo_part(peer, sizes), made[OURS])
+            run: Callable[[], Tensor] = partial(call_masked, module, inputs, is_media)
         else:
             build = peers.idefics_layer if peer == "idefics" else peers.mllama_layer
-            module = peers.with_our_weights(build(sizes, hidden_dim=8 * sizes.dim // 3), made[function])
+            module = peers.with_our_weights(build(sizes, hidden_dim=sizes.gated_hidden), made[function])
             run = partial(_CALLS[peer], module, inputs, mask)
         found.append(add(peer, run, module=module, function=function))
     return found
-
-
-def _ours(block: nn.Module, inputs: Inputs, layout: MediaLayout) -> Tensor:
-    out: Tensor = block(inputs["text"], inputs["media"].flatten(0, 1), layout)
-    return out
-
-
-def _masked(peer: Callable[..., Tensor], inputs: Inputs, is_media: Tensor) -> Tensor:
-    return peer(inputs["text"], inputs["media"], media_locations=is_media)
 
 
 def _idefics(layer: nn.Module, inputs: Inputs, mask: Tensor) -> Tensor:

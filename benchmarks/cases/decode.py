@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from benchmarks.case import OURS, Bar, Case, Contender
 from benchmarks.cases import peers
 from benchmarks.cases.attention import AS_PEERS, peer_left_out, tags
-from benchmarks.cases.block import block_options, flamingo_block, our_block
+from benchmarks.cases.block import block_options, our_block
 from benchmarks.cases.contenders import Inputs, agree, contender
 from benchmarks.cases.sizes import Sizes
 from benchmarks.cases.work import least_bytes, step_flops
@@ -78,7 +78,7 @@ def _prepare(sizes: Sizes, device: str, dtype: str) -> list[Contender]:
     for name in AS_PEERS:
         if name != OURS and peer_left_out(name.removeprefix("as_"), replace(sizes, media=1)):
             continue
-        made[name] = our_block(sizes, device, dtype, **block_options(name, sizes.dim))
+        made[name] = our_block(sizes, device, dtype, **block_options(name, sizes))
         found.append(_our_step(name, made[name], inputs, media, MediaLayout.from_tokens(is_media)))
     add = partial(contender, inputs=inputs, way="forward", shapes=[tuple(inputs["text"].shape)])
     for peer in ("open_flamingo", "idefics", "mllama"):  # flamingo-pytorch has no way of decoding
@@ -93,7 +93,7 @@ def _prepare(sizes: Sizes, device: str, dtype: str) -> list[Contender]:
 
 
 def _prepare_growth(sizes: Sizes, device: str, dtype: str) -> list[Contender]:
-    block = our_block(sizes, device, dtype, **block_options(OURS, sizes.dim))
+    block = our_block(sizes, device, dtype, **block_options(OURS, sizes))
     found: list[Contender] = []
     for name, media in ((OURS, sizes.media), ("items1", 1)):
         own = replace(sizes, media=media)
@@ -171,9 +171,9 @@ def _mllama(layer: nn.Module, inputs: Inputs, media: Tensor, _: Tensor) -> Calla
 
 
 _PEERS: dict[str, Callable[[Sizes], nn.Module]] = {
-    "open_flamingo": partial(flamingo_block, "open_flamingo"),
-    "idefics": lambda sizes: peers.idefics_layer(sizes, hidden_dim=8 * sizes.dim // 3),
-    "mllama": lambda sizes: peers.mllama_layer(sizes, hidden_dim=8 * sizes.dim // 3),
+    "open_flamingo": partial(peers.flamingo_part, "open_flamingo"),
+    "idefics": lambda sizes: peers.idefics_layer(sizes, hidden_dim=sizes.gated_hidden),
+    "mllama": lambda sizes: peers.mllama_layer(sizes, hidden_dim=sizes.gated_hidden),
 }
 _STEPS: dict[str, Callable[..., Callable[[], Tensor]]] = {
     "open_flamingo": _open_flamingo,

@@ -1,4 +1,4 @@
-"""The loss of a large vocabulary, chunk by chunk, beside all logits at once."""
+"""The loss of a large vocabulary, chunk by chunk, beside all logits at once and beside torch's own function."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -78,5 +78,12 @@ def _prepare(head: Head, device: str, dtype: str) -> list[Contender]:
         logits = project(inputs["hidden"])
         return F.cross_entropy(logits.float(), labels).to(inputs.dtype)
 
+    def torchs() -> Tensor:
+        loss: Tensor = F.linear_cross_entropy(inputs["hidden"], project.weight, labels)
+        return loss.to(inputs.dtype)
+
     add = partial(contender, inputs=inputs, module=project, way=WAY, shapes=[()], function=OURS)
-    return [replace(add(name, call), fresh=fresh) for name, call in ((OURS, ours), ("all_logits", all_logits))]
+    calls = {OURS: ours, "all_logits": all_logits} | ({"torch": torchs} if hasattr(F, "linear_cross_entropy") else {})
+    found: list[Contender] = [replace(add(name, call), fresh=fresh) for name, call in calls.items()]
+    missing = Contender.left_out("torch", "this torch has no linear_cross_entropy")
+    return found if "torch" in calls else [*found, missing]

@@ -200,3 +200,11 @@ def refusal(peer: str, sizes: Sizes) -> str | None:
 
 Loader = Callable[[], ModuleType]
 BLOCK_FILES: dict[str, Loader] = {"open_flamingo": load_open_flamingo, "flamingo_pytorch": load_flamingo_pytorch}
+
+
+def flamingo_part(peer: str, sizes: Sizes, *, part: str = "GatedCrossAttentionBlock", **options: Any) -> nn.Module:
+    """A block, or another part, of open_flamingo or of flamingo-pytorch; the latter knows one width for all."""
+    widths = {"dim": sizes.dim} | ({"dim_visual": sizes.vision_dim} if peer == "open_flamingo" else {})
+    build: Any = getattr(BLOCK_FILES[peer](), part)
+    module: nn.Module = build(**widths, heads=sizes.heads, dim_head=sizes.head_dim, **options)
+    return module

@@ -42,6 +42,11 @@ class Sizes:
         """Width of all heads together."""
         return self.heads * self.head_dim
 
+    @property
+    def gated_hidden(self) -> int:
+        """Width of a gated feed-forward layer with as many weights as a plain one of four times `dim`."""
+        return 8 * self.dim // 3
+
     def words(self) -> dict[str, int]:
         """Axis words to sizes, for `Case.sizes`."""
         names = ("batch", "text", "items", "media", "latents", "dim", "vision_dim", "heads", "head_dim")
@@ -51,6 +56,6 @@ class Sizes:
         """As small as it gets without losing what the case is about: several items, heads and latents."""
         same_width = self.vision_dim == self.dim
         return replace(
-            self, media=min(self.media, 3), tokens=4, batch=min(self.batch, 2), latents=3, dim=16,
+            self, media=min(self.media, 3), tokens=min(self.tokens, 4), batch=min(self.batch, 2), latents=3, dim=16,
             vision_dim=16 if same_width else 12, heads=2, head_dim=8,
         )  # fmt: skip
