@@ -22,8 +22,7 @@ class Preference:
 PREFERENCES = {
     "cpu": Preference(
         ("one_token", "runs", "sdpa"),
-        measured="cases attention/.../backends of the CPU results: `runs` is ahead of `sdpa` wherever it can run, so "
-        "nothing depends on the shape",
+        measured="no table of shapes yet; the cases `attention/backends` of the benchmarks set them side by side",
     ),
     "cuda": Preference(("one_token", "xformers", "varlen", "sdpa"), measured="unmeasured"),
 }
