@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from flamingo_blocks import Flamingo, GatedCrossAttentionBlock, MediaLayout, PerceiverResampler
 from flamingo_blocks.interop import idefics_parts, load_foreign, mllama_parts
@@ -131,3 +132,44 @@ def test_scopes_of_the_page_are_scopes():
     assert scopes == {"last", "grouped"}
     for scope in scopes:
         assert MediaLayout.from_tokens(tags, scope=scope).last.tolist() == [[0, 1, 1]]
+
+
+def peer_and_batch(column: str) -> tuple[nn.Module, dict[str, Tensor], str, str]:
+    """A model of the family, a batch for its `generate`, and the names of its tower and of a projection of media."""
+    pytest.importorskip("transformers")
+    from tests.interop import transformers_peers as peers
+
+    if column == "IDEFICS":
+        batch = peers.idefics_batch([[1, peers.IMAGE, 5, 6], [1, peers.IMAGE, 4, 6]])
+        return peers.tiny_idefics(), batch, "model.vision_model", "model.gated_cross_attn_layers.0.cross_attn.k_proj"
+    if column == "Mllama":
+        batch = peers.mllama_batch([[peers.MLLAMA_IMAGE, 5, 6], [peers.MLLAMA_IMAGE, 4, 6]])
+        return peers.tiny_mllama(), batch, "model.vision_model", "model.language_model.layers.1.cross_attn.k_proj"
+    from tests.interop.open_flamingo_peer import SIDE, TAG, build_peer
+
+    ids = torch.tensor([[0, TAG, 5, 6], [2, TAG, 4, 6]])  # a pad, so that transformers hands the mask on
+    batch = {"vision_x": torch.randn(2, 1, 1, 3, SIDE, SIDE), "lang_x": ids, "attention_mask": (ids != 0).long()}
+    return build_peer("opt"), batch, "vision_encoder", "lang_encoder.gated_cross_attn_layers.0.attn.to_kv"
+
+
+@pytest.mark.parametrize(
+    "column", [pytest.param("open_flamingo", marks=pytest.mark.peers), "IDEFICS", "Mllama"], ids=lambda column: column
+)
+def test_what_is_kept_while_decoding(column):
+    """How often each implementation encodes an image with beams, and projects the media while it decodes."""
+    says = table("What is kept while decoding")
+    model, batch, tower, projection = peer_and_batch(column)
+    images: list[int] = []
+    projected: list[int] = []
+    model.get_submodule(tower).register_forward_pre_hook(
+        lambda _, args, kwargs: images.append(len(args[0] if args else kwargs["pixel_values"])), with_kwargs=True
+    )
+    model.get_submodule(projection).register_forward_pre_hook(lambda _, args: projected.append(len(args[0])))
+    options = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False, "pad_token_id": 0}
+    model.generate(**batch, **options)
+    assert images == [2]
+    assert len(projected) == (1 if says["keys and values of each block"][column] == "yes" else 4)
+    images.clear()
+    model.generate(**batch, **options, num_beams=3)
+    assert images == [6]
+    assert says["with beams"][column] == "every image encoded once a beam"
