@@ -7,9 +7,11 @@ import torch
 import transformers
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoModelForImageTextToText
 
 from flamingo_blocks import Flamingo
 from flamingo_blocks.errors import CheckpointError
+from flamingo_blocks.hf import FlamingoForConditionalGeneration
 from flamingo_blocks.interop import (
     detect_family,
     export_foreign,
@@ -171,6 +173,18 @@ def test_saved_and_loaded(flamingo, tmp_path):
     loaded = Flamingo.from_pretrained(tmp_path)
     batch = idefics_inputs(flamingo, **idefics_batch(ROWS))
     assert torch.equal(loaded(**batch).logits, flamingo(**batch).logits)
+
+
+def test_under_the_hugging_face_front(flamingo, tmp_path):
+    """The front saves what is special to it, and the Auto classes give the same logits and tokens."""
+    FlamingoForConditionalGeneration.from_flamingo(flamingo).save_pretrained(tmp_path)
+    loaded = AutoModelForImageTextToText.from_pretrained(tmp_path)
+    batch = idefics_inputs(flamingo, **idefics_batch(ROWS))
+    pixels = batch.pop("pixels")
+    assert torch.equal(loaded(**batch, pixel_values=pixels).logits, flamingo(**batch, pixels=pixels).logits)
+    options = {"max_new_tokens": 4, "num_beams": 2, "do_sample": False, "pad_token_id": 0}
+    expected = flamingo.generate(**batch, pixels=pixels, **options)
+    assert torch.equal(loaded.generate(**batch, pixel_values=pixels, **options), expected)
 
 
 def test_options_that_no_tensor_tells():

@@ -7,11 +7,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import MllamaForCausalLM
+from transformers import AutoModelForImageTextToText, MllamaForCausalLM
 from transformers.models.mllama.modeling_mllama import MllamaCrossAttentionDecoderLayer
 
 from flamingo_blocks import Flamingo
 from flamingo_blocks.errors import CheckpointError
+from flamingo_blocks.hf import FlamingoForConditionalGeneration
 from flamingo_blocks.interop import (
     detect_family,
     export_foreign,
@@ -248,6 +249,17 @@ def test_saved_and_loaded(flamingo, tmp_path):
     loaded = Flamingo.from_pretrained(tmp_path)
     batch = mllama_inputs(flamingo, **mllama_batch(ANY_ROWS))
     assert torch.equal(loaded(**batch).logits, flamingo(**batch).logits)
+
+
+def test_under_the_hugging_face_front(flamingo, tmp_path):
+    """The front saves that tokens are read only and images are grouped: the same logits and beams."""
+    FlamingoForConditionalGeneration.from_flamingo(flamingo).save_pretrained(tmp_path)
+    loaded = AutoModelForImageTextToText.from_pretrained(tmp_path)
+    assert loaded.config.vocab_size == VOCAB
+    batch = mllama_inputs(flamingo, **mllama_batch(ANY_ROWS))
+    assert torch.equal(loaded(**batch).logits, flamingo(**batch).logits)
+    options = {"max_new_tokens": 4, "num_beams": 2, "do_sample": False, "pad_token_id": 0}
+    assert torch.equal(loaded.generate(**batch, **options), flamingo.generate(**batch, **options))
 
 
 def without(state, *words):

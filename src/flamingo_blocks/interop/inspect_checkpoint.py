@@ -27,9 +27,9 @@ _GATES = (
     ("cross_attn_attn_gate", "cross_attn_mlp_gate"),
     ("attention_gate.gate", "feed_forward_gate.gate"),
 )
-_TABLES = ("embed_tokens.weight", "embed_in.weight", "wte.weight", "token_emb.weight", "embedding.weight")
+_TABLES = (".embed_tokens.weight", ".embed_in.weight", ".wte.weight", ".token_emb.weight", ".embedding.weight")
 
-_TOWERS = ("vision_encoder.", "flamingo.vision_encoder.", "img_encoder.", "model.vision_model.")
+_TOWERS = ("vision_encoder.", "flamingo.vision_encoder.", "img_encoder.", "model.vision_model.", "vision_model.")
 _TRAINED_PARTS = ("blocks.", "resampler.", "projection.")
 
 
@@ -184,7 +184,7 @@ def _add_outline(found: Inspection, shapes: Shapes, family: Outlined) -> None:
     found.blocks, found.resampler = outline.blocks, outline.resampler
     found.missing, found.unknown = outline.missing(shapes), outline.unknown(shapes)
     block = next(iter(outline.blocks.values()))
-    rows = [shape[0] for name, shape in shapes.items() if name.endswith(_TABLES) and shape[1:] == (block["dim"],)]
+    rows = [shape[0] for name, shape in shapes.items() if f".{name}".endswith(_TABLES) and shape[1:] == (block["dim"],)]
     found.needs.append(
         f"a language model of width {block['dim']} with {max(outline.blocks) + 1} layers or more"
         + (f", at {outline.layers!r}" if outline.layers else "")
