@@ -67,7 +67,7 @@ def open_clip_preprocess(visual: nn.Module, size: tuple[int, int], fit: Fit | No
     std: Channels = tuple(config.get("std") or getattr(visual, "image_std", None) or CLIP_STD)
     interpolation: Interpolation = "bilinear" if config.get("interpolation") == "bilinear" else "bicubic"
     own = _FITS[config.get("resize_mode") or "shortest"]
-    return ImagePreprocess(size, mean, std, own if fit is None else fit, interpolation)
+    return ImagePreprocess(size, mean, std, own if fit is None else fit, interpolation, halves="even")
 
 
 def open_clip_features(visual: nn.Module, pixels: Tensor, *, layer: int, final_norm: bool | None) -> Tensor:

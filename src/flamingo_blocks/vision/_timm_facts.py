@@ -58,7 +58,9 @@ def timm_preprocess(config: Mapping[str, Any], size: tuple[int, int], fit: Fit |
         return ImagePreprocess(size, mean, std, fit, interpolation)
     rim = config.get("crop_pct") or CROP_PCT
     resized = (math.floor(size[0] / rim), math.floor(size[1] / rim))
-    return ImagePreprocess(size, mean, std, own, interpolation, before_crop=None if own == "pad" else resized)
+    if own == "pad":
+        return ImagePreprocess(size, mean, std, own, interpolation)
+    return ImagePreprocess(size, mean, std, own, interpolation, before_crop=resized, halves="even")
 
 
 def timm_features(

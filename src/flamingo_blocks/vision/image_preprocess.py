@@ -38,6 +38,8 @@ class ImagePreprocess:
             when None.
         before_crop: Height and width that the image covers (`"crop"`) or is stretched to (`"stretch"`) before the
             middle is cut out; the size of the frame when None. Many models of timm drop the rim of every image so.
+        halves: Where the middle is when an odd number of pixels is cut: half of it is rounded `"down"`, as Hugging
+            Face's processors do, or to `"even"`, as torchvision, and with it timm and open_clip, does.
 
     Raises:
         ValueError: When called with anything that is no image, with floating values outside 0 to 1, or with an image
@@ -59,6 +61,7 @@ class ImagePreprocess:
     interpolation: Interpolation = "bicubic"
     shortest_edge_px: int | None = None
     before_crop: tuple[int, int] | None = None
+    halves: Literal["down", "even"] = "down"
 
     def __call__(self, image: Any) -> Float[Tensor, "3 height width"]:
         """Turn one image into pixels.
@@ -80,9 +83,12 @@ class ImagePreprocess:
         normalised = (resized - mean) / std
         # The mean is 0 once normalised. Negative padding crops.
         top, left = (self.size[0] - height) // 2, (self.size[1] - width) // 2
-        if self.fit != "pad":  # the odd pixel goes where Hugging Face's processors cut it
-            top, left = -((height - self.size[0]) // 2), -((width - self.size[1]) // 2)
+        if self.fit != "pad":
+            top, left = (-self._half(side - kept) for side, kept in zip((height, width), self.size, strict=True))
         return F.pad(normalised, (left, self.size[1] - width - left, top, self.size[0] - height - top))
+
+    def _half(self, pixels: int) -> int:
+        return pixels // 2 if self.halves == "down" else round(pixels / 2)
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
         """Height and width after the resize, before padding or cropping."""
