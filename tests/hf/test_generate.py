@@ -135,6 +135,12 @@ def test_a_text_ends_at_the_end_of_a_chunk(model, inputs):
     config = GenerationConfig(max_new_tokens=4, pad_token_id=0)
     assert model.generate(**inputs, max_new_tokens=4, logits_processor=stop).shape[1] == width + 1
     assert model.generate(**inputs, generation_config=config, logits_processor=stop).shape[1] == width + 1
+    own = LogitsProcessorList([Only(2)])
+    model.generation_config.eos_token_id = 2
+    try:
+        assert model.generate(**inputs, generation_config=config, logits_processor=own).shape[1] == width + 1
+    finally:
+        model.generation_config.eos_token_id = None
     longer = model.generate(**inputs, max_new_tokens=4, eos_token_id=None, logits_processor=stop)
     assert longer.shape[1] == width + 4
 

@@ -7,6 +7,7 @@ from PIL import Image
 from transformers import AutoProcessor
 
 from flamingo_blocks.hf import FlamingoProcessor
+from flamingo_blocks.vision import NaFlexPreprocess
 from tests.hf.tiny import END, SIDE, TAG, make_images, make_model, make_processor, make_tokenizer
 
 
@@ -153,3 +154,16 @@ def test_a_preprocess_of_ones_own_is_passed_when_loading(tmp_path):
     assert loaded(text="<image>", images=make_images(1))["pixel_values"].shape == (1, 1, 3, 20, 24)
     make_model().config.save_pretrained(tmp_path)
     assert AutoProcessor.from_pretrained(tmp_path).media_token_id == TAG
+
+
+def test_images_of_different_sizes_make_one_batch(tmp_path):
+    """A tower of variable resolution gets each image at its own size, before saving and after."""
+    processor = FlamingoProcessor(
+        make_tokenizer(), NaFlexPreprocess(patch_size=4, max_num_patches=16), media_token_id=TAG
+    )  # fmt: skip
+    wide, tall = torch.zeros(3, 10, 40, dtype=torch.uint8), torch.zeros(3, 40, 10, dtype=torch.uint8)
+    given = processor(text="<image><image>", images=[wide, tall])["pixel_values"]
+    assert given.shape == (2, 1, 3, 32, 32)
+    processor.save_pretrained(tmp_path)
+    again = FlamingoProcessor.from_pretrained(tmp_path)(text="<image><image>", images=[wide, tall])["pixel_values"]
+    torch.testing.assert_close(again, given, equal_nan=True)

@@ -14,9 +14,12 @@ from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, Aut
 from flamingo_blocks import GatedCrossAttentionBlock
 from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.hf import FlamingoConfig, FlamingoForConditionalGeneration, FlamingoProcessor
+from flamingo_blocks.interop import load_foreign
+from flamingo_blocks.interop.transformers_parts import idefics_parts, mllama_parts
 from flamingo_blocks.models import every_layer
 from flamingo_blocks.vision import CallableTower
 from tests.hf.tiny import END, SIDE, TAG, make_images, make_lm, make_model, make_processor, make_tower
+from tests.interop.transformers_peers import tiny_idefics, tiny_mllama
 from tests.language_families import DIM, FAMILIES, VOCAB
 from tests.language_models import draw_weights
 
@@ -64,6 +67,25 @@ def test_other_families_are_saved_and_loaded(tmp_path, name):
     with torch.no_grad():
         expected, actual = (one(ids, pixel_values=PIXELS[:1]).logits for one in (model.eval(), loaded))
     torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ("idefics", "mllama"))
+def test_a_converted_model_is_saved_as_any_other(tmp_path, family):
+    """Weights of IDEFICS and of Llama 3.2 Vision go through the front: own towers, grouped images, known tags."""
+    tiny, parts = {"idefics": (tiny_idefics, idefics_parts), "mllama": (tiny_mllama, mllama_parts)}[family]
+    peer = tiny()
+    flamingo = load_foreign(peer.state_dict(), family=family, **parts(peer.config)).eval()
+    model = FlamingoForConditionalGeneration.from_flamingo(flamingo)
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForImageTextToText.from_pretrained(tmp_path)
+    tag = flamingo.media_token_id
+    ids, pixels = torch.tensor([[1, tag, tag, 5, tag, 6]]), torch.randn(3, 1, 3, *flamingo.vision.preprocess.size)
+    with torch.no_grad():
+        expected, actual = (one(ids, pixel_values=pixels).logits for one in (model, loaded))
+    assert torch.equal(actual, expected)
+    assert actual.shape[-1] == loaded.config.vocab_size
+    given = {"pixel_values": pixels, "max_new_tokens": 3, "num_beams": 2}
+    assert torch.equal(loaded.generate(ids, **given), model.generate(ids, **given))
 
 
 def test_a_checkpoint_in_several_files_is_loaded(tmp_path):
@@ -222,8 +244,9 @@ def test_a_tower_of_ones_own_is_passed_when_loading(tmp_path):
 
 
 def test_a_front_shares_the_weights_of_its_model():
-    """`from_flamingo` copies nothing, and `.flamingo` is the model itself."""
+    """`from_flamingo` copies nothing and draws nothing anew, and `.flamingo` is the model itself."""
     flamingo = make_model().flamingo
+    flamingo.lm.model.layers[0].mlp.up_proj = nn.Linear(16, 32, bias=False)  # a layer that transformers has not seen
     before = {name: weight.clone() for name, weight in flamingo.state_dict().items()}
     front = FlamingoForConditionalGeneration.from_flamingo(flamingo)
     assert front.flamingo is flamingo

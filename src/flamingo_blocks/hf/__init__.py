@@ -16,6 +16,6 @@ from flamingo_blocks.hf.processing import FlamingoProcessor  # noqa: E402
 __all__ = ["FlamingoCausalLMOutput", "FlamingoConfig", "FlamingoForConditionalGeneration", "FlamingoProcessor"]
 
 _transformers.AutoConfig.register(FlamingoConfig.model_type, FlamingoConfig, exist_ok=True)
-_transformers.AutoModel.register(FlamingoConfig, FlamingoForConditionalGeneration, exist_ok=True)
-_transformers.AutoModelForImageTextToText.register(FlamingoConfig, FlamingoForConditionalGeneration, exist_ok=True)
+for _name in ("AutoModel", "AutoModelForImageTextToText", "AutoModelForMultimodalLM"):
+    getattr(_transformers, _name).register(FlamingoConfig, FlamingoForConditionalGeneration, exist_ok=True)
 _transformers.AutoProcessor.register(FlamingoConfig, FlamingoProcessor, exist_ok=True)

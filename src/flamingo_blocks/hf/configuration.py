@@ -4,7 +4,8 @@ from typing import Any
 
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
-from flamingo_blocks.models.describe_module import Description
+from flamingo_blocks.errors import CheckpointError
+from flamingo_blocks.models.describe_module import Description, can_build, find_class
 from flamingo_blocks.types import Scope
 
 
@@ -74,7 +75,8 @@ class FlamingoConfig(PreTrainedConfig):  # type: ignore[misc]
         base_models: dict[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
-        self.text_config, self.vision_config = _as_config(text_config), _as_config(vision_config)
+        self.text_config = _as_config(text_config, lm or {})
+        self.vision_config = _as_config(vision_config, (tower or {}).get("arguments", {}).get("model") or {})
         self.media_token_id, self.end_token_id, self.scope = media_token_id, end_token_id, scope
         self.num_new_tokens = 0 if num_new_tokens is None else num_new_tokens
         self.lm, self.tower, self.resampler, self.projection, self.blocks = lm, tower, resampler, projection, blocks
@@ -138,13 +140,31 @@ class FlamingoConfig(PreTrainedConfig):  # type: ignore[misc]
         self.blocks = {str(layer): block for layer in range(0, self.num_hidden_layers, every)}
 
 
-def _as_config(given: Any) -> Any:
-    """A sub-config from its values, as a saved file holds them."""
+def trusted_class(name: str) -> Any:
+    """The class that a config names: a file from elsewhere must not import anything but what we know.
+
+    Args:
+        name: `package.module:Class`.
+
+    Returns:
+        The class.
+
+    Raises:
+        CheckpointError: If it is none of transformers or this library.
+    """
+    if not can_build({"class": name, "arguments": {}}):
+        raise CheckpointError(f"the config names the class {name}, wanted one of transformers or flamingo_blocks")
+    return find_class(name)
+
+
+def _as_config(given: Any, model: Description) -> Any:
+    """A sub-config from its values, as a saved file holds them; not every part of a model has a type of its own."""
     if not isinstance(given, dict):
         return given
-    if given.get("model_type") not in CONFIG_MAPPING:
+    kind = getattr(trusted_class(model["class"]), "config_class", None) if "class" in model else None
+    if kind is None and given.get("model_type") not in CONFIG_MAPPING:
         raise ValueError(
             f"model_type is {given.get('model_type')!r}, which transformers does not know; give a config object, or "
             "its values with a known model_type"
         )
-    return CONFIG_MAPPING[given["model_type"]].from_dict(given)
+    return (kind or CONFIG_MAPPING[given["model_type"]]).from_dict(given)

@@ -7,8 +7,7 @@ import torch
 from torch import nn
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_MAPPING, PreTrainedModel
 
-from flamingo_blocks.errors import CheckpointError
-from flamingo_blocks.hf.configuration import FlamingoConfig
+from flamingo_blocks.hf.configuration import FlamingoConfig, trusted_class
 from flamingo_blocks.models import Flamingo
 from flamingo_blocks.models.describe_module import (
     Description,
@@ -16,7 +15,6 @@ from flamingo_blocks.models.describe_module import (
     build_value,
     can_build,
     describe_module,
-    find_class,
 )
 from flamingo_blocks.models.saving import ARGUMENTS
 
@@ -53,7 +51,7 @@ def config_of(flamingo: Flamingo) -> FlamingoConfig:
         vision_config=vision_config,
         **{name: plain.pop(name) for name in _SPELT_OUT},
         options={name: value for name, value in plain.items() if value is not None},
-        lm={"class": _name(type(lm))},
+        lm={"class": f"{type(lm).__module__}:{type(lm).__qualname__}"},
         tied_rows=rows is not None and rows.output is rows.input,
         tower=tower,
         resampler=_describe(flamingo.resampler, "resampler"),
@@ -185,29 +183,18 @@ def _build_tower(config: FlamingoConfig) -> nn.Module | None:
         described = arguments.pop("model", {})
         model = _build_model(config.vision_config, described.get("class"), MODEL_MAPPING)
         rest = {key: build_value(value, argument="vision") for key, value in arguments.items()}
-        tower: nn.Module = _trusted_class(config.tower["class"])(model, **rest)
+        tower: nn.Module = trusted_class(config.tower["class"])(model, **rest)
     return tower
 
 
 def _build_model(config: Any, name: str | None, mapping: Any) -> Any:
-    """A transformers model with the default attention, as transformers itself would build it."""
-    cls = None if name is None else _trusted_class(name)
+    """A transformers model of that config and class."""
+    cls = None if name is None else trusted_class(name)
     if cls is None or not issubclass(cls, PreTrainedModel):  # the inner half of one, that the tower finds again
         cls = mapping[type(config)]
     return (cls[0] if isinstance(cls, tuple) else cls)(config)
 
 
-def _trusted_class(name: str) -> Any:
-    """The class that a config names: a file from elsewhere must not import anything but what we know."""
-    if not can_build({"class": name, "arguments": {}}):
-        raise CheckpointError(f"the config names the class {name}, wanted one of transformers or flamingo_blocks")
-    return find_class(name)
-
-
 def _part(flamingo: Flamingo, name: str) -> nn.Module:
     part = getattr(flamingo, name)
     return part if isinstance(part, nn.Module) else nn.Identity()
-
-
-def _name(cls: type) -> str:
-    return f"{cls.__module__}:{cls.__qualname__}"

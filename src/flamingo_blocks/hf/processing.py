@@ -12,7 +12,6 @@ from transformers.image_utils import load_image
 from flamingo_blocks import models
 from flamingo_blocks.models.describe_module import build_value, describe_value
 from flamingo_blocks.models.processor import END, TAG
-from flamingo_blocks.types import Scope
 
 if TYPE_CHECKING:
     from flamingo_blocks.hf.modeling import FlamingoForConditionalGeneration
@@ -51,7 +50,6 @@ class FlamingoProcessor(ProcessorMixin):  # type: ignore[misc]
         media_token_id: Its id; asked from the tokenizer by default.
         end_token_id: Likewise.
         pad_token_id: Likewise.
-        scope: As in the model's config.
         end_before_media: As in `models.FlamingoProcessor`.
         end_before_first_media: Likewise.
         chat_template: In place of "User: ... Flamingo: ...".
@@ -80,7 +78,6 @@ class FlamingoProcessor(ProcessorMixin):  # type: ignore[misc]
         media_token_id: int | None = None,
         end_token_id: int | None = None,
         pad_token_id: int | None = None,
-        scope: Scope = "last",
         end_before_media: bool = True,
         end_before_first_media: bool = True,
         chat_template: str | None = None,
@@ -90,10 +87,10 @@ class FlamingoProcessor(ProcessorMixin):  # type: ignore[misc]
         tokenizer.padding_side = "left"  # pipelines pad batches of prompts as the tokenizer says
         self.rows = models.FlamingoProcessor(
             tokenizer=tokenizer, preprocess=make, media_token=media_token, end_token=end_token,
-            media_token_id=media_token_id, end_token_id=end_token_id, pad_token_id=pad_token_id, scope=scope,
+            media_token_id=media_token_id, end_token_id=end_token_id, pad_token_id=pad_token_id,
             end_before_media=end_before_media, end_before_first_media=end_before_first_media,
         )  # fmt: skip
-        self.media_token, self.end_token, self.scope = media_token, end_token, scope
+        self.media_token, self.end_token = media_token, end_token
         self.media_token_id, self.end_token_id = self.rows.special.media_ids[0], self.rows.special.end_of_chunk
         self.pad_token_id = self.rows.pad_token_id
         self.end_before_media, self.end_before_first_media = end_before_media, end_before_first_media
@@ -113,10 +110,7 @@ class FlamingoProcessor(ProcessorMixin):  # type: ignore[misc]
         Returns:
             The processor.
         """
-        known = {
-            "media_token_id": model.config.media_token_id, "end_token_id": model.config.end_token_id,
-            "scope": model.config.scope,
-        }  # fmt: skip
+        known = {"media_token_id": model.config.media_token_id, "end_token_id": model.config.end_token_id}
         return cls(tokenizer, getattr(model.flamingo.vision, "preprocess", None), **{**known, **options})
 
     def __call__(
