@@ -11,6 +11,7 @@ from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop import detect_family, export_foreign, find_family, load_foreign
 from flamingo_blocks.models import PaperLanguageModel, build_tiny_flamingo
 from tests.interop.foreign_models import FAMILIES, ForeignCase, foreign_cases
+from tests.interop.open_flamingo_peer import plain_language_model
 from tests.language_models import DIM, VOCAB, PlainDecoder, draw_weights
 from tests.strategies import heavy
 
@@ -263,3 +264,21 @@ def test_parts_that_cannot_be_told_are_said(without_shape_checks):
     larger = {**checkpoint, "perceiver.latents": torch.zeros(5, 16)}
     with pytest.raises(CheckpointError, match=r"latents has shape \(5, 16\) in the checkpoint, but \(2, 16\)"):
         export_foreign(flamingo, family="open_flamingo", like=larger)
+
+
+def test_a_head_of_2023_is_known_by_its_old_name():
+    """GPT-NeoX called its head `embed_out`: its rows go to the head of today, new ones included, and come back."""
+    lm = plain_language_model("gpt_neox")
+    model = CASE.build()
+    flamingo = Flamingo(
+        lm=lm, blocks={1: model.blocks["0"]}, resampler=model.resampler, media_token_id=VOCAB + 1, end_token_id=VOCAB,
+        num_new_tokens=2,
+    )  # fmt: skip
+    draw_weights(flamingo.token_rows, 5)
+    checkpoint = export_foreign(flamingo, family="open_flamingo", layout="live")
+    old = {name.replace("lm_head", "embed_out"): tensor for name, tensor in checkpoint.items()}
+    other = draw_weights(plain_language_model("gpt_neox"), 6)
+    loaded = load_foreign(old, lm=other)
+    assert torch.equal(other.lm_head.weight, lm.lm_head.weight)
+    assert torch.equal(loaded.token_rows.output, flamingo.token_rows.output)
+    assert list(export_foreign(loaded, family="open_flamingo", like=old)) == list(old)

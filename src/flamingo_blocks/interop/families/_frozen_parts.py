@@ -92,8 +92,6 @@ def language_model_entries(
     if table in by_ours:
         num_new_tokens = _count_new_rows(shapes, by_ours[table], state[table].shape[0], num_new_tokens)
     rows = {table: "token_rows.input", output: "token_rows.output"} if num_new_tokens else {}
-    if tied and table in rows:
-        rows[table] = "token_rows.input"
     entries = []
     for ours, names in by_ours.items():
         parts = (f"lm.{ours}", rows[ours]) if ours in rows else (f"lm.{ours}",)
