@@ -152,3 +152,20 @@ FAMILIES: dict[str, Family] = {
         cannot=STATES_ONLY_GROW, cannot_at_floor=TOO_OLD_FOR_LEFT_PADS,
     ),
 }  # fmt: skip
+
+
+SHOWN = ("left pads", "pads between turns", "packed documents", "cached prompts", "static cache", "prompt look-up")
+
+
+def table() -> list[str]:
+    """The table of the documentation, line by line."""
+
+    def cell(family: Family, check: str) -> str:
+        if check in family.cannot:
+            return "no"
+        return "not in 5.0" if check in family.cannot_at_floor else "yes"
+
+    rows = [(family.title, *(cell(family, check) for check in SHOWN)) for family in FAMILIES.values()]
+    lines = [("family", *SHOWN), *rows]
+    drawn = [f"| {' | '.join(line)} |" for line in lines]
+    return [drawn[0], "|---" * len(lines[0]) + "|", *drawn[1:]]

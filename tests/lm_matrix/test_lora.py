@@ -13,7 +13,6 @@ from tests.flamingos import EXAMPLE_ROWS, KNOWN_TAG, NEW_TAG, make_batch, make_f
 from tests.language_models import make_language_model
 
 peft = pytest.importorskip("peft")
-pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
 WITHOUT_CAUSE = ("ignore", ".*fan_in_fan_out.*")  # GPT-2 keeps its matrices turned; PEFT sees that and says so
 
 
