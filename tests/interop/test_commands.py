@@ -144,6 +144,9 @@ def test_errors_are_one_line_and_nothing_is_written(parts, tmp_path, capsys):
         status, printed, error = run(capsys, "convert", *arguments)
         assert (status, printed, message in error) == (1, "", True), (arguments, error)
         assert sorted(tmp_path.rglob("*")) == before
+    build_tiny_flamingo().save_pretrained(tmp_path / "mine")
+    status, _, error = run(capsys, "convert", tmp_path / "mine", "--out", tmp_path / "ours")
+    assert (status, "is a folder of ours already; say with --to" in error) == (1, True)
 
 
 def test_inspect_draws_gates_and_says_what_is_needed(parts, capsys):

@@ -16,6 +16,7 @@ from flamingo_blocks.interop import (
     detect_family,
     export_foreign,
     find_family,
+    is_ours,
     load_foreign,
     open_checkpoint,
     plan_foreign,
@@ -66,6 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Convert one way or the other."""
     if arguments.out.exists() and not (arguments.out.is_dir() and not any(arguments.out.iterdir())):
         raise CheckpointError(f"{arguments.out} is there already; name another, or take it away first")
+    if arguments.to is None and is_ours(arguments.checkpoint):
+        raise CheckpointError(f"{arguments.checkpoint} is a folder of ours already; say with --to what it is to become")
     try:
         return _to_others(arguments) if arguments.to else _from_others(arguments)
     except CheckpointError:

@@ -178,7 +178,7 @@ def _build(plan: Plan, lm: nn.Module, vision: nn.Module | None) -> Flamingo:
 
 def _device_of(*parts: nn.Module | None) -> torch.device:
     """Where the first of these with a weight has it."""
-    weights = (weight for part in parts if part is not None for weight in part.parameters())
+    weights = (weight for part in parts if isinstance(part, nn.Module) for weight in part.parameters())
     return next((weight.device for weight in weights), torch.device("cpu"))
 
 
