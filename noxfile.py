@@ -151,5 +151,5 @@ def full(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", "-n", "2", "-m", "full", *session.posargs)
     session.run("python", "-m", "pytest", "-n", "2", "tests/properties", env={"HYPOTHESIS_PROFILE": "full"})
     compiled(session)
-    session.notify("floor")
-    session.notify("quantised")
+    for other in ("adapters", "floor", "quantised"):  # each in an environment of its own
+        session.notify(other)
