@@ -174,6 +174,8 @@ def test_frozen_by_default_in_the_dtype_of_the_weights():
     assert not any(module.training for module in tower.modules())
     assert not any(parameter.requires_grad for parameter in tower.parameters())
     assert tower(torch.zeros(1, 3, 8, 8)).tokens.dtype == torch.bfloat16
+    shapes = NaFlexTower(tiny().to("meta"))(torch.zeros(2, 3, 8, 12, device="meta"))
+    assert shapes.tokens.shape == (2, 9, 16) and shapes.tokens.is_meta
 
 
 def test_loading_by_name_brings_the_stored_preprocessing(tmp_path):

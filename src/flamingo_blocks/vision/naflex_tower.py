@@ -130,14 +130,15 @@ class NaFlexTower(nn.Module):
         patches, exists = _cut(pixels, self.patch_size)
         shapes = _shapes(exists, self.max_num_patches)
         patches, valid = _front(patches, exists.flatten(1), self.max_num_patches)
-        arguments = (cast_like_weights(patches, self.model), valid.long(), shapes.to(pixels.device))
-        return PatchTokens(tokens=self._hidden_states(*arguments).masked_fill(~valid[..., None], 0.0), valid=valid)
+        mask = None if valid.is_meta else valid.long()  # which the model reads
+        tokens = self._hidden_states(cast_like_weights(patches, self.model), mask, shapes)
+        return PatchTokens(tokens=tokens.masked_fill(~valid[..., None], 0.0), valid=valid)
 
     def train(self, mode: bool = True) -> "NaFlexTower":  # noqa: FBT001, FBT002 - the signature of nn.Module
         """Set training mode; a frozen tower stays in eval mode."""
         return super().train(mode and not self.frozen)
 
-    def _hidden_states(self, *arguments: Tensor) -> Tensor:
+    def _hidden_states(self, *arguments: Tensor | None) -> Tensor:
         # By position: the name of the mask changed within transformers 5.
         if self.takes_last_hidden_state:
             return self.model(*arguments).last_hidden_state  # type: ignore[no-any-return]
@@ -154,7 +155,7 @@ def _cut(
 
 
 def _shapes(exists: Bool[Tensor, "n rows columns"], most: int) -> Tensor:
-    """Rows and columns of each frame, on the host, where the model reads them anyway."""
+    """Rows and columns of each frame, on the host, where the model reads them."""
     if exists.device.type == "meta":  # shapes alone: all patches are there
         return torch.tensor(exists.shape[1:]).expand(len(exists), 2)
     rows, columns, number = exists[:, :, 0].sum(1), exists[:, 0].sum(1), exists.sum((1, 2))
