@@ -178,6 +178,18 @@ def test_unknown_options_and_prefixes_are_said():
         load(saved(), leave_out=("vison.",))
 
 
+def test_a_failed_load_gives_the_parts_back():
+    """A shape that does not fit is seen when the model stands already; its parts are as they were all the same."""
+    lm, tower = CASE.language_model().train(), CASE.tower()
+    checkpoint = changed(saved(), "lang_encoder.layers.0.gated_cross_attn_layer.ff.0.bias", torch.zeros(DIM + 1))
+    with pytest.raises(CheckpointError, match=r"ff\.0\.bias has shape \(33,\) in the checkpoint, wanted \(32,\)"):
+        load(checkpoint, lm=lm, vision=tower)
+    assert all(weight.requires_grad for weight in lm.parameters())
+    assert all(module.training for module in lm.modules())
+    assert not any(module._forward_pre_hooks or module._forward_hooks for module in lm.modules())
+    assert list(load(saved(), lm=lm).blocks) == ["0", "1", "2"]
+
+
 def test_heads_that_do_not_divide_are_said():
     """The width of a head is no tensor's shape: what cannot be is refused."""
     with pytest.raises(CheckpointError, match=r"128 rows, which are not some heads of 48; pass num_heads="):
