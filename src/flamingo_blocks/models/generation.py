@@ -190,7 +190,7 @@ def _log_probs(
 ) -> Float[Tensor, "rows tokens"]:
     """Log-probabilities of the ids in float32, a few rows at a time: a float32 copy of all logits may not fit."""
     rows = max(1, 2**24 // max(logits[:1].numel(), 1))
-    pairs = zip(logits.split(rows), ids.split(rows), strict=True)
+    pairs = zip(torch.split(logits, rows), torch.split(ids, rows), strict=True)
     return torch.cat([part.float().log_softmax(-1).gather(-1, own[..., None])[..., 0] for part, own in pairs])
 
 
