@@ -93,6 +93,7 @@ def build_module(description: Description, *, argument: str) -> nn.Module:
 
 
 def build_value(value: Any, *, argument: str) -> Any:
+    """The value that `describe_value` described; `argument` as in `build_module`."""
     if not (isinstance(value, dict) and "class" in value):
         return tuple(value) if isinstance(value, list) else value
     found: type | None = find_class(value["class"], kind=object) if can_build(value) else None
