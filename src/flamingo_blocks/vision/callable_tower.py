@@ -35,6 +35,7 @@ class CallableTower(nn.Module):
         ValueError: If the encoder's output is of no such shape, or differs from `dim` or `grid`.
 
     Example:
+        >>> import torch
         >>> tower = CallableTower(torch.nn.Conv2d(3, 8, kernel_size=4, stride=4), image_size=16)
         >>> tower.dim, tower.grid
         (8, (4, 4))
