@@ -31,8 +31,10 @@ def test_logits_are_those_of_the_model_inside(model):
 
 @torch.no_grad()
 def test_a_cache_goes_on_with_its_media(model):
-    """Token by token, cache and media passed on, the logits are those of the whole text at once."""
+    """Token by token, cache and media passed on, the logits are those of the whole text; media are projected once."""
     whole = model(IDS, pixel_values=PIXELS, attention_mask=MASK).logits
+    projected = []
+    model.flamingo.blocks["0"].attention.k_proj.register_forward_pre_hook(lambda _, args: projected.append(args))
     output = model(IDS[:, :4], pixel_values=PIXELS, attention_mask=MASK[:, :4], layout=model.flamingo.make_layout(
         IDS, attention_mask=MASK), use_cache=True)  # fmt: skip
     for column in (4, 5):
@@ -43,6 +45,7 @@ def test_a_cache_goes_on_with_its_media(model):
             media=output.media,
         )
         torch.testing.assert_close(output.logits[:, 0], whole[:, column], atol=1e-5, rtol=1e-5)
+    assert len(projected) == 1
     with pytest.raises(ValueError, match="media=output.media"):
         model(IDS[:, 5:], past_key_values=output.past_key_values)
 

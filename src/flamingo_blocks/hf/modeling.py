@@ -148,7 +148,8 @@ class FlamingoForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
         for name, parts in state_of_parts(self.flamingo).items():
             setattr(self.config, name, parts)
         super().save_pretrained(save_directory, **keywords)
-        write_model_card(self, save_directory)
+        if keywords.get("is_main_process", True):
+            write_model_card(self, save_directory)
 
     forward = forward
     generate = generate
