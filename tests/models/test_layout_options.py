@@ -46,6 +46,26 @@ def test_behind_the_end_of_a_document_earlier_items_are_not_seen(rows, cut, scop
     assert torch.equal(behind.sees_any(), expected.sees_any())
 
 
+def test_pads_of_a_prompt_end_no_document():
+    """A prompt padded on the right by the id of the end is no document that ended: what follows sees its image."""
+    flamingo = make_flamingo("plain", document_end_id=END)
+    ids, real = torch.tensor([[NEW_TAG, TEXT, PAD], [NEW_TAG, TEXT, END]]), torch.tensor([[1, 1, 0], [1, 1, 1]])
+    media = torch.ones(2, 3, 16, dtype=torch.float64)
+    prompt = flamingo.prefill(ids, media=media, attention_mask=real)
+    layout = flamingo.make_layout(torch.tensor([[TEXT], [TEXT]]), prompt=prompt)
+    assert layout.sees_any()[:, -1].tolist() == [True, False]
+
+
+def test_a_layout_of_ones_own_is_kept_in_a_prompt():
+    """Text of a prompt that a layout shows an image to keeps it when a turn follows; the turn itself forgets."""
+    flamingo = make_flamingo("plain", document_end_id=END)
+    ids = torch.tensor([[NEW_TAG, END, TEXT]])
+    shown = MediaLayout.from_tokens(ids == NEW_TAG)
+    prompt = flamingo.prefill(ids, media=torch.ones(1, 3, 16, dtype=torch.float64), layout=shown)
+    layout = flamingo.make_layout(torch.tensor([[TEXT]]), prompt=prompt)
+    assert layout.sees_any().tolist() == [[True, True, True, False]]
+
+
 def test_the_language_model_reads_on_behind_an_end():
     """The end of a document hides items, not text: logits behind it still depend on the text before it."""
     flamingo = make_flamingo("plain", document_end_id=END)
@@ -108,7 +128,16 @@ def test_beams_over_tokens_that_are_only_read():
     for options in ({"num_beams": 1}, {"prompt_lookup_num_tokens": 2}):
         again = flamingo.generate(ids, pixels=pixels, max_new_tokens=4, eos_token_id=None, pad_token_id=0, **options)
         assert torch.equal(again, greedy)
-    beams = flamingo.generate(ids, pixels=pixels, max_new_tokens=4, num_beams=3, eos_token_id=None, pad_token_id=0)
+    sizes = []
+
+    def note(_ids, scores):
+        sizes.append((scores.shape[1], flamingo.lm.config.vocab_size))
+        return scores
+
+    beams = flamingo.generate(
+        ids, pixels=pixels, max_new_tokens=4, num_beams=3, eos_token_id=None, pad_token_id=0, logits_processor=[note]
+    )
+    assert set(sizes) == {(VOCAB, VOCAB)}
     assert beams.shape == (1, 7)
     assert beams[:, 3:].max() < VOCAB
 
