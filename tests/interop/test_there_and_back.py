@@ -45,6 +45,9 @@ def test_ours_out_and_in_again(case, prefix, half):
     lm = case.language_model(seed=case.seed + 7)
     ours = load_foreign(checkpoint, lm=lm, vision=case.tower(), **case.options)
     assert equal(export_foreign(ours, family=case.family, like=checkpoint, **_loading(case)), checkpoint)
+    trained = [*ours.blocks.parameters(), *ours.resampler.parameters()]
+    assert {weight.dtype for weight in trained} == {dtype}
+    assert {weight.dtype for weight in ours.lm.parameters()} == {torch.float32}
     if not half:
         ids = torch.tensor([[2, flamingo.media_token_id, 5, flamingo.media_token_id, 7]])
         frames = max(case.frames, 1)
