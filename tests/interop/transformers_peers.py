@@ -59,7 +59,8 @@ def idefics_config(*, resampler: bool = True, norms: bool = False, **changes: An
     values = {
         **TEXT, "num_hidden_layers": 4, "additional_vocab_size": 2, "cross_layer_interval": 2,
         "qk_layer_norms": norms, "use_resampler": resampler, "perceiver_config": perceiver, "rms_norm_eps": 1e-5,
-        "vision_config": {**VISION, "embed_dim": 12, "num_attention_heads": 3, "layer_norm_eps": 1e-2}, "rope_parameters": ROPE,
+        "vision_config": {**VISION, "embed_dim": 12, "num_attention_heads": 3, "layer_norm_eps": 1e-2},
+        "rope_parameters": ROPE,
     }  # fmt: skip
     return IdeficsConfig(**(values | changes))
 
