@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoProcessor
 
 from flamingo_blocks.hf import FlamingoProcessor
@@ -112,6 +113,18 @@ def test_a_conversation_becomes_a_dialogue(processor):
     assert all(torch.equal(batch[name], expected[name]) for name in expected)
     open_end = processor.apply_chat_template(chat[:3], tokenize=False, continue_final_message=True)
     assert open_end.endswith("Flamingo: a cat .")
+
+
+def test_a_row_begins_once():
+    """A template that writes the beginning itself, as those of many models do, doubles nothing."""
+    tokenizer = make_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="[BOS] $A", special_tokens=[("[BOS]", 1)])
+    template = "{{ bos_token }}{{ messages[0].content }}"
+    processor = FlamingoProcessor(tokenizer, media_token_id=TAG, chat_template=template)
+    chat = [{"role": "user", "content": "a cat"}]
+    options = {"tokenize": True, "return_dict": True, "return_tensors": "pt"}
+    assert processor.apply_chat_template(chat, **options)["input_ids"].tolist() == [[1, 4, 6]]
+    assert processor(text="a cat")["input_ids"].tolist() == [[1, 4, 6]]
 
 
 def test_a_clip_has_its_place_in_a_conversation(processor):
