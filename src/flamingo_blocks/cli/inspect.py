@@ -76,14 +76,14 @@ def describe(found: Inspection) -> str:
     Example:
         >>> from flamingo_blocks.interop.example import tiny_open_flamingo
         >>> print(describe(inspect_checkpoint(tiny_open_flamingo())).splitlines()[0])
-        the checkpoint: open_flamingo, 27 tensors, 172.2 KB (float32 27)
+        the checkpoint: open_flamingo, 27 tensors, 179.1 KB (float32 27)
     """
     dtypes = ", ".join(f"{dtype} {count}" for dtype, count in found.dtypes.items())
     lines = [f"{found.where}: {found.family}, {found.num_tensors} tensors, {_bytes(found.num_bytes)} ({dtypes})"]
     lines += [f"  {part:<28} {count / 1e6:>10.3f} M" for part, count in found.parts.items()]
     if found.blocks:
         lines.append(
-            f"blocks before layers {', '.join(map(str, found.blocks))}: {_sizes(next(iter(found.blocks.values())))}"
+            f"blocks before layer {', '.join(map(str, found.blocks))}: {_sizes(next(iter(found.blocks.values())))}"
         )
     if found.resampler is not None:
         lines.append(f"resampler: {_sizes(found.resampler)}")
