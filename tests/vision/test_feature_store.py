@@ -163,7 +163,8 @@ def test_features_of_variable_resolution(tmp_path):
     ],
 )
 def test_items_that_cannot_be_kept_are_refused(tmp_path, items, dtype, message):
-    """The error names the key, and what was written counts for nothing."""
+    """The error names the key, and what was written, now or before, counts for nothing."""
+    save_features(tmp_path, [("cat", picture(0))], tower=clip())
     loud = CallableTower(nn.Conv2d(3, 4, 4, stride=4), image_size=8)
     loud.encoder.weight.data.fill_(1e6)
     with pytest.raises(ValueError, match=message):

@@ -117,6 +117,15 @@ def test_sizes_keep_the_aspect_ratio_and_the_number_of_patches(height, width, mo
     assert max((rows - 1) / height, (columns - 1) / width) < min(rows / height, columns / width)
 
 
+@pytest.mark.parametrize(
+    ("image", "most", "size"),
+    [((480, 640), 256, (224, 288)), ((1000, 1000), 256, (256, 256)), ((50, 200), 64, (64, 256))],
+)  # fmt: skip
+def test_sizes_are_those_of_transformers(image, most, size):
+    """Sizes that transformers' processor gives, all the patches that are allowed included."""
+    assert NaFlexPreprocess(patch_size=16, max_num_patches=most).size_of(*image) == size
+
+
 def test_a_tower_with_its_own_preprocessing():
     """The tower carries its family's values, and says the grid of a square image."""
     assert isinstance(TOWER, VisionTower)
