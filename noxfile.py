@@ -132,7 +132,8 @@ def floor(session: nox.Session) -> None:
     session.install("--editable", ".[hf,vision,test]", OLDEST_TRANSFORMERS)
     keep_inside(session)
     paths = ("tests/lm", "tests/models", "tests/lm_matrix", "tests/properties/test_families.py")
-    session.run("python", "-m", "pytest", "-n", "2", *paths, *session.posargs)
+    chosen = "not compile and not adapters"  # what takes longer too
+    session.run("python", "-m", "pytest", "-n", "2", "-m", chosen, *paths, *session.posargs)
 
 
 @nox.session

@@ -1,8 +1,10 @@
 """Every family of decoders that the library is tested with: how a tiny one with random weights is made."""
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from torch import nn
 
 VOCAB, DIM = 50, 32
@@ -152,6 +154,12 @@ FAMILIES: dict[str, Family] = {
         cannot=STATES_ONLY_GROW, cannot_at_floor=TOO_OLD_FOR_LEFT_PADS,
     ),
 }  # fmt: skip
+
+
+def parametrised(names: Iterable[str], *, in_every_run: Collection[str]) -> pytest.MarkDecorator:
+    """Cases of a test by the name of the family; those that are not in every run are left to the long sessions."""
+    marks = {name: () if name in in_every_run else pytest.mark.full for name in names}
+    return pytest.mark.parametrize("name", [pytest.param(name, marks=marks[name]) for name in names])
 
 
 SHOWN = ("left pads", "pads between turns", "packed documents", "cached prompts", "static cache", "prompt look-up")

@@ -10,6 +10,7 @@ from flamingo_blocks import Flamingo, attach
 from flamingo_blocks.lm import find_decoder_layers
 from flamingo_blocks.lm.find_layers import layer_device
 from tests.flamingos import EXAMPLE_ROWS, KNOWN_TAG, make_batch, make_block, make_flamingo
+from tests.language_families import parametrised
 from tests.language_models import PlainDecoder, make_language_model
 
 accelerate = pytest.importorskip("accelerate")
@@ -48,7 +49,7 @@ def spread(lm: nn.Module, kind: str, folder) -> nn.Module:
 
 @pytest.mark.parametrize("order", ["before", "after"])
 @pytest.mark.parametrize("kind", ["memory", "disk", "device map"])
-@pytest.mark.parametrize("name", ["llama", "gpt2"])
+@parametrised(["llama", "gpt2"], in_every_run=["llama"])
 def test_a_model_that_is_spread_runs_as_it_did_before(name, kind, order, tmp_path):
     """Attached before it is spread or after: the same logits, loss, gradients and tokens."""
     reference = flamingo_around(name, make_language_model(name))

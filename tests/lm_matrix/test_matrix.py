@@ -1,9 +1,7 @@
 """Every family of language models passes the suite that users run on theirs, and can do what the table says."""
 
-import pytest
-
 from flamingo_blocks.testing import check_language_model
-from tests.language_families import FAMILIES
+from tests.language_families import FAMILIES, parametrised
 from tests.language_models import make_language_model
 
 PLAIN_CANNOT = (
@@ -17,7 +15,11 @@ PLAIN_CANNOT = (
 )
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+# Near to another in the table, so that they are left to the sessions `full` and `floor`.
+ALIKE = ("mistral", "falcon_alibi", "bloom", "mixtral", "falcon_h1", "qwen3_next")
+
+
+@parametrised(FAMILIES, in_every_run=FAMILIES.keys() - ALIKE)
 def test_a_family_can_do_what_the_table_says(name):
     """What must hold holds, and what else the model can do is what is written down, for this transformers."""
     family = FAMILIES[name]

@@ -10,6 +10,7 @@ from flamingo_blocks import Flamingo
 from flamingo_blocks.errors import ConformanceError
 from flamingo_blocks.testing import check_language_model
 from tests.flamingos import EXAMPLE_ROWS, KNOWN_TAG, make_batch, make_flamingo
+from tests.language_families import parametrised
 from tests.language_models import make_language_model
 
 
@@ -36,7 +37,7 @@ def in_eight_bits(lm: nn.Module, *, head: bool = False) -> nn.Module:
     return lm
 
 
-@pytest.mark.parametrize("name", ["llama", "opt", "qwen3"])
+@parametrised(["llama", "opt", "qwen3"], in_every_run=["opt"])
 def test_the_suite_takes_a_model_with_weights_in_eight_bits(name):
     """All abilities stay, training among them."""
     report = check_language_model(in_eight_bits(make_language_model(name)))

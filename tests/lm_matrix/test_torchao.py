@@ -39,3 +39,17 @@ def test_blocks_and_new_tokens_train():
         assert all(weight.grad is not None for weight in flamingo.trained_parameters().values())
         losses.append(loss.detach())
     torch.testing.assert_close(*losses, atol=0.1, rtol=0.0)
+
+
+def test_the_page_shows_it(tmp_path, monkeypatch):
+    """The blocks of the page up to the one with torchao, from top to bottom."""
+    import re
+    from pathlib import Path
+
+    monkeypatch.chdir(tmp_path)
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "bring-your-lm.md"
+    blocks = re.findall(r"^```(python|\{\.python \.quantised\})\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    last = next(index for index, (kind, _) in enumerate(blocks) if kind != "python")
+    namespace: dict[str, object] = {}
+    for _, code in blocks[: last + 1]:
+        exec(compile(code, str(page), "exec"), namespace)

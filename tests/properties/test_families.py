@@ -21,17 +21,15 @@ from tests.flamingos import (
     prompt_rows,
     text_rows,
 )
-from tests.language_families import FAMILIES
+from tests.language_families import FAMILIES, parametrised
 from tests.language_models import LAYERS, make_language_model
 from tests.strategies import seeds
 
-IN_EVERY_RUN = ("mpt", "qwen3_moe", "mamba2")  # biases for positions, experts, states; the suite runs all families
+IN_EVERY_RUN = ("mpt", "mamba2")  # what differs most from the models of the other properties
 
 
 def named(names):
-    """Cases of a test by family; most of them when there is time."""
-    marks = {name: () if name in IN_EVERY_RUN else pytest.mark.full for name in names}
-    return pytest.mark.parametrize("name", [pytest.param(name, marks=marks[name]) for name in names])
+    return parametrised(names, in_every_run=IN_EVERY_RUN)
 
 
 families = named(FAMILIES)
