@@ -115,13 +115,20 @@ def test_a_conversation_becomes_a_dialogue(processor):
     assert open_end.endswith("Flamingo: a cat .")
 
 
+def test_a_tag_of_another_name_stands_in_the_dialogue():
+    """The default template writes the tag that the processor knows."""
+    processor = FlamingoProcessor(make_tokenizer(), lambda image: image, media_token="<picture>", media_token_id=TAG)
+    chat = [{"role": "user", "content": [{"type": "image", "image": torch.zeros(3, 2, 2)}]}]
+    assert processor.apply_chat_template(chat, tokenize=False) == "User: <picture>\n"
+
+
 def test_a_row_begins_once():
     """A template that writes the beginning itself, as those of many models do, doubles nothing."""
     tokenizer = make_tokenizer()
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="[BOS] $A", special_tokens=[("[BOS]", 1)])
-    template = "{{ bos_token }}{{ messages[0].content }}"
+    template = "{{ bos_token }}{{ messages[0].content[0].text }}"
     processor = FlamingoProcessor(tokenizer, media_token_id=TAG, chat_template=template)
-    chat = [{"role": "user", "content": "a cat"}]
+    chat = [{"role": "user", "content": [{"type": "text", "text": "a cat"}]}]
     options = {"tokenize": True, "return_dict": True, "return_tensors": "pt"}
     assert processor.apply_chat_template(chat, **options)["input_ids"].tolist() == [[1, 4, 6]]
     assert processor(text="a cat")["input_ids"].tolist() == [[1, 4, 6]]

@@ -342,3 +342,5 @@ def test_the_model_card_tells_parts_gates_and_how_to_load(tmp_path):
     (tmp_path / "README.md").write_text("my own")
     model.save_pretrained(tmp_path)
     assert (tmp_path / "README.md").read_text() == "my own"
+    model.save_pretrained(tmp_path / "by a second process", is_main_process=False)
+    assert not (tmp_path / "by a second process" / "README.md").exists()
