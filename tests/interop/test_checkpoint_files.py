@@ -164,3 +164,13 @@ def test_nothing_is_written_over_and_nothing_half(tmp_path, monkeypatch):
     with pytest.raises(Exception, match="meta"):
         write_checkpoint({"a": torch.zeros(1, device="meta")}, tmp_path / "b.safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
+
+
+def test_an_index_does_not_reach_outside_its_folder(tmp_path):
+    """A shard beside the folder is not opened, though it is there."""
+    (tmp_path / "folder").mkdir()
+    torch.save({"a": torch.zeros(1)}, tmp_path / "outside.bin")
+    places = {"weight_map": {"a": "../outside.bin"}}
+    (tmp_path / "folder" / "pytorch_model.bin.index.json").write_text(json.dumps(places))
+    with pytest.raises(CheckpointError, match="names the file '../outside.bin', which is not in the folder"):
+        open_checkpoint(tmp_path / "folder")

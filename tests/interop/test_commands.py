@@ -239,3 +239,17 @@ def test_folders_of_transformers_tell_their_parts(tmp_path, capsys, family):
     back = tmp_path / "model.safetensors"
     assert run(capsys, "convert", tmp_path / "ours", "--to", family, "--out", back)[0] == 0
     assert back.read_bytes() == (tmp_path / "theirs" / "model.safetensors").read_bytes()
+
+
+def test_nested_tensors_come_back_nested(parts, tmp_path, capsys):
+    """A pickle file with its tensors under a key comes back byte for byte, under that key."""
+    opened = open_checkpoint(parts / "checkpoint.safetensors")
+    (tmp_path / "back").mkdir()
+    tensors = {facts.name: opened.read(plain).clone() for plain, facts in opened.tensors.items()}
+    tied = next(name for name in tensors if name.endswith("embed_tokens.weight"))
+    tensors[next(name for name in tensors if name.endswith("lm_head.weight"))] = tensors[tied]
+    torch.save({"model_state_dict": tensors}, tmp_path / "checkpoint.pt")
+    run(capsys, "convert", tmp_path / "checkpoint.pt", "--out", tmp_path / "ours", *words(parts))
+    back = tmp_path / "back" / "checkpoint.pt"
+    assert run(capsys, "convert", tmp_path / "ours", "--to", "open_flamingo", "--out", back, *words(parts))[0] == 0
+    assert back.read_bytes() == (tmp_path / "checkpoint.pt").read_bytes()
