@@ -83,6 +83,7 @@ _FACTORIES: dict[str, Callable[..., nn.Module]] = {
 @cache
 def _built(name: str, options: tuple[tuple[str, Any], ...]) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # some families draw their biases
         lm = _FACTORIES[name](**dict(options))
     return draw_weights(lm).eval()
 
