@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from flamingo_blocks.errors import CheckpointError
-from flamingo_blocks.interop import open_checkpoint, write_checkpoint
+from flamingo_blocks.interop import ForeignCheckpoint, open_checkpoint, read_record, write_checkpoint, write_record
+from flamingo_blocks.interop.checkpoint_files import TensorFacts
 from flamingo_blocks.interop.wrapped_names import plain_name
 
 TENSORS = {
@@ -174,3 +175,86 @@ def test_an_index_does_not_reach_outside_its_folder(tmp_path):
     (tmp_path / "folder" / "pytorch_model.bin.index.json").write_text(json.dumps(places))
     with pytest.raises(CheckpointError, match="names the file '../outside.bin', which is not in the folder"):
         open_checkpoint(tmp_path / "folder")
+
+
+def sharded(folder, places, *tensors):
+    folder.mkdir()
+    for number, part in enumerate(tensors):
+        save_file(part, folder / f"{number}.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
+
+
+def test_an_index_is_compared_with_its_files(tmp_path):
+    """A tensor that the index promises and a file lacks, and one that a file holds and the index does not know."""
+    places = {"a": "0.safetensors", "b": "1.safetensors"}
+    one = torch.zeros(1)
+    sharded(tmp_path / "lost", places, {"a": one}, {"c": one})
+    with pytest.raises(CheckpointError, match=r"index.json says that b is in 1\.safetensors, which does not hold it"):
+        open_checkpoint(tmp_path / "lost")
+    sharded(tmp_path / "more", places, {"a": one}, {"b": one, "c": one.clone()})
+    with pytest.raises(CheckpointError, match=r"1\.safetensors holds c, which .*index.json does not list"):
+        open_checkpoint(tmp_path / "more")
+
+
+def of_dtype(path, word, size=1):
+    """A file of safetensors with one tensor of one number, of a dtype by that word."""
+    header = json.dumps({"a": {"dtype": word, "shape": [1], "data_offsets": [0, size]}}).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(size))
+    return path
+
+
+def test_dtypes_of_quantised_checkpoints(tmp_path, monkeypatch):
+    """Float8 is read as what it is; a dtype that is not known is said, with the tensor's name."""
+    for word, dtype in {"F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2}.items():
+        opened = open_checkpoint(of_dtype(tmp_path / f"{word}.safetensors", word))
+        assert opened.tensors["a"].dtype == opened.read("a").dtype == dtype
+    known = {"F32": torch.float32}
+    monkeypatch.setattr("flamingo_blocks.interop.checkpoint_files._DTYPES", known)
+    with pytest.raises(CheckpointError, match=r"a in .*F8_E4M3\.safetensors is of dtype F8_E4M3, which is not read"):
+        open_checkpoint(tmp_path / "F8_E4M3.safetensors")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"index": ["../taken.json", "{}"]},
+        {"index": ["/elsewhere/model.safetensors.index.json", "{}"]},
+        {"index": ["config.json", "{}"]},
+        {"shard": "../taken.safetensors"},
+        {"shard": "/elsewhere/taken.bin"},
+        {"shard": "..\\taken.bin"},
+        {"shard": "script.py"},
+        {"shard": ".."},
+        {"dtype": "load"},
+    ],
+    ids=str,
+)
+def test_a_record_names_files_of_its_checkpoint_only(tmp_path, change):
+    """`foreign.json` comes with a folder of someone else: it names no file elsewhere, nor one of another kind."""
+    sharded(tmp_path / "theirs", {"a": "0.safetensors"}, {"a": torch.zeros(1)})
+    opened = open_checkpoint(tmp_path / "theirs")
+    (tmp_path / "ours").mkdir()
+    write_record(tmp_path / "ours", opened, family="otter", options={}, leave_out=(), kept=())
+    path = tmp_path / "ours" / "foreign.json"
+    assert read_record(tmp_path / "ours").like.index == opened.index
+    record = json.loads(path.read_text())
+    record |= {name: value for name, value in change.items() if name == "index"}
+    record["tensors"]["a"] |= {name: value for name, value in change.items() if name != "index"}
+    path.write_text(json.dumps(record))
+    with pytest.raises(CheckpointError, match=r"foreign\.json is damaged"):
+        read_record(tmp_path / "ours")
+
+
+@pytest.mark.parametrize("name", ["../taken.safetensors", "script.py", "sub/part.bin"])
+def test_nothing_is_written_outside_the_folder(tmp_path, name):
+    """Whatever an open checkpoint calls its shards and its index, files appear in the new folder or not at all."""
+    facts = {"a": TensorFacts("a", (1,), torch.float32, name)}
+    like = ForeignCheckpoint("x", facts, {})
+    with pytest.raises(CheckpointError, match="a checkpoint has no file"):
+        write_checkpoint({"a": torch.zeros(1)}, tmp_path / "out", like=like)
+    facts = {"a": TensorFacts("a", (1,), torch.float32, "part.safetensors")}
+    with pytest.raises(CheckpointError, match="a checkpoint has no file"):
+        write_checkpoint(
+            {"a": torch.zeros(1)}, tmp_path / "out", like=ForeignCheckpoint("x", facts, {}, index=(name, "{}"))
+        )
+    assert not list(tmp_path.iterdir())

@@ -22,7 +22,34 @@ _NESTED = ("model_state_dict", "state_dict", "model")
 _DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+    "U16": torch.uint16, "U32": torch.uint32, "U64": torch.uint64, "C64": torch.complex64,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "F8_E8M0": torch.float8_e8m0fnu,
 }  # fmt: skip
+
+
+def check_file_name(name: str, *, index: bool = False) -> str:
+    """A name that a checkpoint's files can have: in its folder, and of a known kind. Records may not name others.
+
+    Args:
+        name: The name.
+        index: It is that of the list of shards.
+
+    Returns:
+        The name.
+
+    Raises:
+        CheckpointError: If a file of that name would be elsewhere, or is of another kind.
+
+    Example:
+        >>> check_file_name("model-00001-of-00002.safetensors")
+        'model-00001-of-00002.safetensors'
+    """
+    kinds = (".safetensors", *PICKLE_SUFFIXES)
+    known = name in INDEXES if index else Path(name).suffix in kinds
+    if not known or Path(name).name != name or "\\" in name:
+        wanted = " or ".join(INDEXES) if index else f"a plain name that ends in {', '.join(kinds)}"
+        raise CheckpointError(f"a checkpoint has no file {name!r}, wanted {wanted}")
+    return name
 
 
 @dataclass(frozen=True)
@@ -128,7 +155,7 @@ def open_checkpoint(checkpoint: Checkpoint) -> ForeignCheckpoint:
     path = Path(checkpoint)
     if not path.exists():
         raise CheckpointError(f"there is no {path}")
-    files, index = _files_of(path) if path.is_dir() else ({path.name: path}, None)
+    files, index, places = _files_of(path) if path.is_dir() else ({path.name: path}, None, None)
     tensors: dict[str, TensorFacts] = {}
     headers: dict[str, Any] = {}
     nested = None
@@ -142,14 +169,10 @@ def open_checkpoint(checkpoint: Checkpoint) -> ForeignCheckpoint:
         del opened
     if not tensors:
         raise CheckpointError(f"{path} holds no tensors")
-    return ForeignCheckpoint(
-        str(path),
-        tensors,
-        files,
-        nested,
-        headers=headers,
-        index=None if index is None else (index.name, index.read_text()),
-    )
+    if index is not None and places is not None:
+        _check_index(index, places, tensors)
+    text = None if index is None else (index.name, index.read_text())
+    return ForeignCheckpoint(str(path), tensors, files, nested, headers=headers, index=text)
 
 
 class _InMemory:
@@ -173,12 +196,18 @@ class _InMemory:
 class _Safetensors:
     def __init__(self, path: Path) -> None:
         safetensors = require("safetensors", used_by="open_checkpoint", extra="hf")
-        self._file = safetensors.safe_open(path, framework="pt")
+        self._path, self._file = path, safetensors.safe_open(path, framework="pt")
         self.header: dict[str, str] | None = self._file.metadata()
 
     def facts(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
         slices = {name: self._file.get_slice(name) for name in self._file.offset_keys()}
-        return {name: (tuple(found.get_shape()), _DTYPES[found.get_dtype()]) for name, found in slices.items()}
+        kinds = {name: found.get_dtype() for name, found in slices.items()}
+        if strange := next((name for name, kind in kinds.items() if kind not in _DTYPES), None):
+            raise CheckpointError(
+                f"{strange} in {self._path} is of dtype {kinds[strange]}, which is not read; known are "
+                f"{', '.join(_DTYPES)}"
+            )
+        return {name: (tuple(found.get_shape()), _DTYPES[kinds[name]]) for name, found in slices.items()}
 
     def read(self, name: str) -> Tensor:
         tensor: Tensor = self._file.get_tensor(name)
@@ -210,15 +239,16 @@ def _open_pickle(path: Path) -> tuple[_InMemory, str | None]:
     return _InMemory(found), key
 
 
-def _files_of(folder: Path) -> tuple[dict[str, Path], Path | None]:
-    """The files of a folder, and the index that lists them; or the only one; safetensors go before pickles."""
+def _files_of(folder: Path) -> tuple[dict[str, Path], Path | None, dict[str, str] | None]:
+    """The files of a folder, the index that lists them, and its list; or the only one; safetensors before pickles."""
     for name in INDEXES:
         if (folder / name).is_file():
-            return _files_of_index(folder, folder / name), folder / name
+            places = _places_of_index(folder, folder / name)
+            return {name: folder / name for name in sorted(set(places.values()))}, folder / name, places
     for suffixes in ((".safetensors",), PICKLE_SUFFIXES):
         found = sorted(path for path in folder.iterdir() if path.suffix in suffixes and path.name not in _OURS)
         if len(found) == 1:
-            return {found[0].name: found[0]}, None
+            return {found[0].name: found[0]}, None, None
         if found:
             raise CheckpointError(
                 f"{folder} holds {len(found)} checkpoints and no index: {', '.join(path.name for path in found[:5])}; "
@@ -227,7 +257,7 @@ def _files_of(folder: Path) -> tuple[dict[str, Path], Path | None]:
     raise CheckpointError(f"{folder} holds no checkpoint: no {', '.join(('.safetensors', *PICKLE_SUFFIXES))} file")
 
 
-def _files_of_index(folder: Path, index: Path) -> dict[str, Path]:
+def _places_of_index(folder: Path, index: Path) -> dict[str, str]:
     try:
         places: dict[str, str] = json.loads(index.read_text())["weight_map"]
         names = sorted(set(places.values()))
@@ -236,7 +266,17 @@ def _files_of_index(folder: Path, index: Path) -> dict[str, Path]:
     for name in names:
         if Path(name).name != name or not (folder / name).is_file():
             raise CheckpointError(f"{index} names the file {name!r}, which is not in the folder")
-    return {name: folder / name for name in names}
+    return places
+
+
+def _check_index(index: Path, places: Mapping[str, str], tensors: Mapping[str, TensorFacts]) -> None:
+    """Each file holds what the index says, and no more: else it is of another checkpoint, or a tensor is lost."""
+    held = {facts.name: facts.shard for facts in tensors.values()}
+    for name, shard in places.items():
+        if held.get(name) != shard:
+            raise CheckpointError(f"{index} says that {name} is in {shard}, which does not hold it")
+    if unlisted := next((name for name in held if name not in places), None):
+        raise CheckpointError(f"{held[unlisted]} holds {unlisted}, which {index} does not list")
 
 
 def _collect(shards: Mapping[str, Shard]) -> dict[str, TensorFacts]:

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from flamingo_blocks._optional import require
 from flamingo_blocks.errors import CheckpointError
-from flamingo_blocks.interop.checkpoint_files import ForeignCheckpoint, TensorFacts
+from flamingo_blocks.interop.checkpoint_files import ForeignCheckpoint, TensorFacts, check_file_name
 
 RECORD, KEPT = "foreign.json", "foreign.safetensors"
 _KEPT_KEY = "kept_{}"  # names of tensors may hold what a header does not like
+_DTYPES = {str(kind).removeprefix("torch."): kind for kind in vars(torch).values() if isinstance(kind, torch.dtype)}
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def read_record(folder: Path) -> ConversionRecord | None:
     """The record in a folder, if there is one.
 
     Raises:
-        CheckpointError: If it is damaged.
+        CheckpointError: If it is damaged, or names files that no checkpoint has.
     """
     path = folder / RECORD
     if not path.is_file():
@@ -80,17 +81,19 @@ def read_record(folder: Path) -> ConversionRecord | None:
         found = json.loads(path.read_text())
         tensors = {
             plain: TensorFacts(
-                facts["name"], tuple(facts["shape"]), getattr(torch, facts["dtype"]), facts["shard"]
+                facts["name"], tuple(facts["shape"]), _DTYPES[facts["dtype"]],
+                facts["shard"] and check_file_name(facts["shard"]),
             )
             for plain, facts in found["tensors"].items()
         }  # fmt: skip
         kept = _Kept(folder / KEPT, {tensors[plain].name: n for n, plain in enumerate(found["kept"])})
+        index = None if found["index"] is None else (check_file_name(found["index"][0], index=True), found["index"][1])
         like = ForeignCheckpoint(
             str(path), tensors, {facts.shard: kept for facts in tensors.values()}, found["nested"],
-            headers=found["headers"], index=None if found["index"] is None else tuple(found["index"]),
+            headers=found["headers"], index=index,
         )  # fmt: skip
         return ConversionRecord(found["family"], found["options"], tuple(found["leave_out"]), like)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise CheckpointError(f"{path} is damaged: {error!r}") from error
 
 

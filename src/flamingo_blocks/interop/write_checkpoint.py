@@ -14,7 +14,7 @@ from torch import Tensor
 
 from flamingo_blocks._optional import require
 from flamingo_blocks.errors import CheckpointError
-from flamingo_blocks.interop.checkpoint_files import PICKLE_SUFFIXES, ForeignCheckpoint
+from flamingo_blocks.interop.checkpoint_files import PICKLE_SUFFIXES, ForeignCheckpoint, check_file_name
 
 
 def write_checkpoint(
@@ -29,7 +29,8 @@ def write_checkpoint(
             that a file of safetensors comes back byte for byte.
 
     Raises:
-        CheckpointError: If `path` is there already, or of another kind. Nothing is written then.
+        CheckpointError: If `path` is there already or of another kind, or `like` names files outside it. Nothing is
+            written then.
 
     Example:
         >>> import tempfile
@@ -47,7 +48,9 @@ def write_checkpoint(
         with written_whole(target) as beside:
             _write_file(dict(tensors), beside, target.name, like, None if like is None else _only_shard(like))
         return
-    shards = _shards(tensors, like)
+    shards = {check_file_name(name): part for name, part in _shards(tensors, like).items()}
+    if like is not None and like.index is not None:
+        check_file_name(like.index[0], index=True)
     with written_whole(target) as beside:
         beside.mkdir()
         for shard, part in shards.items():
