@@ -91,7 +91,7 @@ MUTATIONS = {
     "windows are checked for the first packed row only": (
         f"{PACKAGE}/models/packing.py",
         "    refuse_long_documents(flamingo.lm,",
-        "    if not flamingo._keeps_documents_apart:\n        refuse_long_documents(flamingo.lm,",
+        "    if not flamingo._abilities.documents:\n        refuse_long_documents(flamingo.lm,",
         "tests/models/test_packing.py::test_a_window_shorter_than_a_packed_document_is_refused_each_time",
     ),
     "an unseen item of NaN reaches the resampler's weights": (

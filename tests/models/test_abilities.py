@@ -3,9 +3,11 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from flamingo_blocks.models import PaperLanguageModel
 from flamingo_blocks.models.abilities import goes_on_from_cache, refuse_misread_pads
+from flamingo_blocks.models.output_head import proven_head
 from tests.flamingos import PAD, TAG, TEXT, close, make_batch, make_flamingo
 from tests.language_models import DIM, VOCAB, make_language_model
 
@@ -91,6 +93,77 @@ def test_a_model_that_runs_no_plain_text_says_so_itself():
 
     with pytest.raises(ZeroDivisionError, match="no kernel"):
         make_flamingo("paper", lm=Broken())(IDS, attention_mask=LEFT)
+
+
+@pytest.fixture
+def two_processes():
+    """This process is the first of two, of which the other runs nothing."""
+    torch.distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=2)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("two_processes")
+def test_one_process_of_several_looks_only_when_it_is_told():
+    """A call that takes part of the others would wait for ever; told to all, it is looked at, and believed."""
+    flamingo = make_flamingo("paper", lm=ReadsPads())
+    flamingo(IDS, attention_mask=LEFT)
+    assert flamingo.lm.calls == 1 and goes_on_from_cache(float32("jamba"))
+    flamingo.look_at_language_model()
+    calls = flamingo.lm.calls
+    with pytest.raises(ValueError, match="does not skip those"):
+        flamingo(IDS, attention_mask=LEFT)
+    hybrid = float32("jamba")
+    hybrid.look_at_language_model()
+    assert flamingo.lm.calls == calls and not goes_on_from_cache(hybrid)
+
+
+@pytest.mark.usefixtures("two_processes")
+def test_what_was_seen_before_the_model_was_sharded_is_believed():
+    """Nobody can look again, so it is not forgotten, though the weights are others."""
+    flamingo = make_flamingo("paper", lm=ReadsPads())
+    flamingo.look_at_language_model()
+    flamingo.lm.register_buffer("of_the_shards", torch.zeros(1))
+    with pytest.raises(ValueError, match="does not skip those"):
+        flamingo(IDS, attention_mask=LEFT)
+
+
+def test_a_model_whose_weights_deepspeed_keeps_is_not_looked_at():
+    """Each of its calls takes part of all processes; its head is not read outside a call."""
+    flamingo = make_flamingo("paper", lm=ReadsPads())
+    for number, weight in enumerate(flamingo.lm.parameters()):
+        weight.ds_id = number
+    flamingo(IDS, attention_mask=LEFT)
+    assert flamingo.lm.calls == 1 and proven_head(flamingo) is None
+
+
+def adapted(lm: nn.Module) -> None:
+    lm.layers[0].add_module("adapter", nn.Linear(DIM, 2))
+
+
+def quantised(lm: nn.Module) -> None:
+    lm.layers[0].register_buffer("scale", torch.ones(1))
+
+
+def other_attention(lm: nn.Module) -> None:
+    lm.config._attn_implementation = "eager"
+
+
+@pytest.mark.parametrize("change", [adapted, quantised, other_attention])
+def test_a_model_that_was_changed_is_looked_at_again(change):
+    """What was seen of its pads, its cache, its gradients and its packed rows is forgotten, and only then."""
+    flamingo = make_flamingo("llama", freeze=False)
+    if change is not other_attention:
+        flamingo.lm.layers = flamingo.lm.model.layers
+    document = torch.tensor([[0, 0, 1, 1]])
+    flamingo(IDS, attention_mask=LEFT)
+    flamingo(IDS[:1], document=document)
+    seen = flamingo._abilities
+    assert seen.left_pads and seen.documents and seen.cache is None
+    assert goes_on_from_cache(flamingo) and flamingo._abilities is seen
+    change(flamingo.lm)
+    assert goes_on_from_cache(flamingo)
+    assert flamingo._abilities.left_pads is None and flamingo._abilities.documents is None
 
 
 @pytest.mark.parametrize("name", ["jamba", "qwen3_next", "bamba"])

@@ -21,20 +21,51 @@ class Abilities:
     """What was seen of a language model; `None` where nobody has looked yet.
 
     Args:
+        of: The make of the model that was looked at, see `_make`.
         left_pads: Whether pads left of a text change nothing.
         inner_pads: Whether pads between the words of a text change nothing.
         cache: Whether its cache goes on with several tokens at once, and for several rows.
         gradients: Whether no module is of a kind that computes without a graph.
+        documents: Whether it has been seen to keep packed documents apart.
     """
 
+    of: int | None = None
     left_pads: bool | None = None
     inner_pads: bool | None = None
     cache: bool | None = None
     gradients: bool | None = None
+    documents: bool | None = None
 
 
 _IDS = [2, 1, 3, 3, 1]  # words that any vocabulary has
 _PADS = [3, 2, 1]  # what a pad holds must not matter, so it is no pad token
+
+
+def look_at_language_model(flamingo: "Flamingo") -> None:
+    """Find out what the language model does with pads and caches, and remember it in place of what was seen before.
+
+    One process looks by itself when a call needs it. Of several, where a call of one may take part of the others, none
+    does: a model that nobody looked at is trusted. Call this in all of them at once, before the model is sharded, and
+    again after another attention implementation, adapter or quantisation was set. It runs some ten short texts.
+
+    Args:
+        flamingo: The model.
+    """
+    lm = flamingo.lm
+    seen = flamingo._abilities = Abilities(of=_make(lm))
+    if accepts(lm, "attention_mask"):
+        seen.left_pads, seen.inner_pads = _shown(flamingo, _left_error), _shown(flamingo, _inner_error)
+    if caches(lm):
+        seen.cache = _shown(flamingo, _cache_error)
+
+
+def remembered(flamingo: "Flamingo") -> Abilities:
+    """What was seen of the language model as it is now; nothing, once attention, adapters or weights are others."""
+    if not torch.compiler.is_compiling():
+        make = _make(flamingo.lm)
+        if flamingo._abilities.of != make and (flamingo._abilities.of is None or _can_be_shown(flamingo.lm)):
+            flamingo._abilities = Abilities(of=make)
+    return flamingo._abilities
 
 
 def refuse_misread_pads(flamingo: "Flamingo", attention_mask: Tensor | None) -> None:
@@ -65,7 +96,7 @@ def refuse_lost_gradients(flamingo: "Flamingo") -> None:
     Raises:
         ValueError: If the language model has one, and gradients are wanted.
     """
-    seen = flamingo._abilities
+    seen = remembered(flamingo)
     if seen.gradients is None:
         kinds = (type(module).__module__ for module in flamingo.lm.modules())
         seen.gradients = not any(kind.startswith("torch.ao.nn.quantized") for kind in kinds)
@@ -78,7 +109,7 @@ def refuse_lost_gradients(flamingo: "Flamingo") -> None:
 
 def goes_on_from_cache(flamingo: "Flamingo") -> bool:
     """Whether a prompt may keep the cache of the language model; without, the text of the prompt is run again."""
-    lm, seen = flamingo.lm, flamingo._abilities
+    lm, seen = flamingo.lm, remembered(flamingo)
     if seen.cache is None and caches(lm) and _can_be_shown(lm):
         seen.cache = _shown(flamingo, _cache_error)
     return caches(lm) and seen.cache is not False
@@ -90,11 +121,11 @@ def leaves_states_behind(lm: nn.Module) -> bool:
 
 
 def _refuse(flamingo: "Flamingo", ability: str, wrong: Tensor, where: str, advice: str) -> None:
-    seen, lm = flamingo._abilities, flamingo.lm
-    if torch.compiler.is_compiling() and getattr(seen, ability) is not False:
+    if torch.compiler.is_compiling() and getattr(flamingo._abilities, ability) is not False:
         return
     if wrong.device.type == "cpu" and not on_host(wrong):
         return  # nothing is asked that would have to be shown
+    seen, lm = remembered(flamingo), flamingo.lm
     if getattr(seen, ability) is None and _can_be_shown(lm):
         error = _left_error if ability == "left_pads" else _inner_error
         setattr(seen, ability, _shown(flamingo, error))
@@ -109,11 +140,29 @@ def _refuse(flamingo: "Flamingo", ability: str, wrong: Tensor, where: str, advic
 
 
 def _can_be_shown(lm: nn.Module) -> bool:
-    """Not in compiled code, nor where a call takes part of other processes, which may have nothing to show."""
+    """Not in compiled code, nor where a call may take part of other processes, which may have nothing to show."""
     if torch.compiler.is_compiling():
         return False
-    sharded = any(hasattr(weight, "device_mesh") for weight in lm.parameters())
+    if (
+        torch.distributed.is_available()
+        and torch.distributed.is_initialized()
+        and torch.distributed.get_world_size() > 1
+    ):
+        return False
+    # Shards of torch, and of DeepSpeed
+    sharded = any(hasattr(weight, "device_mesh") or hasattr(weight, "ds_id") for weight in lm.parameters())
     return not sharded and not any(type(module).__name__ == "FullyShardedDataParallel" for module in lm.modules())
+
+
+def _make(lm: nn.Module) -> int:
+    """A number that changes with the attention implementation, with adapters and with quantisation."""
+    found: list[Any] = []
+    waiting = [lm]
+    for module in waiting:  # `lm.modules()` would take several times as long, at each call
+        waiting += [child for child in module._modules.values() if child is not None]
+        found += [type(module), len(module._buffers), *map(type, module._parameters.values())]
+        found.append(getattr(vars(module).get("config"), "_attn_implementation", None))
+    return hash(tuple(found))
 
 
 @torch.no_grad()

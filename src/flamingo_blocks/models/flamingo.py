@@ -12,7 +12,7 @@ from flamingo_blocks.lm.attach import attach
 from flamingo_blocks.lm.checkpoint_layers import CheckpointedLayers, checkpoint_layers
 from flamingo_blocks.lm.media_state import MediaState
 from flamingo_blocks.lm.token_rows import attach_token_rows
-from flamingo_blocks.models import generation, place_media, prefill, saving
+from flamingo_blocks.models import abilities, generation, place_media, prefill, saving
 from flamingo_blocks.models.abilities import Abilities, refuse_lost_gradients, refuse_misread_pads
 from flamingo_blocks.models.call_language_model import call_language_model
 from flamingo_blocks.models.check_arguments import check_token_id, refuse_pairs
@@ -109,7 +109,6 @@ class Flamingo(nn.Module):
         self.vision, self.resampler, self.projection, self.lm = vision, resampler, projection, lm
         self.blocks = self.attachment.blocks
         self.token_rows = None
-        self._keeps_documents_apart = False
         self._abilities = Abilities()
         self._shown_head: tuple[str | None, nn.Module, bool] | None = None  # see `proven_head`
         self._checkpointed: CheckpointedLayers | None = None
@@ -243,6 +242,7 @@ class Flamingo(nn.Module):
     make_layout = place_media.make_layout
     generate = generation.generate
     score = generation.score
+    look_at_language_model = abilities.look_at_language_model
     save_pretrained = saving.save_pretrained
     from_pretrained = classmethod(saving.from_pretrained)
 

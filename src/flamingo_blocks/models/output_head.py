@@ -115,6 +115,7 @@ def counted_labels(
 def _is_plain(head: nn.Linear) -> bool:
     # Classes that keep their weight in another form, or move it, have a `forward` of their own.
     own = type(head).forward is not nn.Linear.forward or "forward" in vars(head)
+    own = own or hasattr(head.weight, "ds_id")  # DeepSpeed's, whose values come with a call
     return not own and type(head.weight) in (Tensor, nn.Parameter) and head.weight.is_floating_point()
 
 

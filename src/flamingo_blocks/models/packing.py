@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from flamingo_blocks.models.abilities import remembered
 from flamingo_blocks.models.call_language_model import accepts, call_language_model
 from flamingo_blocks.models.check_arguments import refuse_where
 from flamingo_blocks.models.eval_mode import eval_mode
@@ -50,10 +51,11 @@ def keep_apart(flamingo: "Flamingo", document: Tensor, attention_mask: Tensor | 
     valid = None if attention_mask is None else attention_mask.bool()
     positions = packed_positions(document, valid)
     refuse_long_documents(flamingo.lm, positions)
-    if not flamingo._keeps_documents_apart:
+    seen = remembered(flamingo)
+    if not seen.documents:
         with flamingo.attachment.without_media():
             refuse_if_leaking(flamingo.lm)
-        flamingo._keeps_documents_apart = True
+        seen.documents = True
     dtype = next(p.dtype for p in flamingo.lm.parameters() if p.is_floating_point())
     return packed_mask(document, valid, dtype), positions
 
