@@ -163,24 +163,60 @@ def test_features_of_variable_resolution(tmp_path):
     ],
 )
 def test_items_that_cannot_be_kept_are_refused(tmp_path, items, dtype, message):
-    """The error names the key, and what was written, now or before, counts for nothing."""
-    save_features(tmp_path, [("cat", picture(0))], tower=clip())
+    """The error names the key, nothing of the failed save stays, and what was saved before is as it was."""
+    before = save_features(tmp_path, [("cat", picture(0))], tower=clip())
+    files = sorted(tmp_path.iterdir())
     loud = CallableTower(nn.Conv2d(3, 4, 4, stride=4), image_size=8)
     loud.encoder.weight.data.fill_(1e6)
     with pytest.raises(ValueError, match=message):
         save_features(tmp_path, items, tower=loud, dtype=dtype, shard_bytes=1)
+    assert sorted(tmp_path.iterdir()) == files
+    assert torch.equal(FeatureStore(tmp_path, tower=clip())["cat"], before["cat"])
+    with pytest.raises(ValueError, match=message):
+        save_features(tmp_path / "new", items, tower=loud, dtype=dtype, shard_bytes=1)
     with pytest.raises(CheckpointError, match="features.json is missing"):
-        FeatureStore(tmp_path)
+        FeatureStore(tmp_path / "new")
+
+
+def test_features_are_replaced_beside_their_readers(tmp_path):
+    """A second save leaves no file of the first, and what a reader holds of the first stays what it was."""
+    items = [(f"image {number}", picture(number)) for number in range(3)]
+    reader = save_features(tmp_path, items, tower=clip(), shard_bytes=1)
+    held = reader["image 0"]
+    expected = held.clone()
+    other = save_features(tmp_path, items[:1], tower=clip(seed=1))
+    assert torch.equal(held, expected) and torch.equal(reader["image 0"], expected)
+    assert not torch.allclose(other["image 0"], expected)
+    assert len(list(tmp_path.iterdir())) == 3  # index, fingerprint, one shard
+    with pytest.raises(CheckpointError, match="missing or damaged: .* open the store again"):
+        reader["image 2"]
+    FeatureStore(tmp_path, tower=clip(seed=1))
 
 
 def test_damaged_folders_are_refused(tmp_path):
     """A missing file, an index that is none, another format: each says which."""
     save_features(tmp_path, [("cat", picture(0))], tower=clip())
     store, index = FeatureStore(tmp_path), tmp_path / "features.json"
-    (tmp_path / "features-00000.safetensors").write_bytes(b"no tensors")
-    with pytest.raises(CheckpointError, match=r"features-00000.safetensors is missing or damaged"):
+    (shard,), (fingerprint,) = tmp_path.glob("features-*.safetensors"), tmp_path.glob("tower-*.safetensors")
+    shard.write_bytes(b"no tensors")
+    with pytest.raises(CheckpointError, match=rf"{shard.name} is missing or damaged"):
         store["cat"]
-    index.write_text(json.dumps(json.loads(index.read_text()) | {"format_version": 7}))
+    fingerprint.write_bytes(b"no tensors")
+    with pytest.raises(CheckpointError, match=rf"{fingerprint.name} is missing or damaged"):
+        FeatureStore(tmp_path, tower=clip())
+    fingerprint.unlink()
+    with pytest.raises(CheckpointError, match=rf"{fingerprint.name} is missing or damaged"):
+        FeatureStore(tmp_path, tower=clip())
+    whole = json.loads(index.read_text())
+    for changed in ({"tower": 3}, {"shards": []}, {"tower": {"dim": 16, "grid": [4]}}):
+        index.write_text(json.dumps(whole | changed))
+        with pytest.raises(CheckpointError, match="features.json is damaged"):
+            FeatureStore(tmp_path)
+    for key in ("tower", "shards", "fingerprint"):
+        index.write_text(json.dumps({name: value for name, value in whole.items() if name != key}))
+        with pytest.raises(CheckpointError, match=f"features.json is damaged: KeyError.'{key}'.*save the features"):
+            FeatureStore(tmp_path)
+    index.write_text(json.dumps(whole | {"format_version": 7}))
     with pytest.raises(CheckpointError, match="format version 7, this library reads 1"):
         FeatureStore(tmp_path)
     index.write_text("{")

@@ -7,12 +7,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from flamingo_blocks.vision import PatchTokens
-from flamingo_blocks.vision._transformers_facts import CLIP_MEAN, CLIP_STD
-from flamingo_blocks.vision.image_preprocess import Fit, ImagePreprocess
-from flamingo_blocks.vision.tower import cast_like_weights, check_pixels, freeze
+from flamingo_blocks.vision.image_preprocess import CLIP_MEAN, CLIP_STD, Fit, ImagePreprocess
+from flamingo_blocks.vision.tower import FreezableTower, cast_like_weights, check_pixels
 
 
-class IdeficsTower(nn.Module):
+class IdeficsTower(FreezableTower):
     """IDEFICS' encoder: a CLIP that gives its class token before the patches, for the resampler reads that as well.
 
     Args:
@@ -36,11 +35,9 @@ class IdeficsTower(nn.Module):
     def __init__(self, model: nn.Module, *, frozen: bool = True) -> None:
         super().__init__()
         self.config = {"model": model, "frozen": frozen}
-        self.model, self.frozen = model, frozen
+        self.model = model
         self.dim, self.grid, self.preprocess = _facts(model, "hidden_size", "stretch", "bicubic")
-        if frozen:
-            freeze(model)
-        self.training = not frozen
+        self._start(model, frozen=frozen)
 
     def forward(self, pixels: Float[Tensor, "n 3 height width"]) -> PatchTokens:
         """Encode frames.
@@ -55,12 +52,8 @@ class IdeficsTower(nn.Module):
         model: Any = self.model
         return PatchTokens(tokens=model(pixel_values=cast_like_weights(pixels, model)).last_hidden_state)
 
-    def train(self, mode: bool = True) -> "IdeficsTower":  # noqa: FBT001, FBT002 - the signature of nn.Module
-        """Set training mode; a frozen tower stays in eval mode."""
-        return super().train(mode and not self.frozen)
 
-
-class MllamaTower(nn.Module):
+class MllamaTower(FreezableTower):
     """The encoder of Llama 3.2 Vision: an image is cut into tiles, which see each other.
 
     As a tower of single frames it takes each for an image of one tile (`preprocess` keeps its ratio and pads). Images
@@ -87,11 +80,9 @@ class MllamaTower(nn.Module):
     def __init__(self, model: nn.Module, *, frozen: bool = True) -> None:
         super().__init__()
         self.config = {"model": model, "frozen": frozen}
-        self.model, self.frozen = model, frozen
+        self.model = model
         self.dim, self.grid, self.preprocess = _facts(model, "vision_output_dim", "pad", "bilinear")
-        if frozen:
-            freeze(model)
-        self.training = not frozen
+        self._start(model, frozen=frozen)
 
     def forward(self, pixels: Float[Tensor, "n 3 height width"]) -> PatchTokens:
         """Encode frames, each as an image of one tile.
@@ -139,10 +130,6 @@ class MllamaTower(nn.Module):
         )
         tokens: Tensor = found.last_hidden_state
         return tokens[:, 0]
-
-    def train(self, mode: bool = True) -> "MllamaTower":  # noqa: FBT001, FBT002 - the signature of nn.Module
-        """Set training mode; a frozen tower stays in eval mode."""
-        return super().train(mode and not self.frozen)
 
 
 def _facts(

@@ -8,9 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from flamingo_blocks.vision import _timm_facts
-from flamingo_blocks.vision.image_preprocess import Channels, Fit, ImagePreprocess, Interpolation
+from flamingo_blocks.vision.image_preprocess import CLIP_MEAN, CLIP_STD, Channels, Fit, ImagePreprocess, Interpolation
 
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _FITS: dict[str, Fit] = {"shortest": "crop", "longest": "pad", "squash": "stretch"}
 
 

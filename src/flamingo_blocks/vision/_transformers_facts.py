@@ -6,10 +6,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from flamingo_blocks.vision.image_preprocess import Channels, Fit, ImagePreprocess
+from flamingo_blocks.vision.image_preprocess import CLIP_MEAN, CLIP_STD, Channels, Fit, ImagePreprocess
 
 HALF: Channels = (0.5, 0.5, 0.5)
-CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 NAFLEX = "siglip2_vision_model"

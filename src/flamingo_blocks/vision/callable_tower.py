@@ -6,13 +6,13 @@ from typing import Any
 
 from einops import rearrange
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from flamingo_blocks.vision.image_preprocess import ImagePreprocess
-from flamingo_blocks.vision.tower import PatchTokens, cast_like_weights, check_pixels, freeze, probe_features
+from flamingo_blocks.vision.tower import FreezableTower, PatchTokens, cast_like_weights, check_pixels, probe_features
 
 
-class CallableTower(nn.Module):
+class CallableTower(FreezableTower):
     """Make a vision tower of any callable.
 
     Use it for an encoder that no adapter knows: a convolutional net, a model of your own, a function. The encoder is
@@ -62,11 +62,8 @@ class CallableTower(nn.Module):
         self.output = output
         self.num_prefix = num_prefix
         self.channels_last = channels_last
-        self.frozen = frozen
         self.preprocess = ImagePreprocess(size=size) if preprocess is None else preprocess
-        if frozen and isinstance(encoder, nn.Module):
-            freeze(encoder)
-        self.training = not frozen
+        self._start(encoder, frozen=frozen)
         shown = probe_features(self, size, self._features, fix="image_size= or output=")
         found = shown.tokens if isinstance(shown, PatchTokens) else shown  # maps still as maps
         self.dim = _checked_dim(found, dim)
@@ -89,10 +86,6 @@ class CallableTower(nn.Module):
         if isinstance(found, PatchTokens):
             return found
         return PatchTokens(tokens=found.flatten(1, -2))
-
-    def train(self, mode: bool = True) -> "CallableTower":  # noqa: FBT001, FBT002 - the signature of nn.Module
-        """Set training mode; a frozen tower stays in eval mode."""
-        return super().train(mode and not self.frozen)
 
     def _features(self, pixels: Tensor) -> Tensor | PatchTokens:
         """Patch tokens, or a map with its channels last."""

@@ -1,7 +1,9 @@
 """Patch features computed once and kept in files, refused by a tower that computes others."""
 
+import contextlib
 import json
 import os
+import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.vision.tower import PatchTokens, VisionTower, floating_state
 
 FORMAT_VERSION = 1
-INDEX, FINGERPRINT = "features.json", "tower.safetensors"
+INDEX = "features.json"
 # How far features of one tower may lie apart on two machines, relative to their length; and with weights in bfloat16,
 # where GELU and QuickGELU are no longer told apart. Another layer, norm, mean or fit is far beyond both.
 _SAME, _SAME_HALVED = 2e-3, 3e-2
@@ -57,24 +59,20 @@ class FeatureStore(Mapping[str, Tensor]):
     def __init__(self, directory: str | os.PathLike[str], *, tower: VisionTower | None = None) -> None:
         self.directory = Path(directory)
         index = _read_index(self.directory)
-        self.tower: dict[str, Any] = index["tower"]
-        self.dim: int = self.tower["dim"]
-        self.grid: tuple[int, int] = (self.tower["grid"][0], self.tower["grid"][1])
-        self._shard_of: dict[str, str] = {key: shard for shard, keys in index["shards"].items() for key in keys}
+        try:
+            self.tower: dict[str, Any] = index["tower"]
+            self.dim: int = self.tower["dim"]
+            self.grid: tuple[int, int] = (self.tower["grid"][0], self.tower["grid"][1])
+            self._fingerprint: str = index["fingerprint"]
+            self._shard_of: dict[str, str] = {key: shard for shard, keys in index["shards"].items() for key in keys}
+        except (AttributeError, IndexError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{self.directory / INDEX} is damaged: {error!r}; save the features again") from error
         self._open: dict[str, Any] = {}
         if tower is not None:
             self.check(tower)
 
     def __getitem__(self, key: str) -> Float[Tensor, "frames patches vision_dim"]:
-        shard = self._shard_of[key]
-        if shard not in self._open:
-            safetensors = require("safetensors", used_by="FeatureStore", extra="vision")
-            try:
-                self._open[shard] = safetensors.safe_open(self.directory / shard, framework="pt")
-            except Exception as error:  # safetensors raises classes of its own, and OSError
-                raise CheckpointError(f"{self.directory / shard} is missing or damaged: {error}") from error
-        found: Tensor = self._open[shard].get_tensor(key)
-        return found
+        return self._read(self._shard_of[key], key)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._shard_of)
@@ -85,6 +83,20 @@ class FeatureStore(Mapping[str, Tensor]):
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_open": {}}  # open files do not travel to the workers of a loader
 
+    def _read(self, file: str, key: str) -> Tensor:
+        """One tensor of a file, which stays open."""
+        safetensors = require("safetensors", used_by="FeatureStore", extra="vision")
+        try:
+            if file not in self._open:
+                self._open[file] = safetensors.safe_open(self.directory / file, framework="pt")
+            found: Tensor = self._open[file].get_tensor(key)
+        except Exception as error:  # safetensors raises classes of its own, and OSError
+            raise CheckpointError(
+                f"{self.directory / file} is missing or damaged: {error}; open the store again if features were saved "
+                "here since, or save them again"
+            ) from error
+        return found
+
     def check(self, tower: VisionTower) -> None:
         """Refuse a tower that computes other features.
 
@@ -92,10 +104,9 @@ class FeatureStore(Mapping[str, Tensor]):
             tower: Run on one picture, in the state it is in.
 
         Raises:
-            CheckpointError: If its features differ in shape or value.
+            CheckpointError: If its features differ in shape or value, or what the other tower gave is missing.
         """
-        safetensors = require("safetensors.torch", used_by="FeatureStore", extra="vision")
-        stored: Tensor = safetensors.load_file(self.directory / FINGERPRINT)["tokens"]
+        stored = self._read(self._fingerprint, "tokens")
         found = fingerprint(tower)
         weight = floating_state(tower)
         dtype = str(torch.float32 if weight is None else weight.dtype)
@@ -130,7 +141,8 @@ def save_features(
     half a megabyte an image in bfloat16.
 
     Args:
-        directory: Made if it is missing. The index is written last: without it nothing there counts.
+        directory: Made if it is missing. Features that are there already are replaced in the end: until then, and if
+            this fails, they stay as they were; a store that was opened before reads the files it had read from.
         items: Key and image, or key and list of frames. Keys are what the data name the item by, such as its URL.
         tower: Encodes frames; put it into eval mode, and on the device where it shall run.
         dtype: Of the stored features; as the tower gives them when None.
@@ -142,42 +154,33 @@ def save_features(
 
     Raises:
         ValueError: If a key comes twice, a clip has no frames or frames of several sizes, or a feature is not
-            finite; the message names the key. What was written before has no index and does not count.
+            finite; the message names the key.
         MissingDependencyError: If safetensors is not installed.
 
     Example:
         `save_features("features", ((url, image) for url, image in pictures), tower=tower, dtype=torch.bfloat16)`
     """
     safetensors = require("safetensors.torch", used_by="save_features", extra="vision")
-    folder = Path(directory)
+    folder, mark = Path(directory), secrets.token_hex(4)  # no file of another save has its name
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / INDEX).unlink(missing_ok=True)
+    beside, last = folder / f"{INDEX}.{mark}", f"tower-{mark}.safetensors"
     shards: dict[str, list[str]] = {}
-    known: set[str] = set()
-    kept: dict[str, Tensor] = {}
-
-    def write() -> None:
-        name = f"features-{len(shards):05d}.safetensors"
-        safetensors.save_file(kept, folder / name)
-        shards[name] = list(kept)
-        kept.clear()
-
-    for key, features in _encoded(items, tower, frames_per_call):
-        if key in known:
-            raise ValueError(f"the key {key!r} comes twice; give every item a key of its own")
-        known.add(key)
-        kept[key] = features.to("cpu", dtype or features.dtype).contiguous()
-        if not kept[key].isfinite().all():
-            raise ValueError(f"the features of {key!r} are not finite in {kept[key].dtype}; look at image and tower")
-        if sum(tensor.nbytes for tensor in kept.values()) >= shard_bytes:
-            write()
-    if kept:
-        write()
-    safetensors.save_file({"tokens": fingerprint(tower).contiguous()}, folder / FINGERPRINT)
-    index = {"format_version": FORMAT_VERSION, "flamingo_blocks": __version__, "tower": _words(tower), "shards": shards}
-    beside = folder / (INDEX + ".tmp")
-    beside.write_text(json.dumps(index) + "\n")
-    beside.replace(folder / INDEX)
+    try:
+        for kept in _shards(_encoded(items, tower, frames_per_call), dtype, shard_bytes):
+            name = f"features-{mark}-{len(shards):05d}.safetensors"
+            shards[name] = list(kept)
+            safetensors.save_file(kept, folder / name)
+        safetensors.save_file({"tokens": fingerprint(tower).contiguous()}, folder / last)
+        versions = {"format_version": FORMAT_VERSION, "flamingo_blocks": __version__}
+        beside.write_text(
+            json.dumps({**versions, "tower": _words(tower), "fingerprint": last, "shards": shards}) + "\n"
+        )
+        replaced = _files_of(folder)
+        beside.replace(folder / INDEX)
+    except BaseException:
+        _remove([folder / name for name in (*shards, last)] + [beside])
+        raise
+    _remove(replaced)
     return FeatureStore(folder)
 
 
@@ -188,6 +191,41 @@ def fingerprint(tower: VisionTower) -> Float[Tensor, "patches vision_dim"]:
     picture = torch.stack([rows * 4 + 0 * columns, columns * 2 + 0 * rows, rows * columns * 7]) % 256
     (features,) = _run(tower, [tower.preprocess(picture.to(torch.uint8))])
     return features.float().cpu()
+
+
+def _shards(
+    features: Iterable[tuple[str, Tensor]], dtype: torch.dtype | None, most: int
+) -> Iterator[dict[str, Float[Tensor, "frames patches vision_dim"]]]:
+    """Features as they are stored, as many at a time as make one file."""
+    known: set[str] = set()
+    kept: dict[str, Tensor] = {}
+    for key, found in features:
+        if key in known:
+            raise ValueError(f"the key {key!r} comes twice; give every item a key of its own")
+        known.add(key)
+        kept[key] = found.to("cpu", dtype or found.dtype).contiguous()
+        if not kept[key].isfinite().all():
+            raise ValueError(f"the features of {key!r} are not finite in {kept[key].dtype}; look at image and tower")
+        if sum(tensor.nbytes for tensor in kept.values()) >= most:
+            yield kept
+            kept = {}
+    if kept:
+        yield kept
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """The files of the store that stands in a folder; none where no store can be read."""
+    try:
+        index = _read_index(folder)
+        return [folder / Path(name).name for name in (*index["shards"], index["fingerprint"])]
+    except (CheckpointError, KeyError, TypeError):
+        return []
+
+
+def _remove(files: Iterable[Path]) -> None:
+    for file in files:
+        with contextlib.suppress(OSError):  # open elsewhere, where that forbids it; nothing depends on it
+            file.unlink(missing_ok=True)
 
 
 def _encoded(

@@ -16,6 +16,8 @@ from flamingo_blocks._optional import require
 Fit = Literal["pad", "crop", "stretch"]
 Interpolation = Literal["bicubic", "bilinear"]
 Channels = tuple[float, float, float]
+# The colours of OpenAI's CLIP, which open_clip's models and IDEFICS have as well
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 _INTERPOLATIONS: dict[int, Interpolation] = {2: "bilinear", 3: "bicubic"}  # PIL's numbers of its filters
 

@@ -11,10 +11,10 @@ from flamingo_blocks._optional import require
 from flamingo_blocks.vision._transformers_facts import NAFLEX, check_layer, final_norm_of, run_to_block, vision_part
 from flamingo_blocks.vision.image_preprocess import ImagePreprocess
 from flamingo_blocks.vision.naflex_preprocess import NaFlexPreprocess
-from flamingo_blocks.vision.tower import PatchTokens, cast_like_weights, check_pixels, freeze
+from flamingo_blocks.vision.tower import FreezableTower, PatchTokens, cast_like_weights, check_pixels
 
 
-class NaFlexTower(nn.Module):
+class NaFlexTower(FreezableTower):
     """Make a vision tower of `Siglip2VisionModel`, which keeps the aspect ratio of every image.
 
     Frames come as `preprocess` makes them, each of its own size, padded by NaN on the right and below to the size of
@@ -74,7 +74,7 @@ class NaFlexTower(nn.Module):
             raise ValueError(
                 f"model is of the family {config.model_type!r}, wanted {NAFLEX!r}; make it a TransformersTower"
             )
-        self.layer, self.final_norm, self.frozen = layer, final_norm, frozen
+        self.layer, self.final_norm = layer, final_norm
         self.dim: int = config.hidden_size
         self.patch_size: int = config.patch_size
         self.max_num_patches: int = config.num_patches if max_num_patches is None else max_num_patches
@@ -84,9 +84,7 @@ class NaFlexTower(nn.Module):
         height, width = preprocess.size_of(1024, 1024)
         self.grid = (height // self.patch_size, width // self.patch_size)
         self.takes_last_hidden_state = check_layer(self.model, layer) and final_norm is None
-        if frozen:
-            freeze(self.model)
-        self.training = not frozen
+        self._start(self.model, frozen=frozen)
 
     @classmethod
     def from_pretrained(cls, name: str, *, dtype: Any = None, **options: Any) -> "NaFlexTower":
@@ -133,10 +131,6 @@ class NaFlexTower(nn.Module):
         mask = None if valid.is_meta else valid.long()  # which the model reads
         tokens = self._hidden_states(cast_like_weights(patches, self.model), mask, shapes)
         return PatchTokens(tokens=tokens.masked_fill(~valid[..., None], 0.0), valid=valid)
-
-    def train(self, mode: bool = True) -> "NaFlexTower":  # noqa: FBT001, FBT002 - the signature of nn.Module
-        """Set training mode; a frozen tower stays in eval mode."""
-        return super().train(mode and not self.frozen)
 
     def _hidden_states(self, *arguments: Tensor | None) -> Tensor:
         # By position: the name of the mask changed within transformers 5.

@@ -16,10 +16,16 @@ from flamingo_blocks.vision._open_clip_facts import (
     visual_part,
 )
 from flamingo_blocks.vision.image_preprocess import Fit
-from flamingo_blocks.vision.tower import PatchTokens, cast_like_weights, check_frame_size, freeze, probe_features
+from flamingo_blocks.vision.tower import (
+    FreezableTower,
+    PatchTokens,
+    cast_like_weights,
+    check_frame_size,
+    probe_features,
+)
 
 
-class OpenClipTower(nn.Module):
+class OpenClipTower(FreezableTower):
     """Make a vision tower of an open_clip model: its vision transformers, ResNets, and timm models.
 
     The tower gives the patch tokens alone: the class token is cut off, pooling and projection are not applied. It holds
@@ -67,7 +73,7 @@ class OpenClipTower(nn.Module):
         super().__init__()
         self.model = visual_part(model)
         self.config = {"model": self.model, **options}
-        self.layer, self.final_norm, self.frozen = layer, final_norm, frozen
+        self.layer, self.final_norm = layer, final_norm
         if quick_gelu is not None:
             check_activation(self.model, quick_gelu=quick_gelu)
         if image_size is None:
@@ -78,9 +84,7 @@ class OpenClipTower(nn.Module):
         if preprocess is None:
             preprocess = open_clip_preprocess(self.model, self.image_size, fit)
         self.preprocess = preprocess
-        if frozen:
-            freeze(self.model)
-        self.training = not frozen
+        self._start(self.model, frozen=frozen)
         _, rows, columns, self.dim = probe_features(self, self.image_size, self._features).shape
         self.grid: tuple[int, int] = (rows, columns)
 
@@ -130,10 +134,6 @@ class OpenClipTower(nn.Module):
         """
         check_frame_size(pixels, self.image_size)
         return PatchTokens(tokens=self._features(cast_like_weights(pixels, self.model)).flatten(1, 2))
-
-    def train(self, mode: bool = True) -> "OpenClipTower":  # noqa: FBT001, FBT002 - the signature of nn.Module
-        """Set training mode; a frozen tower stays in eval mode."""
-        return super().train(mode and not self.frozen)
 
     def _features(self, pixels: Tensor) -> Tensor:
         return open_clip_features(self.model, pixels, layer=self.layer, final_norm=self.final_norm)

@@ -16,10 +16,16 @@ from flamingo_blocks.vision._timm_facts import (
     timm_preprocess,
 )
 from flamingo_blocks.vision.image_preprocess import Fit
-from flamingo_blocks.vision.tower import PatchTokens, cast_like_weights, check_frame_size, freeze, probe_features
+from flamingo_blocks.vision.tower import (
+    FreezableTower,
+    PatchTokens,
+    cast_like_weights,
+    check_frame_size,
+    probe_features,
+)
 
 
-class TimmTower(nn.Module):
+class TimmTower(FreezableTower):
     """Make a vision tower of a timm model: convolutional nets such as the paper's NFNet, ViT, SigLIP, DINOv2, DINOv3.
 
     The tower gives the features before pooling, one token a place of the grid: of a transformer the patch tokens
@@ -72,7 +78,7 @@ class TimmTower(nn.Module):
         check_timm_model(model)
         self.model = model
         self.config = {"model": model, **options}
-        self.layer, self.final_norm, self.num_prefix, self.frozen = layer, final_norm, num_prefix, frozen
+        self.layer, self.final_norm, self.num_prefix = layer, final_norm, num_prefix
         if image_size is None:
             self.image_size = native_size(model)
         else:
@@ -81,9 +87,7 @@ class TimmTower(nn.Module):
         if preprocess is None:
             preprocess = timm_preprocess(pretrained_config(model), self.image_size, fit)
         self.preprocess = preprocess
-        if frozen:
-            freeze(model)
-        self.training = not frozen
+        self._start(model, frozen=frozen)
         _, rows, columns, self.dim = probe_features(self, self.image_size, self._features).shape
         self.grid: tuple[int, int] = (rows, columns)
 
@@ -121,10 +125,6 @@ class TimmTower(nn.Module):
         """
         check_frame_size(pixels, self.image_size)
         return PatchTokens(tokens=self._features(cast_like_weights(pixels, self.model)).flatten(1, 2))
-
-    def train(self, mode: bool = True) -> "TimmTower":  # noqa: FBT001, FBT002 - the signature of nn.Module
-        """Set training mode; a frozen tower stays in eval mode."""
-        return super().train(mode and not self.frozen)
 
     def _features(self, pixels: Tensor) -> Tensor:
         return timm_features(

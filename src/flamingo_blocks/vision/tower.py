@@ -67,10 +67,22 @@ class VisionTower(Protocol):
         """Call `forward`, as every `nn.Module` does."""
 
 
-def freeze(module: nn.Module) -> None:
-    """Stop gradients to the parameters and put the module into eval mode, in place."""
-    module.requires_grad_(requires_grad=False)
-    module.eval()
+class FreezableTower(nn.Module):
+    """What all towers do alike: a frozen one has no gradients and stays in eval mode."""
+
+    frozen = False
+
+    def train(self, mode: bool = True) -> "FreezableTower":  # noqa: FBT001, FBT002 - the signature of nn.Module
+        """Set training mode; a frozen tower stays in eval mode."""
+        return super().train(mode and not self.frozen)
+
+    def _start(self, encoder: object, *, frozen: bool) -> None:
+        """Freeze the encoder in place if it is to be; a trained one keeps the modes that it has."""
+        self.frozen = frozen
+        if frozen and isinstance(encoder, nn.Module):
+            encoder.requires_grad_(requires_grad=False)
+            encoder.eval()
+        self.training = not frozen
 
 
 def floating_state(module: object) -> Tensor | None:

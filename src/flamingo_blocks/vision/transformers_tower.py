@@ -18,10 +18,10 @@ from flamingo_blocks.vision._transformers_facts import (
     vision_part,
 )
 from flamingo_blocks.vision.image_preprocess import Fit, ImagePreprocess
-from flamingo_blocks.vision.tower import PatchTokens, cast_like_weights, check_frame_size, freeze
+from flamingo_blocks.vision.tower import FreezableTower, PatchTokens, cast_like_weights, check_frame_size
 
 
-class TransformersTower(nn.Module):
+class TransformersTower(FreezableTower):
     """Make a vision tower of a transformers model: CLIP, SigLIP, ViT, DeiT, DINOv2 and DINOv3.
 
     The tower gives the patch tokens alone: class, distillation and register tokens are cut off. Of a two-tower model
@@ -76,7 +76,6 @@ class TransformersTower(nn.Module):
         self.geometry = Geometry.of(self.model, num_prefix=num_prefix, image_size=image_size)
         self.layer = layer
         self.final_norm = final_norm
-        self.frozen = frozen
         # DINO models interpolate by themselves and have no such argument.
         takes_argument = "interpolate_pos_encoding" in inspect.signature(self.model.forward).parameters
         self.interpolates = takes_argument and not self.geometry.is_native
@@ -86,9 +85,7 @@ class TransformersTower(nn.Module):
         self.takes_last_hidden_state = check_layer(self.model, layer) and final_norm is None
         if final_norm:
             final_norm_of(self.model)  # raises now, not in the first forward
-        if frozen:
-            freeze(self.model)
-        self.training = not frozen
+        self._start(self.model, frozen=frozen)
 
     @classmethod
     def from_pretrained(cls, name: str, *, dtype: Any = None, **options: Any) -> "TransformersTower":
@@ -136,10 +133,6 @@ class TransformersTower(nn.Module):
                 f"{self.grid[0]} x {self.grid[1]}; correct num_prefix="
             )
         return PatchTokens(tokens=tokens[:, self.geometry.num_prefix :])
-
-    def train(self, mode: bool = True) -> "TransformersTower":  # noqa: FBT001, FBT002 - the signature of nn.Module
-        """Set training mode; a frozen tower stays in eval mode."""
-        return super().train(mode and not self.frozen)
 
     def _hidden_states(self, pixels: Tensor) -> Tensor:
         """All tokens of the chosen layer."""
