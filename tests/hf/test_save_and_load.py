@@ -175,7 +175,6 @@ def test_trained_parts_stay_in_float32_beside_a_frozen_bfloat16_model(tmp_path):
 @pytest.mark.parametrize("tied", (False, True))
 def test_a_device_map_is_followed(tmp_path, tied):
     """`device_map` puts parts where it says, layers and tower on disk among them, and the model computes the same."""
-    pytest.importorskip("accelerate", reason="device maps need accelerate")
     model = make_model(tied=tied)
     model.save_pretrained(tmp_path)
     near = ("resampler", "blocks", "token_rows", "lm.lm_head", "lm.model.embed_tokens", "lm.model.norm",
@@ -213,7 +212,7 @@ def test_a_class_from_elsewhere_is_refused():
     for part in ("lm", "tower", "resampler"):
         config = FlamingoConfig.from_dict(make_model().config.to_dict())
         setattr(config, part, {"arguments": {}, "class": "no_such_package.module:Tower"})
-        with pytest.raises(CheckpointError, match="the class no_such_package|no_such_package.module:Tower cannot"):
+        with pytest.raises(CheckpointError, match="no_such_package.module:Tower (is no class|cannot)"):
             FlamingoForConditionalGeneration(config)
 
 

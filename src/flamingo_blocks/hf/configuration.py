@@ -4,8 +4,7 @@ from typing import Any
 
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
-from flamingo_blocks.errors import CheckpointError
-from flamingo_blocks.models.describe_module import Description, can_build, find_class
+from flamingo_blocks.models.describe_module import Description, find_class, reading_part, refuse_fetching
 from flamingo_blocks.types import Scope
 
 
@@ -98,6 +97,23 @@ class FlamingoConfig(PreTrainedConfig):  # type: ignore[misc]
             kwargs = {choice: own, **kwargs}
         super().__init__(**kwargs)
 
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Make a config of what a file holds.
+
+        Args:
+            config_dict: The values.
+            **kwargs: The caller's own, in place of these.
+
+        Returns:
+            The config.
+
+        Raises:
+            CheckpointError: If a value makes transformers fetch code or weights; the caller's own may.
+        """
+        refuse_fetching(config_dict)
+        return super().from_dict(config_dict, **kwargs)
+
     @property
     def vocab_size(self) -> int:
         """Ids that the model predicts, new tokens included."""
@@ -150,11 +166,10 @@ def trusted_class(name: str) -> Any:
         The class.
 
     Raises:
-        CheckpointError: If it is none of transformers or this library.
+        CheckpointError: If it is no module of transformers' models or of this library.
     """
-    if not can_build({"class": name, "arguments": {}}):
-        raise CheckpointError(f"the config names the class {name}, wanted one of transformers or flamingo_blocks")
-    return find_class(name)
+    with reading_part("a class of the config"):
+        return find_class(name)
 
 
 def _as_config(given: Any, model: Description) -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from flamingo_blocks._optional import require
 from flamingo_blocks._version import __version__
 from flamingo_blocks.errors import CheckpointError
-from flamingo_blocks.models.describe_module import build_module, describe_module
+from flamingo_blocks.models.describe_module import build_module, describe_module, reading_part
 
 if TYPE_CHECKING:
     from flamingo_blocks.models.flamingo import Flamingo
@@ -112,9 +112,10 @@ def from_pretrained(
         (weight, weight.requires_grad) for part in (lm, vision) if part is not None for weight in part.parameters()
     ]
     modes = [(module, module.training) for part in (lm, vision) if part is not None for module in part.modules()]
-    model = cls(
-        lm=lm, vision=vision, resampler=resampler, projection=projection, blocks=blocks, **config["arguments"]  # type: ignore[arg-type]
-    )  # fmt: skip
+    with reading_part("the model of these parts"):
+        model = cls(
+            lm=lm, vision=vision, resampler=resampler, projection=projection, blocks=blocks, **config["arguments"]  # type: ignore[arg-type]
+        )  # fmt: skip
     try:
         _load(model, _all_tensors(safetensors, folder, config, model), trained=set(config["trained"]))
     except Exception:  # give the parts back as they came, to be used with another folder
@@ -225,7 +226,25 @@ def read_config(folder: Path) -> dict[str, Any]:
         )
     if missing := _KEYS - config.keys():
         raise CheckpointError(f"{path} is damaged: it lacks {sorted(missing)}")
+    _check_kinds(path, config)
     return config
+
+
+def _check_kinds(path: Path, config: dict[str, Any]) -> None:
+    """Whether the values are of the kinds that are read: mappings of names, and a class for each part."""
+    for name, kind in (("arguments", dict), ("blocks", dict), ("trained", list)):
+        if not isinstance(config[name], kind):
+            raise CheckpointError(f"{path} is damaged: {name} is {config[name]!r}, wanted a {kind.__name__}")
+    if unknown := config["arguments"].keys() - set(ARGUMENTS):
+        raise CheckpointError(f"{path} is damaged: arguments has {sorted(unknown)}, wanted of {ARGUMENTS}")
+    if wrong := [index for index in config["blocks"] if not index.isdecimal()]:
+        raise CheckpointError(f"{path} is damaged: blocks has {wrong}, wanted indices of layers")
+    parts = {f"block {index}": block for index, block in config["blocks"].items()}
+    parts |= {name: config[name] for name in ("resampler", "projection", "vision") if config[name] is not None}
+    for name, part in {**parts, "lm": config["lm"]}.items():
+        wanted = ("class", "sha256") if name in _FROZEN_PARTS else ("class",)
+        if not isinstance(part, dict) or not all(isinstance(part.get(key), str) for key in wanted):
+            raise CheckpointError(f"{path} is damaged: {name} is {part!r}, wanted {' and '.join(wanted)} in it")
 
 
 def _read_tensors(safetensors: Any, path: Path) -> dict[str, Tensor]:
