@@ -2,12 +2,28 @@
 
 import pytest
 import torch
+from torch import nn
 
 from flamingo_blocks.models.check_arguments import refuse_where
+from flamingo_blocks.testing import check_language_model, check_tower
+from flamingo_blocks.vision import CallableTower
 from tests.flamingos import EXAMPLE_ROWS, make_batch, make_flamingo
 from tests.gpu.waiting import waits_are_errors
+from tests.language_models import make_language_model
 
 pytestmark = pytest.mark.gpu
+
+
+def test_checks_leave_the_random_numbers_of_the_gpu_alone():
+    """What models and towers on it draw while they are checked is not missing afterwards."""
+    tower = CallableTower(nn.Sequential(nn.Conv2d(3, 16, 8, stride=8), nn.Dropout()), image_size=32, frozen=False)
+    lm = make_language_model("llama")
+    torch.manual_seed(3)
+    expected = torch.rand(2, device="cuda")
+    torch.manual_seed(3)
+    check_tower(tower.cuda())
+    check_language_model(lm.cuda().train())
+    assert torch.equal(torch.rand(2, device="cuda"), expected)
 
 
 def example():

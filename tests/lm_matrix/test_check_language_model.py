@@ -228,6 +228,14 @@ def test_the_model_is_given_back_as_it_was(training):
     assert not any(module._forward_pre_hooks or module._forward_hooks for module in lm.modules())
 
 
+def test_no_other_device_is_seeded():
+    """A GPU that starts after the check draws what it would have drawn."""
+    torch.cuda.manual_seed_all(7)
+    waiting = torch.cuda._lazy_seed_tracker.get_calls()
+    check_language_model(make_language_model("plain"))
+    assert torch.cuda._lazy_seed_tracker.get_calls() == waiting
+
+
 def test_a_model_in_low_precision_has_a_bound_of_its_own():
     """bfloat16 rounds; the bound can be set as well."""
     lm = make_language_model("llama").bfloat16()

@@ -15,7 +15,7 @@ from tests.language_models import make_language_model
 
 
 class EightBitLinear(nn.Module):
-    """Weights as integers with one factor a row, made floats again when they are used; as bitsandbytes and GPTQ do."""
+    """Weights as integers with one factor a row, made floats again when they are used."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()

@@ -232,6 +232,17 @@ def test_modes_are_put_back():
     assert [module.training for module in tower.modules()] == [True, False, True]
 
 
+@pytest.mark.parametrize("tower", [Sound, Thaws])
+def test_the_random_numbers_of_the_caller_are_left_alone(tower):
+    """What is drawn in training mode, by a tower that trains or one that fails, is not missing afterwards."""
+    tower = tower().requires_grad_(tower is Thaws)
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    check_tower(tower.train())
+    assert torch.equal(torch.rand(1), expected)
+
+
 def test_own_pictures_and_bound():
     """Pictures are whatever `preprocess` takes; the bound is the user's."""
 

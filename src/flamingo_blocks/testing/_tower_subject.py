@@ -27,8 +27,7 @@ class TowerSubject:
     def __init__(self, tower: VisionTower, pictures: Sequence[Any] | None, bound: float | None) -> None:
         self.tower: Any = tower
         self.pictures = _draw() if pictures is None else list(pictures)
-        state = [*tower.parameters(), *tower.buffers()] if isinstance(tower, nn.Module) else []
-        self.weight = next((tensor for tensor in state if tensor.is_floating_point()), torch.zeros(()))
+        self.weight = next((tensor for tensor in self.state if tensor.is_floating_point()), torch.zeros(()))
         halved = self.weight.dtype in {torch.float16, torch.bfloat16}
         self.bound = (3e-2 if halved else 1e-4) if bound is None else bound
 
@@ -36,6 +35,11 @@ class TowerSubject:
     def is_variable(self) -> bool:
         """Whether frames may differ in size."""
         return bool(getattr(self.tower.preprocess, "variable_size", False))
+
+    @property
+    def state(self) -> list[Tensor]:
+        """Parameters and buffers of the tower."""
+        return [*self.tower.parameters(), *self.tower.buffers()] if isinstance(self.tower, nn.Module) else []
 
     @property
     def weights(self) -> list[Tensor]:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 from flamingo_blocks.errors import ConformanceError
@@ -11,6 +10,7 @@ from flamingo_blocks.models.eval_mode import eval_mode
 from flamingo_blocks.testing._language_model_can import CAN
 from flamingo_blocks.testing._language_model_must import MUST
 from flamingo_blocks.testing._language_model_subject import Subject, Wrong, look_at
+from flamingo_blocks.testing._random_numbers import own_random_numbers
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,7 @@ def check_language_model(
     """
     if unknown := [name for name in require if name not in CAN]:
         raise ValueError(f"require names {unknown}, wanted some of {', '.join(CAN)}")
-    with torch.random.fork_rng(devices=[]), eval_mode(lm):
-        torch.manual_seed(0)
+    with own_random_numbers([*lm.parameters(), *lm.buffers()]), eval_mode(lm):
         subject = look_at(lm, layers=layers, embedding=embedding, head=head, bound=bound)
         wrong = {name: found for name, check in MUST.items() if (found := _finding(check, subject)) != "ok"}
         holds: dict[str, str] = {}

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from flamingo_blocks.errors import ConformanceError
+from flamingo_blocks.testing._random_numbers import own_random_numbers
 from flamingo_blocks.testing._tower_checks import BASIS, MUST, TELLS
 from flamingo_blocks.testing._tower_subject import TowerSubject, Wrong
 from flamingo_blocks.vision import VisionTower
@@ -82,13 +83,14 @@ def check_tower(
     if unknown := [name for name in require if name not in TELLS]:
         raise ValueError(f"require names {unknown}, wanted some of {', '.join(TELLS)}")
     subject = TowerSubject(tower, pictures, bound)
-    wrong: dict[str, str] = {}
-    for name, check in BASIS.items():  # what comes later stands on what came before
-        if not wrong and (found := _finding(check, subject)) != "ok":
-            wrong[name] = found
-    if not wrong:
-        wrong = {name: found for name, check in MUST.items() if (found := _finding(check, subject)) != "ok"}
-    tells = {} if wrong else {name: _finding(check, subject) for name, check in TELLS.items()}
+    with own_random_numbers(subject.state):
+        wrong: dict[str, str] = {}
+        for name, check in BASIS.items():  # what comes later stands on what came before
+            if not wrong and (found := _finding(check, subject)) != "ok":
+                wrong[name] = found
+        if not wrong:
+            wrong = {name: found for name, check in MUST.items() if (found := _finding(check, subject)) != "ok"}
+        tells = {} if wrong else {name: _finding(check, subject) for name, check in TELLS.items()}
     wrong |= {name: tells[name] for name in require if tells.get(name, "ok") != "ok"}
     if wrong:
         listed = "".join(f"\n  {name}: {found}" for name, found in wrong.items())
