@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from transformers import DynamicCache
 
 from flamingo_blocks.hf import FlamingoCausalLMOutput, FlamingoForConditionalGeneration
 from tests.hf.tiny import SIDE, TAG, make_model
@@ -77,6 +78,30 @@ def test_packed_documents_are_kept_apart(model):
         apart = model(ids[:, 3:], pixel_values=PIXELS[1:2]).logits
     torch.testing.assert_close(packed[:, 3:], apart, atol=1e-5, rtol=1e-5)
     assert model(ids, pixel_values=PIXELS[:2], document=document, labels=ids).loss.requires_grad
+
+
+@pytest.mark.parametrize("beside", ["labels", "document"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"past_key_values": DynamicCache()},
+        {"position_ids": torch.arange(6)[None]},
+        {"output_hidden_states": True},
+        {"output_attentions": True},
+        {"logits_to_keep": 1},
+        {"shift_labels": IDS},
+    ],
+    ids=lambda given: next(iter(given)),
+)
+def test_nothing_is_dropped_beside_labels(model, given, beside):
+    """What would not be used beside `labels` or `document` is refused by name; what says nothing may pass."""
+    two = {"labels": IDS} if beside == "labels" else {"document": torch.zeros_like(IDS)}
+    with pytest.raises(ValueError, match=f"{next(iter(given))} given together with labels or document"):
+        model(IDS, pixel_values=PIXELS, attention_mask=MASK, **two, **given)
+    idle = {"use_cache": True, "output_hidden_states": False, "output_attentions": None, "logits_to_keep": 0}
+    expected = model(IDS, pixel_values=PIXELS, **two)
+    output = model(IDS, pixel_values=PIXELS, **two, **idle)
+    assert torch.equal(output.logits, expected.logits)
 
 
 def test_only_ids_are_read(model):

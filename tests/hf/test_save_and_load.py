@@ -146,6 +146,30 @@ def test_frozen_parts_are_frozen_again(tmp_path):
         assert loaded.flamingo.lm.training == (folder == "other")
 
 
+def test_a_part_frozen_by_half_comes_back_so(tmp_path):
+    """Weights that do not train inside a part that does, and those that do inside a language model that does not."""
+    model = make_model()
+    model.flamingo.resampler.latents.requires_grad_(False)
+    model.flamingo.blocks["0"].requires_grad_(False)
+    model.flamingo.lm.lm_head.requires_grad_(True)
+    trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    model.save_pretrained(tmp_path)
+    loaded = FlamingoForConditionalGeneration.from_pretrained(tmp_path)
+    assert {name for name, weight in loaded.named_parameters() if weight.requires_grad} == trained
+    loaded.config.frozen_weights = ["no.such.weight"]
+    with pytest.raises(CheckpointError, match=r"no\.such\.weight"):
+        FlamingoForConditionalGeneration(loaded.config)
+
+
+def test_a_damaged_config_is_told_by_its_part():
+    """A description without its arguments, or an argument that the model does not have, is a `CheckpointError`."""
+    for part, value in (("tower", {"class": "x"}), ("resampler", {}), ("options", {"lm": 1}), ("lm", {"class": 5})):
+        config = FlamingoConfig.from_dict(make_model().config.to_dict())
+        setattr(config, part, value)
+        with pytest.raises(CheckpointError, match={"tower": "vision|class"}.get(part, part)):
+            FlamingoForConditionalGeneration(config)
+
+
 def test_dtype_is_that_of_the_call(tmp_path):
     """`dtype=` casts the model as it casts others; rows of new tokens train and stay in float32."""
     make_model().save_pretrained(tmp_path)

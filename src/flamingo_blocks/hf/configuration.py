@@ -31,6 +31,7 @@ class FlamingoConfig(PreTrainedConfig):  # type: ignore[misc]
         projection: Class and arguments of the projection.
         blocks: Class and arguments of each block, by layer index. All four of these are made when `blocks` is `None`.
         frozen: Parts that do not train: `"lm"`, `"vision"`, or any other part of a `Flamingo`.
+        frozen_weights: Weights that do not train in parts that do, by their names in a `Flamingo`.
         float32: Parts that stay in float32 where the rest is loaded in half precision, as trained parts beside a
             frozen bfloat16 language model are.
         base_models: Where the frozen parts came from, for the model card.
@@ -70,6 +71,7 @@ class FlamingoConfig(PreTrainedConfig):  # type: ignore[misc]
         projection: Description | None = None,
         blocks: dict[str, Description] | None = None,
         frozen: tuple[str, ...] | list[str] = ("lm", "vision"),
+        frozen_weights: tuple[str, ...] | list[str] = (),
         float32: tuple[str, ...] | list[str] = (),
         base_models: dict[str, str] | None = None,
         **kwargs: Any,
@@ -79,7 +81,7 @@ class FlamingoConfig(PreTrainedConfig):  # type: ignore[misc]
         self.media_token_id, self.end_token_id, self.scope = media_token_id, end_token_id, scope
         self.num_new_tokens = 0 if num_new_tokens is None else num_new_tokens
         self.lm, self.tower, self.resampler, self.projection, self.blocks = lm, tower, resampler, projection, blocks
-        self.frozen, self.float32 = list(frozen), list(float32)
+        self.frozen, self.frozen_weights, self.float32 = list(frozen), list(frozen_weights), list(float32)
         tied = bool(getattr(self.text_config, "tie_word_embeddings", False))
         self.tied_rows = tied if tied_rows is None else tied_rows
         self.options, self.base_models = options or {}, base_models or {}

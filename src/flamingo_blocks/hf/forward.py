@@ -84,7 +84,8 @@ def forward(
         Loss and logits, and what else was asked for.
 
     Raises:
-        ValueError: As `Flamingo.forward`; also if `inputs_embeds` are given, or a cache without its media.
+        ValueError: As `Flamingo.forward`; also if `inputs_embeds` are given, a cache without its media, or beside
+            `labels` or `document` anything for the language model but `use_cache`.
     """
     if input_ids is None or keywords.get("inputs_embeds") is not None:
         raise ValueError("input_ids is None or inputs_embeds were given; media tags are read off input_ids")
@@ -94,10 +95,25 @@ def forward(
     }  # fmt: skip
     keywords = {name: value for name, value in keywords.items() if value is not None}
     if labels is not None or document is not None:
+        _refuse_beside_labels({**keywords, "past_key_values": past_key_values, "position_ids": position_ids})
         output = _loss(self, input_ids, labels, given, return_logits, num_items_in_batch)
     else:
         output = _logits(self, input_ids, given, position_ids, past_key_values, keywords)
     return output.to_tuple() if return_dict is False else output
+
+
+def _refuse_beside_labels(given: dict[str, Any]) -> None:
+    """Refuse what is not passed on where a loss is made for a few tokens at a time, or rows hold several documents."""
+    unused = [
+        name
+        for name, value in given.items()
+        if name != "use_cache" and not (value is None or (isinstance(value, int) and not value))
+    ]
+    if unused:
+        raise ValueError(
+            f"{', '.join(sorted(unused))} given together with labels or document, where they are not used; leave them "
+            "out, or call without labels and document, and take the loss of the logits yourself"
+        )
 
 
 def _loss(

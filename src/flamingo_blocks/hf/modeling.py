@@ -135,7 +135,7 @@ class FlamingoForConditionalGeneration(PreTrainedModel, GenerationMixin):  # typ
             if info.get(kind):
                 keys = sorted(map(str, info[kind]))
                 raise CheckpointError(f"{kind} in {arguments[0]}: {keys[:5]}{' and more' if len(keys) > 5 else ''}")
-        freeze_parts(model.flamingo, model.config.frozen)
+        freeze_parts(model.flamingo, model.config.frozen, model.config.frozen_weights)
         return (model, info) if output_loading_info else model
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **keywords: Any) -> None:

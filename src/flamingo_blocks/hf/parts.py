@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_MAPPING, PreTrainedModel
 
+from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.hf.configuration import FlamingoConfig, trusted_class
 from flamingo_blocks.models import Flamingo
 from flamingo_blocks.models.describe_module import (
@@ -15,6 +16,7 @@ from flamingo_blocks.models.describe_module import (
     build_value,
     can_build,
     describe_module,
+    reading_part,
 )
 from flamingo_blocks.models.saving import ARGUMENTS
 
@@ -57,8 +59,7 @@ def config_of(flamingo: Flamingo) -> FlamingoConfig:
         resampler=_describe(flamingo.resampler, "resampler"),
         projection=_describe(flamingo.projection, "projection"),
         blocks={layer: describe_part(block, f"block {layer}") for layer, block in flamingo.blocks.items()},
-        frozen=state["frozen"],
-        float32=state["float32"],
+        **state,
         base_models={part: model.name_or_path for part, model in models.items() if getattr(model, "name_or_path", "")},
     )
 
@@ -79,7 +80,10 @@ def build_flamingo(config: FlamingoConfig, *, vision: nn.Module | None = None) -
     """
     if config.text_config is None or config.blocks is None or config.media_token_id is None:
         raise ValueError("text_config, blocks or media_token_id is None; give the config of a causal language model")
-    lm = _build_model(config.text_config, (config.lm or {}).get("class"), MODEL_FOR_CAUSAL_LM_MAPPING)
+    if unknown := sorted(config.options.keys() - set(ARGUMENTS)):
+        raise CheckpointError(f"the config's options has {unknown}, wanted arguments of Flamingo: {ARGUMENTS}")
+    with reading_part("lm"):
+        lm = _build_model(config.text_config, (config.lm or {}).get("class"), MODEL_FOR_CAUSAL_LM_MAPPING)
     flamingo = Flamingo(
         lm=lm,
         vision=_build_tower(config) if vision is None else vision,  # type: ignore[arg-type]
@@ -97,38 +101,53 @@ def build_flamingo(config: FlamingoConfig, *, vision: nn.Module | None = None) -
         for weight in getattr(flamingo, name).parameters():
             if weight.dtype in _HALVES:
                 weight.data = weight.data.float()
-    freeze_parts(flamingo, config.frozen)
+    freeze_parts(flamingo, config.frozen, config.frozen_weights)
     return flamingo
 
 
 def state_of_parts(flamingo: Flamingo) -> dict[str, list[str]]:
-    """Which parts do not train, and which are in float32 beside others in half precision: both may change.
+    """What does not train, and which parts are in float32 beside others in half precision: both may change.
 
     Args:
         flamingo: The model.
 
     Returns:
-        Values of the config's `frozen` and `float32`.
+        Values of the config's `frozen`, `frozen_weights` and `float32`.
     """
     weights = {name: list(_part(flamingo, name).parameters()) for name in _PARTS}
     half = any(weight.dtype in _HALVES for weight in flamingo.parameters())
+    frozen = [name for name, own in weights.items() if own and not any(weight.requires_grad for weight in own)]
     return {
-        "frozen": [name for name, own in weights.items() if own and not any(weight.requires_grad for weight in own)],
+        "frozen": frozen,
+        "frozen_weights": [
+            name
+            for name, weight in flamingo.named_parameters()
+            if not weight.requires_grad and name.partition(".")[0] not in frozen
+        ],
         "float32": [
             name for name, own in weights.items() if half and own and all(w.dtype == torch.float32 for w in own)
         ],
     }
 
 
-def freeze_parts(flamingo: Flamingo, frozen: list[str]) -> None:
-    """Let the named parts not train, and all others train.
+def freeze_parts(flamingo: Flamingo, frozen: list[str], frozen_weights: list[str]) -> None:
+    """Let the named parts and weights not train, and all others train.
 
     Args:
         flamingo: The model, in place.
         frozen: Names of parts.
+        frozen_weights: Names of weights in parts that train otherwise.
+
+    Raises:
+        CheckpointError: If there is no such weight.
     """
     for name in _PARTS:
         _part(flamingo, name).requires_grad_(name not in frozen)
+    weights = dict(flamingo.named_parameters())
+    if unknown := sorted(set(frozen_weights) - weights.keys()):
+        raise CheckpointError(f"the config's frozen_weights names {unknown[:5]}, which the model does not have")
+    for name in frozen_weights:
+        weights[name].requires_grad_(requires_grad=False)
     flamingo.train(flamingo.training)
 
 
@@ -176,7 +195,7 @@ def _build_tower(config: FlamingoConfig) -> nn.Module | None:
     # Built off the meta device: what a tower computes when it is made (a grid, position tables that no file holds)
     # is not in the checkpoint.
     on_meta = torch.get_default_device().type == "meta"
-    with torch.device("cpu") if on_meta else nullcontext():
+    with torch.device("cpu") if on_meta else nullcontext(), reading_part("vision"):
         if config.vision_config is None:
             return build_module(config.tower, argument="vision")
         arguments = dict(config.tower["arguments"])
