@@ -25,7 +25,7 @@ from tests.language_families import FAMILIES, parametrised
 from tests.language_models import LAYERS, make_language_model
 from tests.strategies import seeds
 
-# ALiBi, states, states beside attention, experts, layers with both halves side by side; llama and others: test_flamingo.py
+# ALiBi, states, states beside attention, experts, layers with both halves side by side; for llama see test_flamingo.py
 IN_EVERY_RUN = ("falcon_alibi", "jamba", "mamba2", "mixtral", "mpt", "phi")
 
 
