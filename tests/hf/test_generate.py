@@ -6,6 +6,7 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, TextIteratorStreamer
 
 from flamingo_blocks.hf import FlamingoForConditionalGeneration
+from flamingo_blocks.models.wider_vocabulary import wider_vocabulary
 from tests.hf.tiny import END, TAG, make_images, make_lm, make_model, make_processor, make_tokenizer
 
 TEXTS = ["<image>a photo of", "the dog", "<image>a cat <image>what is<image>"]
@@ -180,6 +181,49 @@ def test_assisted_decoding_gives_the_same_text(model, kind):
     else:
         assistant = {"prompt_lookup_num_tokens": 2}
     assert torch.equal(model.generate(**given, **options, **assistant), expected)
+
+
+def test_an_assistant_that_shares_the_config_is_not_counted_twice(model):
+    """Nor are two calls at once: new tokens widen the vocabulary once, and it is as before at the end."""
+    given = make_processor(model)(text="<image>a photo of", images=make_images(1))
+    config = model.flamingo.lm.config
+    assistant, seen = make_model(seed=1), []
+    assistant.flamingo.lm.config = config
+
+    class Look(LogitsProcessor):
+        def __call__(self, input_ids, scores):
+            seen.append(config.vocab_size)
+            if len(seen) == 1:  # another call, as a second thread makes it
+                with wider_vocabulary(model.flamingo.lm, 2):
+                    seen.append(config.vocab_size)
+            return scores
+
+    options = {"max_new_tokens": 3, "eos_token_id": 3, "logits_processor": LogitsProcessorList([Look()])}
+    model.generate(**given, **options, assistant_model=assistant)
+    assert len(seen) > 1
+    assert set(seen) == {TAG + 2}
+    assert config.vocab_size == TAG
+
+
+def test_calls_that_overlap_leave_the_vocabulary_as_it_was(model):
+    """Whichever ends first, as calls in threads do."""
+    lm = model.flamingo.lm
+    first, second = wider_vocabulary(lm, 2), wider_vocabulary(lm, 1)
+    first.__enter__()
+    second.__enter__()
+    assert lm.config.vocab_size == TAG + 2
+    first.__exit__(None, None, None)
+    assert lm.config.vocab_size == TAG + 1
+    second.__exit__(None, None, None)
+    assert lm.config.vocab_size == TAG
+
+
+def test_an_assistant_that_has_not_seen_the_prompt_is_refused(model):
+    """A front that guesses ahead places media by the text that it is given."""
+    given = make_processor(model)(text="<image>a photo of", images=make_images(1))
+    _, prompt = model.generate(**given, max_new_tokens=2, eos_token_id=None, return_prompt=True)
+    with pytest.raises(ValueError, match="has not seen the prompt's media"):
+        model.generate(torch.tensor([[5]]), prompt=prompt, assistant_model=make_model(seed=1))
 
 
 def test_what_else_is_asked_for_is_given(model, inputs):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from flamingo_blocks.lm import MediaState
 from flamingo_blocks.models.place_media import place_media
+from flamingo_blocks.models.wider_vocabulary import wider_vocabulary
 from flamingo_blocks.ops.media_layout import MediaLayout
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def generate(
         Token ids as the language model's `generate` gives them, prompt included.
 
     Raises:
-        ValueError: As `Flamingo.generate`; also if no prompt or two are given.
+        ValueError: As `Flamingo.generate`; also if no prompt or two are given, or `prompt` beside an assistant that is a
+            front itself.
     """
     ids = input_ids if inputs is None else inputs
     if ids is None or (inputs is not None and input_ids is not None):
@@ -68,6 +70,11 @@ def generate(
         arguments["generation_config"] = generation_config
         if generation_config.eos_token_id is None and "eos_token_id" not in arguments:
             arguments["eos_token_id"] = _ends(self)  # unset, so that the model's own hold, as in transformers
+    if arguments.get("prompt") is not None and hasattr(arguments.get("assistant_model"), "flamingo"):
+        raise ValueError(
+            "prompt is given, but assistant_model is a Flamingo of its own, which has not seen the prompt's media; "
+            "give the whole text without prompt=, or leave the assistant out"
+        )
     with _sighted(arguments.pop("assistant_model", None), ids, given) as assistant:
         if assistant is not None:
             arguments["assistant_model"] = assistant
@@ -94,14 +101,10 @@ def _sighted(assistant: Any, input_ids: Tensor, given: dict[str, Any]) -> Iterat
         yield assistant
         return
     state = flamingo.attachment.project(place_media(flamingo, input_ids, **given))
-    config, rows = flamingo.lm.config.get_text_config(), flamingo.token_rows
-    num_new = 0 if rows is None else rows.num_predicted
-    config.vocab_size += num_new  # both models are compared by it
-    try:
-        with flamingo.attachment.media(state):
-            yield flamingo.lm
-    finally:
-        config.vocab_size -= num_new
+    num_new = 0 if flamingo.token_rows is None else flamingo.token_rows.num_predicted
+    # Both models are compared by the size of their vocabulary.
+    with wider_vocabulary(flamingo.lm, num_new), flamingo.attachment.media(state):
+        yield flamingo.lm
 
 
 def _ends(model: "FlamingoForConditionalGeneration") -> list[int] | None:

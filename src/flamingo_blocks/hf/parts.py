@@ -59,7 +59,9 @@ def config_of(flamingo: Flamingo) -> FlamingoConfig:
         resampler=_describe(flamingo.resampler, "resampler"),
         projection=_describe(flamingo.projection, "projection"),
         blocks={layer: describe_part(block, f"block {layer}") for layer, block in flamingo.blocks.items()},
-        **state,
+        frozen=state["frozen"],
+        frozen_weights=state["frozen_weights"],
+        float32=state["float32"],
         base_models={part: model.name_or_path for part, model in models.items() if getattr(model, "name_or_path", "")},
     )
 
@@ -147,7 +149,7 @@ def freeze_parts(flamingo: Flamingo, frozen: list[str], frozen_weights: list[str
     if unknown := sorted(set(frozen_weights) - weights.keys()):
         raise CheckpointError(f"the config's frozen_weights names {unknown[:5]}, which the model does not have")
     for name in frozen_weights:
-        weights[name].requires_grad_(requires_grad=False)
+        weights[name].requires_grad_(False)
     flamingo.train(flamingo.training)
 
 

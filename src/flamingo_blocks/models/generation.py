@@ -1,10 +1,8 @@
 """Continue texts and score candidates: methods of `Flamingo`, kept beside it."""
 
 import inspect
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,11 +11,12 @@ from torch import Tensor, nn
 
 from flamingo_blocks.lm.media_state import MediaState
 from flamingo_blocks.models.abilities import leaves_states_behind, refuse_misread_pads
-from flamingo_blocks.models.check_arguments import check_candidates, refuse_right_pads
+from flamingo_blocks.models.check_arguments import check_candidates, check_ids, refuse_right_pads
 from flamingo_blocks.models.place_media import place_media
 from flamingo_blocks.models.plain_decoding import plain_generate
 from flamingo_blocks.models.prefill import run_prompt
 from flamingo_blocks.models.prompt import PromptState
+from flamingo_blocks.models.wider_vocabulary import wider_vocabulary
 from flamingo_blocks.ops.media_layout import MediaLayout
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ def generate(
         Token ids as the language model's own `generate` returns them, prompt included; with `return_prompt` a pair.
 
     Raises:
-        ValueError: If a row is padded on the right, tags and items differ in number, `return_prompt` comes with
+        ValueError: If there is no text, a row is padded on the right, tags and items differ in number, `return_prompt` comes with
             several sequences a row, or the plain loop is asked for what it does not know.
 
     Example:
@@ -89,6 +88,7 @@ def generate(
         >>> flamingo.generate(ids, pixels=torch.zeros(1, 1, 3, 8, 8), max_new_tokens=3, eos_token_id=None).shape
         torch.Size([1, 5])
     """
+    check_ids(input_ids, some=prompt is None)
     refuse_right_pads(attention_mask)
     if "document" in hf_generate_arguments:
         raise ValueError("document was given, but packed rows cannot be continued; give each document a row of its own")
@@ -164,6 +164,7 @@ def score(
         >>> flamingo.score(ids, [[3], [4, 5]], pixels=torch.zeros(1, 1, 3, 8, 8)).num_tokens
         tensor([[1, 2]])
     """
+    check_ids(input_ids, some=prompt is None)
     refuse_right_pads(attention_mask)
     check_candidates(candidates, self.media_token_id)
     counts = [len(candidate) for candidate in candidates]
@@ -218,7 +219,7 @@ def _run(
     media = state.repeat_rows(expand)
     if (arguments.get("num_beams") or getattr(config, "num_beams", None) or 1) > 1 and leaves_states_behind(lm):
         arguments = {**arguments, "use_cache": False}
-    with flamingo.attachment.media(media, whole=True), _wider_vocabulary(lm, _num_predicted(flamingo)):
+    with flamingo.attachment.media(media, whole=True), wider_vocabulary(lm, _num_predicted(flamingo)):
         return lm.generate(ids, attention_mask=mask.long(), **arguments)
 
 
@@ -243,18 +244,6 @@ def _refuse_unknown(lm: nn.Module, arguments: dict[str, Any]) -> None:
 
 def _num_predicted(flamingo: "Flamingo") -> int:
     return 0 if flamingo.token_rows is None else flamingo.token_rows.num_predicted
-
-
-@contextmanager
-def _wider_vocabulary(lm: Any, num_new_tokens: int) -> Iterator[None]:
-    """Count the new tokens among the model's own: assisted decoding, and beams before transformers 5.1, rely on it."""
-    of_text = getattr(getattr(lm, "config", None), "get_text_config", None)
-    config = SimpleNamespace(vocab_size=0) if of_text is None else of_text()
-    config.vocab_size += num_new_tokens
-    try:
-        yield
-    finally:
-        config.vocab_size -= num_new_tokens
 
 
 def _prompt_of(
