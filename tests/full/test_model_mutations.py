@@ -12,8 +12,8 @@ DECODING, SAVING = "tests/properties/test_decoding.py", "tests/properties/test_s
 MUTATIONS = {
     "blocks in float32 widen a residual in bfloat16": (
         f"{PACKAGE}/nn/gated_cross_attention.py",
-        "text = text + self.attention_gate(attended).to(text.dtype)",
-        "text = text + self.attention_gate(attended)",
+        "layout, valid=valid)).to(text.dtype)",
+        "layout, valid=valid))",
         f"{ATTACH}::test_closed_gates_give_the_bare_model_bit_for_bit",
     ),
     "a text without media skips the blocks": (

@@ -40,8 +40,8 @@ MUTATIONS = {
     ),
     "the gate of the attention is forgotten": (
         f"{PACKAGE}/nn/gated_cross_attention.py",
-        "self.attention_gate(attended)",
-        "attended",
+        "self.attention_gate(self.attention(text, media, layout, valid=valid))",
+        "self.attention(text, media, layout, valid=valid)",
         f"{BLOCKS}::test_closed_gates_are_the_identity",
     ),
     "the gate of the feed-forward layer is forgotten": (
