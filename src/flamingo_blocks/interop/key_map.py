@@ -82,6 +82,7 @@ class Plan:
         kept: Tensors that our model has no place for, with the reason. They are kept beside it for the way back:
             constants that a language model makes itself, or what the caller has agreed to leave out.
         fresh: Trained tensors of ours that such checkpoints do not hold.
+        projection: Arguments of the `nn.Linear` between tower and blocks, if there is one.
 
     Example:
         >>> Plan(blocks={}, resampler=None, flamingo={"media_token_id": 3}, entries=[]).kept
@@ -94,6 +95,7 @@ class Plan:
     entries: list[Entry]
     kept: dict[str, str] = field(default_factory=dict)
     fresh: frozenset[str] = frozenset()
+    projection: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop.checkpoint_files import Checkpoint, ForeignCheckpoint, open_checkpoint
 from flamingo_blocks.interop.families import detect_family, find_family
 from flamingo_blocks.interop.key_map import Entry, Family, Plan, Shapes
-from flamingo_blocks.lm.find_layers import find_decoder_layers
+from flamingo_blocks.lm.find_layers import find_decoder_layers, layer_device
 from flamingo_blocks.models import Flamingo
 from flamingo_blocks.nn import GatedCrossAttentionBlock, PerceiverResampler
 
@@ -35,6 +35,9 @@ def load_foreign(
     the language model and of the tower that the checkpoint holds are copied into `lm` and `vision`, in the dtype that
     these have; all others keep the checkpoint's dtype, each block on the device of its layer.
 
+    Load first, then offload, quantise or shard: weights that are not in memory, or are not plain numbers, cannot be
+    copied into, and are refused.
+
     Args:
         checkpoint: A file, a folder, or tensors by name; see `open_checkpoint`.
         family: `"open_flamingo"`, `"otter"`, `"flamingo_mini"`, `"flamingo_pytorch"`, `"idefics"` or `"mllama"`; found
@@ -50,7 +53,10 @@ def load_foreign(
     Raises:
         CheckpointError: If the checkpoint is damaged, of another family, incomplete, holds what is not known, or does
             not fit `lm` or `vision`. Neither is changed then.
-        ValueError: If `family` or an option is unknown.
+        ValueError: If `family` or an option is unknown, or `leave_out` names what is trained.
+        Exception: If a tensor cannot be read after all (a disk that fails): hooks, modes and `requires_grad` of `lm`
+            and `vision` are as they were, but their weights that were copied before stay copied. What was trained is
+            read first.
 
     Example:
         >>> from flamingo_blocks.interop import export_foreign
@@ -69,11 +75,11 @@ def load_foreign(
     flamingo = _build(plan, lm, vision)
     try:
         _check_parts(opened, plan, flamingo)
-    except Exception:  # give the parts back as they came
+        _fill(opened, plan.entries, flamingo)
+    except BaseException:  # give the parts back as they came, also when it is interrupted
         flamingo.detach()
         _restore(before)
         raise
-    _fill(opened, plan.entries, flamingo)
     return flamingo.eval()
 
 
@@ -141,7 +147,7 @@ def make_plan(
 
     Raises:
         CheckpointError: If it is no checkpoint of this family.
-        ValueError: If nothing begins so, or an option is unknown.
+        ValueError: If nothing begins so, what is trained does, or an option is unknown.
     """
     left = {start: [name for name in shapes if name.startswith(start)] for start in leave_out}
     if nothing := [start for start, names in left.items() if not names]:
@@ -159,7 +165,21 @@ def make_plan(
     plan = family.plan(
         {name: shape for name, shape in shapes.items() if name not in out}, lm=lm, vision=vision, **options
     )
-    return replace(plan, kept={**plan.kept, **dict.fromkeys(sorted(out), "left out")})
+    entries = [rest for entry in plan.entries if (rest := _without(entry, leave_out)) is not None]
+    return replace(plan, entries=entries, kept={**plan.kept, **dict.fromkeys(sorted(out), "left out")})
+
+
+def _without(entry: Entry, leave_out: Sequence[str]) -> Entry | None:
+    """The entry with the names that are wanted; `None` if there are none, which only the caller's parts can bear."""
+    names = [name for name in entry.names if not name.startswith(tuple(leave_out))]
+    if names:
+        return replace(entry, foreign=names[0], aliases=tuple(names[1:]))
+    if trained := [ours for ours in entry.ours if not ours.startswith(_GIVEN)]:
+        raise ValueError(
+            f"leave_out has {next(start for start in leave_out if entry.foreign.startswith(start))!r}, with which "
+            f"{entry.foreign} begins; but that is {trained[0]} of the model, which comes from nowhere else"
+        )
+    return None
 
 
 def _build(plan: Plan, lm: nn.Module, vision: nn.Module | None) -> Flamingo:
@@ -167,19 +187,21 @@ def _build(plan: Plan, lm: nn.Module, vision: nn.Module | None) -> Flamingo:
     with torch.device("meta"):
         blocks = {layer: GatedCrossAttentionBlock(**arguments) for layer, arguments in plan.blocks.items()}
         resampler = None if plan.resampler is None else PerceiverResampler(**plan.resampler)
+        projection = None if plan.projection is None else nn.Linear(**plan.projection)
     decoder = find_decoder_layers(lm, plan.flamingo.get("layers"))
     for layer, block in blocks.items():
         block.to_empty(device=_device_of(decoder.layers[layer], lm))
-    if resampler is not None:
-        resampler.to_empty(device=_device_of(vision, lm))
+    for part in (resampler, projection):
+        if part is not None:
+            part.to_empty(device=_device_of(vision, lm))
     arguments: dict[str, Any] = {"vision": vision, **plan.flamingo}
-    return Flamingo(lm=lm, blocks=blocks, resampler=resampler, **arguments)
+    return Flamingo(lm=lm, blocks=blocks, resampler=resampler, projection=projection, **arguments)
 
 
 def _device_of(*parts: nn.Module | None) -> torch.device:
-    """Where the first of these with a weight has it."""
-    weights = (weight for part in parts if isinstance(part, nn.Module) for weight in part.parameters())
-    return next((weight.device for weight in weights), torch.device("cpu"))
+    """Where the first of these that has a device computes."""
+    devices = (layer_device(part) for part in parts if isinstance(part, nn.Module))
+    return next((device for device in devices if device is not None), torch.device("cpu"))
 
 
 def _check_names(opened: ForeignCheckpoint, plan: Plan) -> None:
@@ -241,14 +263,34 @@ def _check_parts(opened: ForeignCheckpoint, plan: Plan, flamingo: Flamingo) -> N
                 raise CheckpointError(
                     f"{name} has shape {opened.shapes[name]} in {opened.where}, wanted {wanted_shape} for {parts}"
                 )
+        for ours in entry.ours:
+            if reason := _cannot_take(state[ours], opened.tensors[_names_held(opened, entry)[0]].dtype):
+                raise CheckpointError(f"{entry.foreign} of {opened.where} cannot be copied into {ours}: {reason}")
+
+
+def _cannot_take(place: Tensor, dtype: torch.dtype) -> str | None:
+    """Why copying would lose the tensor, or more of it than a dtype of fewer digits does."""
+    if place.is_meta:
+        return "that is not in memory (offloaded, or on the meta device); load first, then offload"
+    if type(place) not in (Tensor, nn.Parameter):
+        return f"that is a {type(place).__name__}; load first, then quantise or shard"
+    kinds = (place.dtype, dtype)
+    floats = [kind for kind in kinds if kind.is_floating_point]
+    if place.dtype != dtype and (len(floats) == 1 or any(kind.itemsize == 1 for kind in floats)):
+        return f"that is of {place.dtype}, the tensor of {dtype}; load what is not quantised, then quantise"
+    return None
 
 
 @torch.no_grad()
 def _fill(opened: ForeignCheckpoint, entries: Iterable[Entry], flamingo: Flamingo) -> None:
-    """Write every tensor, file after file."""
+    """Write every tensor, file after file: what is new first, then the caller's parts, which stay as they become."""
     state = flamingo.state_dict(keep_vars=True)
     first = {entry: _names_held(opened, entry)[0] for entry in entries}
-    for entry, name in sorted(first.items(), key=lambda pair: opened.tensors[pair[1]].shard):
+
+    def order(pair: tuple[Entry, str]) -> tuple[bool, str]:
+        return any(ours.startswith(_GIVEN) for ours in pair[0].ours), opened.tensors[pair[1]].shard
+
+    for entry, name in sorted(first.items(), key=order):
         tensor = opened.read(name)
         for ours, part in zip(entry.ours, entry.split(tensor, [state[ours].shape for ours in entry.ours]), strict=True):
             place: Tensor = state[ours]

@@ -1,10 +1,10 @@
 """Weights of the language model and of the tower that a checkpoint holds besides what was trained."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from torch import nn
+from torch import Tensor, nn
 
 from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop.key_map import Entry, Shapes
@@ -18,6 +18,7 @@ _CONSTANTS = (
     (re.compile(r"(^|\.)att(ention|n)\.bias$"), 4, "a causal mask, which the language model makes itself"),
     (re.compile(r"(^|\.)att(ention|n)\.masked_bias$"), 0, "a mask's value, which the language model makes itself"),
 )
+_POSITION_IDS = "embeddings.position_ids"
 
 
 @dataclass(frozen=True)
@@ -57,16 +58,24 @@ def language_model_entries(
     held: Mapping[str, Sequence[str]],
     lm: nn.Module,
     *,
+    layers: str,
+    spell: Callable[[str], str],
     num_new_tokens: int | None = None,
     embedding: str | None = None,
     head: str | None = None,
 ) -> FrozenPart:
     """Entries of the language model's own weights, and of rows for new tokens beyond its table.
 
+    A checkpoint with a weight of a decoder layer is one of the whole language model, and has to have all of it.
+    Others hold what was trained, and what slips through the filter that takes the rest away: names with "embed" in
+    them, and what is no parameter.
+
     Args:
         shapes: Of the checkpoint.
         held: Names in `lm.state_dict()`, and the names under which the checkpoint holds each.
         lm: The plain language model.
+        layers: Dotted name of its decoder layers.
+        spell: Gives the name in the checkpoint of one in `lm.state_dict()`.
         num_new_tokens: Told by the table by default.
         embedding: Dotted name of the token embedding, where it cannot be found.
         head: Dotted name of the output projection, likewise.
@@ -75,7 +84,7 @@ def language_model_entries(
         The entries.
 
     Raises:
-        CheckpointError: If the table is smaller than that of `lm`.
+        CheckpointError: If the table is smaller than that of `lm`, or missing.
     """
     state = lm.state_dict(keep_vars=True)
     table, output = table_and_head(lm, embedding=embedding, head=head)
@@ -89,6 +98,9 @@ def language_model_entries(
             by_ours.setdefault(ours, []).extend(foreign)
         elif reason := _constant(name, shapes[foreign[0]]):
             kept.update(dict.fromkeys(foreign, reason))
+    trained = {name for name, _ in lm.named_parameters() if name.startswith(f"{layers}.") and "embed" not in name}
+    if trained & by_ours.keys():
+        by_ours |= {name: [spell(name)] for name in _others(state, by_ours)}
     if table in by_ours:
         num_new_tokens = _count_new_rows(shapes, by_ours[table], state[table].shape[0], num_new_tokens)
     rows = {table: "token_rows.input", output: "token_rows.output"} if num_new_tokens else {}
@@ -112,7 +124,7 @@ def vision_entries(shapes: Shapes, prefix: str, vision: nn.Module | None) -> lis
         vision: The tower.
 
     Returns:
-        The entries; none where the checkpoint holds no tower.
+        The entries, of all its weights; none where the checkpoint holds no tower.
 
     Raises:
         CheckpointError: If `vision` is missing, or has other weights.
@@ -126,13 +138,15 @@ def vision_entries(shapes: Shapes, prefix: str, vision: nn.Module | None) -> lis
             f"the checkpoint holds {len(held)} tensors of a vision tower ({prefix}{held[0]}, ...); pass it as vision=, "
             f"or leave them out with leave_out=({prefix!r},)"
         )
-    state = vision.state_dict()
+    state = vision.state_dict(keep_vars=True)
     for outer in _outer_names(held):  # a model that was wrapped once more when it was saved
         first = held[0].removeprefix(outer)
         for inside in sorted({name.removesuffix(first) for name in state if name.endswith(first)}, key=len):
             ours = [inside + name.removeprefix(outer) for name in held]
             if all(name in state for name in ours):
-                return [Entry(prefix + name, (f"vision.{own}",)) for name, own in zip(held, ours, strict=True)]
+                lost = [name for name in _others(state, ours) if name.startswith(inside)]
+                held += [outer + name.removeprefix(inside) for name in lost]
+                return [Entry(prefix + name, (f"vision.{own}",)) for name, own in zip(held, ours + lost, strict=True)]
     raise CheckpointError(
         f"the checkpoint holds the weights {prefix}{held[0]}, ... of a vision tower, which {type(vision).__name__} "
         f"does not have; its own are {sorted(state)[:3]}"
@@ -142,7 +156,17 @@ def vision_entries(shapes: Shapes, prefix: str, vision: nn.Module | None) -> lis
 def vision_constants(shapes: Shapes, prefix: str) -> dict[str, str]:
     """Position numbers that towers of 2023 saved, with what they are."""
     reason = "position numbers, which the tower makes itself"
-    return {name: reason for name in shapes if name.startswith(prefix) and name.endswith("embeddings.position_ids")}
+    return {name: reason for name in shapes if name.startswith(prefix) and name.endswith(_POSITION_IDS)}
+
+
+def _others(state: Mapping[str, Tensor], held: Collection[str]) -> list[str]:
+    """Names of a module's tensors that are none of those held, constants aside; a tensor of two names counts once."""
+    seen = {id(state[name]) for name in held}
+    others: dict[int, str] = {}
+    for name, tensor in state.items():
+        if id(tensor) not in seen and not name.endswith(_POSITION_IDS) and not _constant(name, tensor.shape):
+            others.setdefault(id(tensor), name)
+    return list(others.values())
 
 
 def _outer_names(names: Sequence[str]) -> list[str]:
@@ -166,7 +190,9 @@ def vision_entries_of(vision: object, prefix: str) -> list[Entry]:
 
 
 def _count_new_rows(shapes: Shapes, names: Sequence[str], own: int, wanted: int | None) -> int:
-    name = next(name for name in names if name in shapes)
+    name = next((name for name in names if name in shapes), None)
+    if name is None:
+        raise CheckpointError(f"the checkpoint lacks {names[0]}, though it holds layers of the language model")
     rows = shapes[name][0] - own if shapes[name] else -own
     if rows < 0 or (wanted is not None and rows != wanted):
         rest = "" if wanted is None else f", of which {wanted} are to be new"
@@ -177,6 +203,6 @@ def _count_new_rows(shapes: Shapes, names: Sequence[str], own: int, wanted: int 
     return rows
 
 
-def _constant(name: str, shape: tuple[int, ...]) -> str | None:
+def _constant(name: str, shape: Sequence[int]) -> str | None:
     found = (reason for pattern, ndim, reason in _CONSTANTS if pattern.search(name) and len(shape) == ndim)
     return next(found, None)

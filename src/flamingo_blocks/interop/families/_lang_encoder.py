@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
@@ -100,8 +101,8 @@ class LangEncoderFamily:
         entries = outline.entries + vision_entries(shapes, _VISION, vision)
         names = {"layers": layers, "embedding": embedding, "head": head}
         part = language_model_entries(
-            shapes, _language_model_held(shapes, decoder), lm, num_new_tokens=num_new_tokens, embedding=embedding,
-            head=head,
+            shapes, _language_model_held(shapes, decoder), lm, layers=decoder.name,
+            spell=partial(_spelled, decoder.name), num_new_tokens=num_new_tokens, embedding=embedding, head=head,
         )  # fmt: skip
         table, _ = table_and_head(lm, embedding=embedding, head=head)
         tokens = token_ids(lm, table, part.num_new_tokens, media_token_id, end_token_id)
@@ -213,6 +214,11 @@ def _language_model_held(shapes: Shapes, decoder: DecoderLayers) -> dict[str, li
     return {plain: sorted(names, key=lambda name: name.startswith(_OLD)) for plain, names in held.items()}
 
 
+def _spelled(layers: str, name: str) -> str:
+    """The checkpoint's name of a tensor of the plain language model."""
+    return _LM + re.sub(rf"^{re.escape(layers)}\.(\d+)\.", rf"{layers}.\1.decoder_layer.", name)
+
+
 def _frozen_entries(flamingo: "Flamingo", decoder: DecoderLayers, layout: Layout, *, twice: bool) -> list[Entry]:
     """The table with its new rows, and with `"live"` all the rest."""
     state = flamingo.lm.state_dict(keep_vars=True)
@@ -223,7 +229,7 @@ def _frozen_entries(flamingo: "Flamingo", decoder: DecoderLayers, layout: Layout
     for name in state:
         inside = name.startswith(f"{decoder.name}.")
         number, _, rest = name.removeprefix(f"{decoder.name}.").partition(".")
-        foreign = f"{_LM}{decoder.name}.{number}.decoder_layer.{rest}" if inside else f"{_LM}{name}"
+        foreign = _spelled(decoder.name, name)
         aliases = (f"{_OLD}{number}.{rest}",) if inside and twice and layout == "live" else ()
         # What its filter leaves: names with "embed" in them, what trains, and what `named_parameters` does not list.
         if layout == "live" or name == table or "embed" in foreign or name not in parameters:

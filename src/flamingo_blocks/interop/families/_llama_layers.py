@@ -1,16 +1,13 @@
 """What IDEFICS and Mllama share: blocks spelled as layers of a Llama, around a Llama that keeps its own names."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
 from flamingo_blocks.errors import CheckpointError
-from flamingo_blocks.interop.families._frozen_parts import table_and_head
+from flamingo_blocks.interop.families._frozen_parts import table_and_head, vision_entries
 from flamingo_blocks.interop.families._templates import Names
-from flamingo_blocks.interop.key_map import Entry
-
-if TYPE_CHECKING:
-    from flamingo_blocks.models import Flamingo
+from flamingo_blocks.interop.key_map import Entry, Shapes
 
 LLAMA_BLOCK: Names = {
     "cross_attn.q_proj.weight": ("attention.q_proj.weight",),
@@ -78,7 +75,18 @@ def own_names(part: object, landmark: str) -> dict[str, str]:
     return {name.removeprefix(inside[0]): name for name in state if name.startswith(inside[0])}
 
 
-def tower_entries(flamingo: "Flamingo", prefix: str, landmark: str) -> list[Entry]:
-    """Entries of the tower on the way back."""
-    names = own_names(flamingo.vision, landmark)
+def held_tower_entries(shapes: Shapes, prefix: str, vision: nn.Module | None, landmark: str) -> list[Entry]:
+    """Entries of the tower of a checkpoint, which holds one: without any of its weights all are wanted.
+
+    Raises:
+        CheckpointError: If `vision` is missing, or has other weights.
+    """
+    if vision is not None and not any(name.startswith(prefix) for name in shapes):
+        return tower_entries(vision, prefix, landmark)
+    return vision_entries(shapes, prefix, vision)
+
+
+def tower_entries(vision: object, prefix: str, landmark: str) -> list[Entry]:
+    """Entries of all weights of a tower."""
+    names = own_names(vision, landmark)
     return [Entry(prefix + plain, (f"vision.{name}",)) for plain, name in names.items()]

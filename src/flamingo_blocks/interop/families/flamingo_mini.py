@@ -1,7 +1,9 @@
 """flamingo-mini: blocks inside the layers of OPT or GPT-2, frame embeddings on images too."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -93,7 +95,10 @@ class FlamingoMini:
             )
         inner = decoder.name.removesuffix(outline.layers)
         check_layers(sorted(outline.blocks), len(decoder.layers), every=every)
-        part = language_model_entries(shapes, _language_model_held(shapes, inner), lm)
+        part = language_model_entries(
+            shapes, _language_model_held(shapes, inner), lm, layers=decoder.name,
+            spell=partial(_spelled, decoder.name, inner, sorted(outline.blocks)),
+        )  # fmt: skip
         tokens = token_ids(lm, table_and_head(lm)[0], part.num_new_tokens, media_token_id, end_token_id)
         entries = outline.entries + vision_entries(shapes, _VISION, vision)
         return Plan(
@@ -166,11 +171,8 @@ class FlamingoMini:
         entries = self._trained_entries(layers, config)
         table, output = table_and_head(flamingo.lm)
         rows = {table: ("token_rows.input",), output: ("token_rows.output",)} if flamingo.token_rows is not None else {}
-        wrapped = {f"{decoder.name}.{layer}.": f"{_LM}{inside}.{layer}.lm_block." for layer in layers}
         for name in flamingo.lm.state_dict():
-            before = next((start for start in wrapped if name.startswith(start)), None)
-            plain = f"{_LM}{name.removeprefix(inner)}" if name.startswith(inner) else f"{_ROOT}{name}"
-            foreign = plain if before is None else wrapped[before] + name.removeprefix(before)
+            foreign = _spelled(decoder.name, inner, sorted(layers), name)
             entries.append(Entry(foreign, (f"lm.{name}", *rows.get(name, ()))))
         return entries + vision_entries_of(flamingo.vision, _VISION)
 
@@ -180,6 +182,14 @@ class FlamingoMini:
         for layer, prefix in layers.items():
             entries += templates.entries_of(self.spelling.block, prefix, f"blocks.{layer}.")
         return entries
+
+
+def _spelled(decoder: str, inner: str, layers: Sequence[int], name: str) -> str:
+    """The checkpoint's name of a tensor of the plain language model: layers with a block are wrapped."""
+    found = re.match(rf"{re.escape(decoder)}\.(\d+)\.", name)
+    if found and int(found[1]) in layers:
+        return f"{_LM}{found[0].removeprefix(inner)}lm_block.{name.removeprefix(found[0])}"
+    return f"{_LM}{name.removeprefix(inner)}" if name.startswith(inner) else f"{_ROOT}{name}"
 
 
 def _language_model_held(shapes: Shapes, inner: str) -> dict[str, list[str]]:

@@ -94,7 +94,7 @@ class FlamingoPytorch:
         for name in shapes:
             if not _BLOCK.match(name) and not name.startswith((_RESAMPLER, _VISION, _FRAMES)):
                 held[_LAYER.sub(r"layers.\1.", name)] = [name]
-        part = language_model_entries(shapes, held, lm)
+        part = language_model_entries(shapes, held, lm, layers=decoder.name, spell=_spelled)
         return Plan(
             blocks=outline.blocks,
             resampler=outline.resampler,
@@ -155,8 +155,7 @@ class FlamingoPytorch:
         config: Any = flamingo.resampler.config
         entries = self._trained_entries(layers, config)
         entries.append(Entry(_POSITIONS, (), shape=(_NUM_POSITIONS, 1, config["dim"])))
-        inside = re.compile(r"^layers\.(\d+)\.")
-        entries += [Entry(inside.sub(r"layers.\1.0.", name), (f"lm.{name}",)) for name in state]
+        entries += [Entry(_spelled(name), (f"lm.{name}",)) for name in state]
         return entries + vision_entries_of(flamingo.vision, _VISION)
 
     def _trained_entries(self, layers: list[int], resampler: dict[str, Any]) -> list[Entry]:
@@ -167,6 +166,11 @@ class FlamingoPytorch:
         for layer in layers:
             entries += templates.entries_of(self.spelling.block, f"layers.{layer}.1.", f"blocks.{layer + 1}.")
         return entries
+
+
+def _spelled(name: str) -> str:
+    """The checkpoint's name of a tensor of the language model: each layer is the first of a pair."""
+    return re.sub(r"^layers\.(\d+)\.", r"layers.\1.0.", name)
 
 
 FAMILY = FlamingoPytorch()

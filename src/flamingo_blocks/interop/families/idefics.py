@@ -8,11 +8,12 @@ from torch import nn
 
 from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop.families._block_layers import common_step
-from flamingo_blocks.interop.families._frozen_parts import table_and_head, vision_entries
+from flamingo_blocks.interop.families._frozen_parts import table_and_head
 from flamingo_blocks.interop.families._llama_layers import (
     LLAMA_BLOCK,
     check_options,
     config_value,
+    held_tower_entries,
     tower_entries,
     vocabulary_size,
 )
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from flamingo_blocks.models import Flamingo
 
 _BLOCKS, _RESAMPLER, _VISION = "model.gated_cross_attn_layers.", "model.perceiver_resampler.", "model.vision_model."
-_LAYERS = "model.layers."
+_LAYERS, _LANDMARK = "model.layers.", "embeddings.class_embedding"
 _NEW_INPUT, _NEW_OUTPUT = "model.embed_tokens.additional_embedding.weight", "lm_head.additional_fc.weight"
 _CONSTANT = re.compile(r"\.rotary_emb\.inv_freq$|^model\.vision_model\.embeddings\.position_ids$")
 _GATES = {"alpha_cross_attn": "attention_gate.gate", "alpha_dense": "feed_forward_gate.gate"}
@@ -108,7 +109,8 @@ class IdeficsFamily:
             norm_eps=norm_eps or config_value(lm, "rms_norm_eps"), resampler_num_heads=resampler_num_heads,
             resampler_head_dim=resampler_head_dim,
         )  # fmt: skip
-        new = shape_of(shapes, _NEW_INPUT, ndim=2)[0] if _NEW_INPUT in shapes else 0
+        rows = {_NEW_INPUT, _NEW_OUTPUT} & shapes.keys()  # one of both is told to be missing, as any name is
+        new = shape_of(shapes, _NEW_INPUT, _NEW_OUTPUT, ndim=2)[0] if rows else 0
         if document_end_id == "eos":
             document_end_id = _first_id(config_value(lm, "eos_token_id"))
         return Plan(
@@ -119,7 +121,7 @@ class IdeficsFamily:
                 "document_end_id": document_end_id,
                 "num_new_tokens": new,
             },
-            entries=outline.entries + vision_entries(_without_constants(shapes), _VISION, vision)
+            entries=outline.entries + held_tower_entries(_without_constants(shapes), _VISION, vision, _LANDMARK)
             + _language_model_entries(lm, new),
             kept={name: "a constant, which the model makes itself" for name in shapes if _CONSTANT.search(name)},
         )  # fmt: skip
@@ -184,7 +186,7 @@ class IdeficsFamily:
             layers, block["dim"] if block["gate"] == "channel" else None, block["qk_norm"] is not None,
             resampler.get("depth", 0), resampler.get("qk_norm") is not None,
         )  # fmt: skip
-        tower = tower_entries(flamingo, _VISION, "embeddings.class_embedding")
+        tower = tower_entries(flamingo.vision, _VISION, _LANDMARK)
         return _trained_entries(sizes) + tower + _language_model_entries(flamingo.lm, flamingo.num_new_tokens)
 
 
@@ -300,6 +302,12 @@ def _check_computes(flamingo: "Flamingo") -> None:
             f"idefics has scope 'last', no projection, and predicts its new tokens; this model has scope "
             f"{flamingo.scope!r}, projection {type(flamingo.projection).__name__} and "
             f"predict_new_tokens={flamingo.predict_new_tokens}"
+        )
+    end = _first_id(config_value(flamingo.lm, "eos_token_id"))
+    if flamingo.document_end_id is None or end not in (None, flamingo.document_end_id):
+        raise CheckpointError(
+            f"idefics ends documents at the language model's end of text, {end}; this model has "
+            f"document_end_id={flamingo.document_end_id}"
         )
     first = next(iter(flamingo.blocks.values()), None)
     preset = {name: value for name, value in block_preset("idefics").items() if name != "norm_eps"}

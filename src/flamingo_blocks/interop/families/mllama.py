@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import nn
 
 from flamingo_blocks.errors import CheckpointError
-from flamingo_blocks.interop.families._frozen_parts import vision_entries
 from flamingo_blocks.interop.families._llama_layers import (
     LLAMA_BLOCK,
     check_options,
     config_value,
+    held_tower_entries,
     tower_entries,
     vocabulary_size,
 )
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from flamingo_blocks.models import Flamingo
 
 _GATE = re.compile(r"^(?P<text>.*)layers\.(?P<layer>\d+)\.cross_attn_attn_gate$")
+_LANDMARK = "class_embedding"
 _LAYER = re.compile(r"^model\.layers\.(\d+)\.(.+)$")
 _BLOCK: Names = {
     **LLAMA_BLOCK,
@@ -107,10 +108,11 @@ class MllamaFamily:
         }  # fmt: skip
         entries = outline.entries + _language_model_entries(own, spelling, lm, has_rows=new > 0)
         if spelling.vision:
-            entries += vision_entries(shapes, spelling.vision, vision)
-        if spelling.projector and f"{spelling.projector}weight" in shapes:
+            entries += held_tower_entries(shapes, spelling.vision, vision, _LANDMARK)
+        projection = None
+        if _has_projector(shapes, spelling, vision=vision):
             dim, vision_dim = shape_of(shapes, f"{spelling.projector}weight", ndim=2)
-            flamingo["projection"] = nn.Linear(vision_dim, dim, bias=True)
+            projection = {"in_features": vision_dim, "out_features": dim}
         return Plan(
             blocks=outline.blocks,
             resampler=None,
@@ -118,6 +120,7 @@ class MllamaFamily:
             entries=entries,
             kept={name: "rotary frequencies, which the language model makes itself"
                   for name in shapes if name.endswith("rotary_emb.inv_freq")},
+            projection=projection,
         )  # fmt: skip
 
     def outline(self, shapes: Shapes, *, norm_eps: float | None = None) -> Outline:
@@ -139,7 +142,7 @@ class MllamaFamily:
         block["norm_eps"] = norm_eps or block["norm_eps"]
         entries = _trained_entries(own, spelling)
         inside = tuple(f"{spelling.text}layers.{index}." for index in own.cross.values())
-        if spelling.projector and f"{spelling.projector}weight" in shapes:
+        if _has_projector(shapes, spelling):
             entries += _projector_entries(spelling)
             inside += (spelling.projector,)
         return Outline({layer: dict(block) for layer in own.cross}, None, entries, inside, f"{spelling.text}layers")
@@ -170,7 +173,7 @@ class MllamaFamily:
         entries = _trained_entries(own, spelling)
         entries += _language_model_entries(own, spelling, flamingo.lm, has_rows=flamingo.num_new_tokens > 0)
         if spelling.vision:
-            entries += tower_entries(flamingo, spelling.vision, "class_embedding")
+            entries += tower_entries(flamingo.vision, spelling.vision, _LANDMARK)
             entries += _projector_entries(spelling) if flamingo.projection is not None else []
         return entries
 
@@ -263,6 +266,12 @@ def _language_model_entries(own: _Own, spelling: _Spelling, lm: nn.Module, *, ha
             ours += ("token_rows.input",) if has_rows and name == "model.embed_tokens.weight" else ()
         entries.append(Entry(foreign, ours))
     return entries
+
+
+def _has_projector(shapes: Shapes, spelling: _Spelling, *, vision: nn.Module | None = None) -> bool:
+    """Whether the checkpoint has, or must have, a projector: it stands behind a tower."""
+    parts = tuple(part for part in (spelling.vision, spelling.projector) if part)
+    return bool(parts) and (vision is not None or any(name.startswith(parts) for name in shapes))
 
 
 def _projector_entries(spelling: _Spelling) -> list[Entry]:
