@@ -93,12 +93,33 @@ def test_shards_are_opened_one_at_a_time(tmp_path, kind):
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors", ".bin"])
 @pytest.mark.parametrize("keep", [0, 40, -1])
 def test_a_truncated_file_is_said(tmp_path, suffix, keep):
-    """A file that ends too early is a clear error that names it."""
+    """A file that ends too early, or holds nothing, is an error of one line that names it."""
     path = tmp_path / f"a{suffix}"
     write_checkpoint(TENSORS, path)
     path.write_bytes(path.read_bytes()[: keep if keep >= 0 else path.stat().st_size + keep])
-    with pytest.raises(CheckpointError, match=rf"a\{suffix} is damaged"):
+    with pytest.raises(CheckpointError, match=rf"a\{suffix} is (empty|cut off: it ends before its tensors do)$") as said:
         open_checkpoint(path)
+    assert ("is empty" in str(said.value)) == (keep == 0)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors", ".bin"])
+def test_a_file_of_another_kind_is_said(tmp_path, suffix):
+    """A text under the name of a checkpoint is called what it is not, without the words of a library."""
+    path = tmp_path / f"a{suffix}"
+    path.write_text("import torch\nfrom einops import rearrange\n")
+    with pytest.raises(CheckpointError, match=rf"a\{suffix} is no pickle, zip or safetensors file$"):
+        open_checkpoint(path)
+
+
+def test_a_pickle_of_before_torch_1_6_that_is_cut_off(tmp_path):
+    """Cut in its words or in its numbers, it is said to be cut off."""
+    path = tmp_path / "a.pt"
+    torch.save({"a": torch.zeros(100)}, path, _use_new_zipfile_serialization=False)
+    content = path.read_bytes()
+    for keep in (40, len(content) - 50):
+        path.write_bytes(content[:keep])
+        with pytest.raises(CheckpointError, match=r"a\.pt is cut off"):
+            open_checkpoint(path)
 
 
 class Evil:

@@ -131,7 +131,7 @@ def test_errors_are_one_line_and_nothing_is_written(parts, tmp_path, capsys):
     whole, out = parts / "checkpoint.safetensors", ["--out", tmp_path / "ours"]
     before = sorted(tmp_path.rglob("*"))
     cases = [
-        ([cut, *out, *words(parts)], "is damaged"),
+        ([cut, *out, *words(parts)], "is cut off"),
         ([whole, *out, *words(parts), "--family", "otter"], "no checkpoint of otter"),
         ([whole, *out], "name it with --lm"),
         ([whole, *out, *words(parts, lm="clip")], "cannot be loaded"),

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from flamingo_blocks._optional import require
 from flamingo_blocks.errors import CheckpointError
+from flamingo_blocks.interop.unreadable_files import why_unreadable
 from flamingo_blocks.interop.wrapped_names import plain_name
 
 Checkpoint = str | Path | Mapping[str, Tensor]
@@ -220,8 +221,7 @@ def _open_shard(path: Path) -> "tuple[_Safetensors | _InMemory, str | None]":
     except (CheckpointError, ImportError):
         raise
     except Exception as error:  # each library has classes of its own for files that are no such files
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{path} is damaged or of another kind: {first}") from error
+        raise CheckpointError(why_unreadable(path, error)) from error
 
 
 def _open_pickle(path: Path) -> tuple[_InMemory, str | None]:
