@@ -23,6 +23,8 @@ import torch
 from hypothesis import HealthCheck, Phase, settings
 from torch import Tensor
 
+from tests.peers_required import pytest_runtest_makereport  # noqa: F401 - a hook
+
 # The first call of a torch operation takes far longer than the second, so a deadline would only find machines that
 # are busy; the same holds for the time to draw. Continuous integration must not fail by luck: it draws the same
 # examples each time. What a developer's run finds is kept in `.hypothesis/`.

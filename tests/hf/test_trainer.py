@@ -3,8 +3,6 @@
 import pytest
 import torch
 from torch.utils.data import Dataset
-
-pytest.importorskip("accelerate", reason="Trainer needs accelerate")
 from transformers import Trainer, TrainingArguments
 
 from tests.hf.tiny import make_model, make_processor

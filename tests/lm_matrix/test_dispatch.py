@@ -2,6 +2,7 @@
 
 import copy
 
+import accelerate
 import pytest
 import torch
 from torch import nn
@@ -13,7 +14,6 @@ from tests.flamingos import EXAMPLE_ROWS, KNOWN_TAG, make_batch, make_block, mak
 from tests.language_families import parametrised
 from tests.language_models import PlainDecoder, make_language_model
 
-accelerate = pytest.importorskip("accelerate")
 # transformers 5.0 takes a model whose weights are on disk for one on the meta device
 pytestmark = pytest.mark.filterwarnings("ignore:You are calling .generate:UserWarning")
 BATCH = make_batch(EXAMPLE_ROWS, 0, tag=KNOWN_TAG, dtype=torch.float32)

@@ -2,6 +2,7 @@
 
 import warnings
 
+import peft
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,6 @@ from flamingo_blocks.testing import check_language_model
 from tests.flamingos import EXAMPLE_ROWS, KNOWN_TAG, NEW_TAG, make_batch, make_flamingo
 from tests.language_models import make_language_model
 
-peft = pytest.importorskip("peft")
 WITHOUT_CAUSE = ("ignore", ".*fan_in_fan_out.*")  # GPT-2 keeps its matrices turned; PEFT sees that and says so
 
 

@@ -56,8 +56,8 @@ def generate(
         Token ids as the language model's `generate` gives them, prompt included.
 
     Raises:
-        ValueError: As `Flamingo.generate`; also if no prompt or two are given, or `prompt` beside an assistant that is a
-            front itself.
+        ValueError: As `Flamingo.generate`; also if no prompt or two are given, or `prompt` beside an assistant that
+            is a front itself.
     """
     ids = input_ids if inputs is None else inputs
     if ids is None or (inputs is not None and input_ids is not None):
