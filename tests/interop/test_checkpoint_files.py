@@ -97,9 +97,9 @@ def test_a_truncated_file_is_said(tmp_path, suffix, keep):
     path = tmp_path / f"a{suffix}"
     write_checkpoint(TENSORS, path)
     path.write_bytes(path.read_bytes()[: keep if keep >= 0 else path.stat().st_size + keep])
-    with pytest.raises(CheckpointError, match=rf"a\{suffix} is (empty|cut off: it ends before its tensors do)$") as said:
+    wrong = "empty" if keep == 0 else "cut off: it ends before its tensors do"
+    with pytest.raises(CheckpointError, match=rf"a\{suffix} is {wrong}$"):
         open_checkpoint(path)
-    assert ("is empty" in str(said.value)) == (keep == 0)
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors", ".bin"])

@@ -174,13 +174,27 @@ def test_inspect_compares_names_with_a_language_model(parts, tmp_path, capsys):
     assert run(capsys, "inspect", tmp_path / "odd.pt", "--lm", parts / "clip")[0] == 1
 
 
-def test_inspect_says_when_the_language_model_does_not_fit(parts, tmp_path, capsys):
-    """Another language model is no error of the command: what does not fit is noted."""
+def test_inspect_fails_where_convert_would(parts, tmp_path, capsys):
+    """Another family, another language model or a lost tensor that sizes are read off: `inspect` says what `convert`
+    says, with its status, and never that nothing is missing.
+    """
     make_language_model("llama").save_pretrained(tmp_path / "llama")
-    status, out, _ = run(capsys, "inspect", parts / "checkpoint.safetensors", "--lm", tmp_path / "llama")
-    assert status == 0
-    assert "cannot be loaded around this language model" in out
-    assert "'model.decoder.layers'; lm has 'model.layers'" in out
+    opened = open_checkpoint(parts / "checkpoint.safetensors")
+    lost = {name: opened.read(name) for name in opened.tensors if name != "perceiver.latents"}
+    write_checkpoint(lost, tmp_path / "lost.safetensors")
+    whole, out = parts / "checkpoint.safetensors", ["--out", tmp_path / "ours"]
+    cases = [
+        (whole, ["--family", "otter", "--lm", parts / "opt"], "this is no checkpoint of otter"),
+        (whole, ["--lm", tmp_path / "llama"], "layers 'model.decoder.layers'; lm has 'model.layers'"),
+        (tmp_path / "lost.safetensors", ["--lm", parts / "opt"], "lacks perceiver.latents"),
+    ]
+    for path, arguments, message in cases:
+        status, printed, error = run(capsys, "inspect", path, *arguments)
+        assert (status, message in error, "none" in printed) == (1, True, False), (error, printed)
+        assert run(capsys, "convert", path, *arguments, "--vision", parts / "clip", *out)[::2] == (1, error)
+    assert run(capsys, "inspect", whole, "--family", "otter")[0] == 1
+    status, printed, error = run(capsys, "inspect", tmp_path / "lost.safetensors")
+    assert (status, "missing: not compared" in printed, "lacks perceiver.latents" in error) == (1, True, True)
 
 
 def test_inspect_a_folder_of_ours(tmp_path, capsys):

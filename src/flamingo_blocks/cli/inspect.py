@@ -53,6 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
     except ValueError as error:  # an option that is missing or unknown
         raise CheckpointError(str(error)) from error
     print(describe(found))
+    if found.error is not None:
+        raise CheckpointError(found.error)
     return 0
 
 
@@ -91,7 +93,7 @@ def describe(found: Inspection) -> str:
         lines.append("gates, tanh of both:" + " " * 12 + "attention" + " " * (_BAR + 1) + "feed-forward")
         lines += [f"  block {n:>3}  {_bar(first)}  {_bar(second)}" for n, (first, second) in found.gates.items()]
     for word, names in (("missing", found.missing), ("unknown", found.unknown)):
-        lines.append(f"{word}: {len(names) or 'none'}")
+        lines.append(f"{word}: {len(names) or ('none' if found.error is None else 'not compared')}")
         lines += [f"  {name}" for name in names[:20]] + (["  ..."] if len(names) > 20 else [])
     lines += [f"needs: {need}" for need in found.needs]
     lines += [f"note: {note}" for note in found.notes]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop.checkpoint_files import Checkpoint, ForeignCheckpoint, open_checkpoint
-from flamingo_blocks.interop.families import detect_family, find_family
+from flamingo_blocks.interop.families import check_family, detect_family, find_family
 from flamingo_blocks.interop.key_map import Outlined, Shapes
 from flamingo_blocks.interop.load import make_plan, missing_names, unknown_names
 from flamingo_blocks.models.describe_module import build_module, can_build
@@ -51,6 +51,8 @@ class Inspection:
         unknown: Names that are there and are not known.
         needs: What it takes to run it, in words.
         notes: What could not be told, and why.
+        error: Why it cannot be loaded, or not around this language model; then names are not compared, so
+            `missing` and `unknown` tell nothing.
     """
 
     where: str
@@ -66,6 +68,7 @@ class Inspection:
     unknown: list[str] = field(default_factory=list)
     needs: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    error: str | None = None
 
 
 def inspect_checkpoint(
@@ -93,7 +96,7 @@ def inspect_checkpoint(
         What was found.
 
     Raises:
-        CheckpointError: If the checkpoint cannot be opened, or is of no family.
+        CheckpointError: If the checkpoint cannot be opened, is of no family, or not of the one that is named.
 
     Example:
         >>> from flamingo_blocks.interop.example import tiny_open_flamingo
@@ -105,23 +108,25 @@ def inspect_checkpoint(
         return _inspect_own(Path(checkpoint))
     opened = open_checkpoint(checkpoint)
     shapes = opened.shapes
-    kind = detect_family(shapes) if family is None else find_family(family)
+    kind = detect_family(shapes) if family is None else check_family(find_family(family), shapes)
     found = _count(opened, kind.name)
     if isinstance(kind, Outlined):
         _add_outline(found, shapes, kind)
     if lm is None:
         if not isinstance(kind, Outlined):
             found.needs.append(f"the config.json of its folder, which tells the parts of {kind.name}; or lm")
-        found.notes.append("names inside the language model were not compared: it was not given")
+        if found.error is None:
+            found.notes.append("names inside the language model were not compared: it was not given")
         return found
     towers = [prefix for prefix in _TOWERS if any(name.startswith(prefix) for name in shapes)] if vision is None else []
     options = {"media_token_id": 0, **options}
     try:
         plan = make_plan(kind, shapes, lm=lm, vision=vision, leave_out=(*leave_out, *towers), options=options)
     except CheckpointError as error:
-        found.notes.append(f"it cannot be loaded around this language model: {error}")
+        found.error = str(error)
+        found.missing, found.unknown = [], []
         return found
-    found.blocks, found.resampler = plan.blocks, plan.resampler
+    found.error, found.blocks, found.resampler = None, plan.blocks, plan.resampler
     found.missing, found.unknown = missing_names(opened, plan), unknown_names(opened, plan)
     found.notes += [f"{count} tensors: {reason}" for reason, count in Counter(plan.kept.values()).items()]
     return found
@@ -179,7 +184,7 @@ def _add_outline(found: Inspection, shapes: Shapes, family: Outlined) -> None:
     try:
         outline = family.outline(shapes)
     except CheckpointError as error:
-        found.notes.append(f"its sizes cannot be told: {error}")
+        found.error = str(error)
         return
     found.blocks, found.resampler = outline.blocks, outline.resampler
     found.missing, found.unknown = outline.missing(shapes), outline.unknown(shapes)

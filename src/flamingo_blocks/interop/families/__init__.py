@@ -9,7 +9,7 @@ from flamingo_blocks.interop.families.open_flamingo import FAMILY as OPEN_FLAMIN
 from flamingo_blocks.interop.families.otter import FAMILY as OTTER
 from flamingo_blocks.interop.key_map import Family, Shapes
 
-__all__ = ["FAMILIES", "detect_family", "find_family"]
+__all__ = ["FAMILIES", "check_family", "detect_family", "find_family"]
 
 FAMILIES: dict[str, Family] = {
     family.name: family for family in (OPEN_FLAMINGO, OTTER, FLAMINGO_MINI, FLAMINGO_PYTORCH, IDEFICS, MLLAMA)
@@ -29,6 +29,27 @@ def find_family(name: str) -> Family:
     if name not in FAMILIES:
         raise ValueError(f"family is {name!r}, wanted one of {', '.join(map(repr, FAMILIES))}")
     return FAMILIES[name]
+
+
+def check_family(family: Family, shapes: Shapes) -> Family:
+    """The family, once a checkpoint's names are seen to belong to it.
+
+    Raises:
+        CheckpointError: If they do not.
+
+    Example:
+        >>> check_family(find_family("otter"), {"wte.weight": (2, 3)})
+        Traceback (most recent call last):
+        ...
+        flamingo_blocks.errors.CheckpointError: this is no checkpoint of otter: its names begin with ['wte.weight']; \
+without family= it is found by itself
+    """
+    if not family.matches(shapes):
+        raise CheckpointError(
+            f"this is no checkpoint of {family.name}: its names begin with {sorted(shapes)[:3]}; without family= it "
+            "is found by itself"
+        )
+    return family
 
 
 def detect_family(shapes: Shapes) -> Family:
