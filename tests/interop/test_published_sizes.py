@@ -5,6 +5,7 @@ The files themselves could not be opened where this was written; sizes are those
 
 import pytest
 import torch
+from torch import nn
 from transformers import (
     IdeficsConfig,
     IdeficsForVisionText2Text,
@@ -53,7 +54,9 @@ def test_every_tensor_has_its_place_and_shape(name):
     with torch.device("meta"):
         blocks = {layer: GatedCrossAttentionBlock(**arguments) for layer, arguments in plan.blocks.items()}
         resampler = None if plan.resampler is None else PerceiverResampler(**plan.resampler)
-        flamingo = Flamingo(lm=parts["lm"], blocks=blocks, resampler=resampler, vision=parts["vision"], **plan.flamingo)
+        projection = None if plan.projection is None else nn.Linear(**plan.projection)
+        made = {"blocks": blocks, "resampler": resampler, "projection": projection}
+        flamingo = Flamingo(lm=parts["lm"], vision=parts["vision"], **made, **plan.flamingo)
         state = flamingo.state_dict()
     assert {name for entry in plan.entries for name in entry.names} == checkpoint.keys()
     assert {name for entry in plan.entries for name in entry.ours} == state.keys()
