@@ -72,7 +72,10 @@ def load_foreign(
     plan = plan_foreign(opened, family=family, lm=lm, vision=vision, leave_out=leave_out, **options)
     _check_tensors(opened, plan.entries)
     before = _state_of((lm, vision))
-    flamingo = _build(plan, lm, vision)
+    try:
+        flamingo = _build(plan, lm, vision)
+    except ValueError as error:  # parts whose widths or ids do not fit each other
+        raise CheckpointError(f"{opened.where} does not fit what it is loaded around: {error}") from error
     try:
         _check_parts(opened, plan, flamingo)
         _fill(opened, plan.entries, flamingo)
