@@ -2,6 +2,8 @@
 
 import argparse
 import ast
+import math
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from torch import nn
 
 from flamingo_blocks._optional import require
 from flamingo_blocks.errors import CheckpointError
-from flamingo_blocks.interop import idefics_parts, mllama_parts
+from flamingo_blocks.interop import ForeignCheckpoint, idefics_parts, mllama_parts
 from flamingo_blocks.vision import TransformersTower
 
 _PARTS_BY_FAMILY = {"idefics": idefics_parts, "mllama": mllama_parts}
@@ -66,11 +68,20 @@ def load_tower(name: str) -> nn.Module:
     return TransformersTower(_load(transformers.AutoModel.from_pretrained, name, "vision tower"))
 
 
-def parts_of_checkpoint(family: str, checkpoint: Path) -> dict[str, Any]:
+def parts_of_checkpoint(family: str, checkpoint: Path, *, dtype: torch.dtype | None = None) -> dict[str, Any]:
     """Language model, tower and options that a checkpoint's own config tells; nothing where it has none."""
     config = checkpoint / "config.json"
     build = _PARTS_BY_FAMILY.get(family)
-    return {} if build is None or not config.is_file() else build(checkpoint)
+    return {} if build is None or not config.is_file() else build(checkpoint, dtype=dtype)
+
+
+def main_dtype(opened: ForeignCheckpoint) -> torch.dtype:
+    """The dtype of most of a checkpoint's weights, of those that a model can be built in."""
+    weights: Counter[torch.dtype] = Counter()
+    for facts in opened.tensors.values():
+        if facts.dtype.is_floating_point and facts.dtype.itemsize > 1:
+            weights[facts.dtype] += math.prod(facts.shape)
+    return max(weights, key=lambda dtype: weights[dtype], default=torch.float32)
 
 
 def _load(load: Callable[[str], Any], name: str, what: str) -> Any:

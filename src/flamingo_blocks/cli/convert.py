@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from flamingo_blocks.cli._arguments import positive
-from flamingo_blocks.cli._parts import load_language_model, load_tower, option, parts_of_checkpoint
+from flamingo_blocks.cli._parts import load_language_model, load_tower, main_dtype, option, parts_of_checkpoint
 from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop import (
     FAMILIES,
@@ -55,6 +55,12 @@ def add_to(commands: Any) -> None:
         "--option", type=option, action="append", default=[], metavar="NAME=VALUE", help="an option of the family"
     )
     parser.add_argument(
+        "--dtype",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="of language model and tower of an IDEFICS or Llama 3.2 Vision; the checkpoint's own by default",
+    )
+    parser.add_argument(
         "--frozen",
         choices=("auto", "reference", "include"),
         default="auto",
@@ -83,7 +89,10 @@ def _from_others(arguments: argparse.Namespace) -> int:
     options = dict(arguments.option)
     tokens = {"media_token_id": arguments.media_token_id, "end_token_id": arguments.end_token_id}
     options |= {name: token for name, token in tokens.items() if token is not None}
-    parts = parts_of_checkpoint(family, arguments.checkpoint)
+    dtype = main_dtype(opened) if arguments.dtype == "auto" else getattr(torch, arguments.dtype)
+    parts = parts_of_checkpoint(family, arguments.checkpoint, dtype=dtype)
+    if arguments.dtype != "auto" and not parts:
+        raise CheckpointError("--dtype is for folders of IDEFICS and Llama 3.2 Vision; others keep what --lm has")
     if arguments.lm is not None:
         parts["lm"] = load_language_model(arguments.lm, rows=arguments.lm_rows)
     if arguments.vision is not None:
