@@ -127,12 +127,14 @@ def adapters(session: nox.Session) -> None:
 
 @nox.session
 def floor(session: nox.Session) -> None:
-    """Language models and all that runs them, on the oldest transformers that is supported."""
+    """Language models, towers, the Hugging Face front and what runs them, on the oldest supported transformers."""
     install(session)
     # Not under the pins: what this transformers stands on is older than they are.
     session.install("--editable", ".[hf,vision,test]", OLDEST_TRANSFORMERS)
     keep_inside(session)
-    paths = ("tests/lm", "tests/models", "tests/lm_matrix", "tests/properties/test_families.py")
+    paths = (
+        "tests/lm", "tests/models", "tests/lm_matrix", "tests/vision", "tests/hf", "tests/properties/test_families.py",
+    )  # fmt: skip
     chosen = "not compile and not adapters"  # what takes longer too
     session.run("python", "-m", "pytest", "-n", "2", "-m", chosen, *paths, *session.posargs)
 

@@ -325,9 +325,10 @@ def test_a_language_model_from_elsewhere_is_refused_and_left_alone():
         pass
 
     lm = Own(make_lm().config)
+    blocks = {0: GatedCrossAttentionBlock(16, vision_dim=8, num_heads=2)}
     hooks = [len(module._forward_pre_hooks) for module in lm.modules()]
     with pytest.raises(ValueError, match="Flamingo.save_pretrained"):
-        FlamingoForConditionalGeneration.from_parts(lm, blocks={}, media_token_id=5)
+        FlamingoForConditionalGeneration.from_parts(lm, blocks=blocks, media_token_id=5)
     assert [len(module._forward_pre_hooks) for module in lm.modules()] == hooks
 
 
