@@ -141,8 +141,8 @@ def test_a_pickle_file_runs_nothing(tmp_path):
     [
         ({}, "holds no checkpoint"),
         ({"a.pt": TENSORS, "b.pt": TENSORS}, "2 checkpoints and no index: a.pt, b.pt"),
-        ({"a.pt": {"a": 3}}, "'a' of the checkpoint is a int"),
-        ({"a.pt": [1]}, "holds a list"),
+        ({"a.pt": {"a": 3}}, "'a' of the checkpoint is of type int"),
+        ({"a.pt": [1]}, "holds an object of type list"),
         ({"a.pt": {}}, "holds no tensors"),
         ({"pytorch_model.bin.index.json": {}}, "no weight_map"),
         ({"pytorch_model.bin.index.json": {"weight_map": {"a": "gone.bin"}}}, "names the file 'gone.bin'"),

@@ -60,7 +60,9 @@ def run(capsys, *arguments):
 def test_there_and_back_gives_the_same_file(parts, tmp_path, capsys):
     """Converted to a folder of ours and back the file is the same byte for byte, prefixes included."""
     status, out, _ = run(capsys, "convert", parts / "checkpoint.safetensors", "--out", tmp_path / "ours", *words(parts))
-    assert (status, "open_flamingo checkpoint" in out, "not included" in out) == (0, True, True)
+    assert (status, "ours: from open_flamingo, " in out) == (0, True)
+    assert "language model: as it was, so not inside; pass lm= on loading" in out
+    assert "vision tower: as it was, so not inside; pass vision= on loading" in out
     back = tmp_path / "checkpoint.safetensors"
     status, out, _ = run(capsys, "convert", tmp_path / "ours", "--to", "open_flamingo", "--out", back, *words(parts))
     assert status == 0
@@ -89,12 +91,35 @@ def test_changed_weights_of_the_language_model_are_included(parts, tmp_path, cap
     lm.save_pretrained(tmp_path / "other")
     arguments = ["--lm", tmp_path / "other", "--vision", parts / "clip"]
     status, out, _ = run(capsys, "convert", parts / "checkpoint.safetensors", "--out", tmp_path / "ours", *arguments)
-    assert (status, "frozen weights included" in out) == (0, True)
+    assert (status, "language model: weights inside" in out) == (0, True)
     assert (tmp_path / "ours" / "frozen.safetensors").is_file()
     flamingo = Flamingo.from_pretrained(tmp_path / "ours")
     assert torch.equal(
         flamingo.lm.get_input_embeddings().weight, make_language_model("opt").get_input_embeddings().weight
     )
+
+
+def test_a_conversion_without_a_tower_says_so(parts, tmp_path, capsys):
+    """Without `--vision` the folder holds no tower: what to pass on loading is printed, and it works."""
+    arguments = ["--lm", parts / "opt", "--out", tmp_path / "ours"]
+    status, out, _ = run(capsys, "convert", parts / "checkpoint.safetensors", *arguments)
+    assert (status, "no vision tower inside: pass vision= on loading, or features" in out) == (0, True)
+    from transformers import CLIPVisionModel
+
+    tower = TransformersTower(CLIPVisionModel.from_pretrained(parts / "clip"))
+    flamingo = Flamingo.from_pretrained(tmp_path / "ours", lm=make_language_model("opt"), vision=tower)
+    assert flamingo.vision is tower
+
+
+def test_errors_speak_of_the_options_of_the_command(parts, tmp_path, capsys):
+    """An error names the option to type where one helps, and no other option."""
+    write_checkpoint({"a": torch.zeros(1)}, tmp_path / "other.pt")
+    whole, out = parts / "checkpoint.safetensors", ["--out", tmp_path / "ours"]
+    for command in (["convert", *words(parts), *out], ["inspect"]):
+        _, _, error = run(capsys, *command, tmp_path / "other.pt")
+        assert error.endswith("; say which with --family")
+    _, _, error = run(capsys, "convert", whole, *out, *words(parts), "--leave-out", "nothing.")
+    assert error == "flamingo-blocks: --leave-out has 'nothing.', but no tensor of the checkpoint begins so"
 
 
 def test_shards_come_back_as_shards(parts, tmp_path, capsys):
@@ -135,7 +160,7 @@ def test_errors_are_one_line_and_nothing_is_written(parts, tmp_path, capsys):
         ([whole, *out, *words(parts), "--family", "otter"], "no checkpoint of otter"),
         ([whole, *out], "name it with --lm"),
         ([whole, *out, *words(parts, lm="clip")], "cannot be loaded"),
-        ([whole, *out, *words(parts), "--lm-rows", VOCAB + 2], "media_token_id is not told"),
+        ([whole, *out, *words(parts), "--lm-rows", VOCAB + 2], "--media-token-id"),
         ([whole, *out, *words(parts), "--option", "evry=2"], "no option 'evry'"),
         ([whole, *words(parts), "--out", tmp_path / "taken"], "is there already"),
         ([tmp_path / "taken", "--to", "otter", *out, *words(parts)], "flamingo_config.json is missing"),
@@ -249,7 +274,7 @@ def test_folders_of_transformers_tell_their_parts(tmp_path, capsys, family):
     assert out.count("  block ") == 2
     assert "missing: none\nunknown: none" in out
     status, out, _ = run(capsys, "convert", tmp_path / "theirs", "--out", tmp_path / "ours")
-    assert (status, "frozen weights included" in out) == (0, True)
+    assert (status, "language model: weights inside" in out) == (0, True)
     back = tmp_path / "model.safetensors"
     assert run(capsys, "convert", tmp_path / "ours", "--to", family, "--out", back)[0] == 0
     assert back.read_bytes() == (tmp_path / "theirs" / "model.safetensors").read_bytes()

@@ -1,6 +1,12 @@
 """Checks of words on the command line that several commands share."""
 
 import argparse
+import re
+
+_ARGUMENT = re.compile(
+    r"\b(?P<name>(?:family|lm|vision)(?==)|leave_out|media_token_id|end_token_id)\b=?(?P<value>(?<==)\('[^']*',\))?"
+)
+_OPTION = re.compile(r"\b(num_heads|head_dim|clips|every|layers|embedding|head|num_new_tokens)=(True)?")
 
 
 def positive(word: str) -> int:
@@ -8,3 +14,25 @@ def positive(word: str) -> int:
     if not word.isdecimal() or int(word) < 1:
         raise argparse.ArgumentTypeError(f"{word!r} is no whole number above 0")
     return int(word)
+
+
+def as_typed(message: str) -> str:
+    """A message that speaks of arguments of Python, in the words of the command line.
+
+    Args:
+        message: What an error says.
+
+    Example:
+        >>> as_typed("say which with family=")
+        'say which with --family'
+        >>> as_typed("pass it as vision=, or leave them out with leave_out=('img.',)")
+        'pass it as --vision, or leave them out with --leave-out img.'
+        >>> as_typed("media_token_id is not told; pass num_heads= or clips=True")
+        '--media-token-id is not told; pass --option num_heads= or --option clips=True'
+    """
+
+    def typed(found: re.Match[str]) -> str:
+        value = found["value"]
+        return f"--{found['name'].replace('_', '-')}" + (f" {value[2:-3]}" if value else "")
+
+    return _OPTION.sub(lambda found: f"--option {found[0]}", _ARGUMENT.sub(typed, message))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from flamingo_blocks.cli._arguments import positive
+from flamingo_blocks.cli._arguments import as_typed, positive
 from flamingo_blocks.cli._parts import load_language_model, load_tower, main_dtype, option, parts_of_checkpoint
 from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop import (
@@ -77,10 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise CheckpointError(f"{arguments.checkpoint} is a folder of ours already; say with --to what it is to become")
     try:
         return _to_others(arguments) if arguments.to else _from_others(arguments)
-    except CheckpointError:
-        raise
-    except ValueError as error:  # an option that is missing or unknown
-        raise CheckpointError(f"{error} (on the command line: --media-token-id, --end-token-id, --option)") from error
+    except ValueError as error:  # of the checkpoint, or an option that is missing or unknown
+        raise CheckpointError(as_typed(str(error))) from error
 
 
 def _from_others(arguments: argparse.Namespace) -> int:
@@ -114,11 +112,23 @@ def _from_others(arguments: argparse.Namespace) -> int:
         write_record(
             folder, opened, family=family, options=options, leave_out=arguments.leave_out, kept=list(plan.kept)
         )  # fmt: skip
-    print(f"{arguments.out}: a {family} checkpoint, {len(opened.tensors)} tensors, frozen weights {_SAID[frozen]}")
+    print(f"{arguments.out}: from {family}, {len(opened.tensors)} tensors")
+    for line in _parts_inside(vision, frozen):
+        print(f"  {line}")
     return 0
 
 
-_SAID = {"reference": "as they were, so not included", "include": "included"}
+def _parts_inside(vision: nn.Module | None, frozen: str) -> list[str]:
+    """Which frozen weights the folder holds, and what is to be passed on loading."""
+    parts = {"language model": "lm", "vision tower": "vision"}
+    if vision is None:
+        del parts["vision tower"]
+    included = frozen == "include"
+    lines = [
+        f"{part}: weights inside" if included else f"{part}: as it was, so not inside; pass {argument}= on loading"
+        for part, argument in parts.items()
+    ]
+    return lines + ["no vision tower inside: pass vision= on loading, or features"] * (vision is None)
 
 
 def _to_others(arguments: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from flamingo_blocks.cli._arguments import as_typed
 from flamingo_blocks.cli._parts import option, outline_language_model, parts_of_checkpoint
 from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop import (
@@ -48,13 +49,11 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         parts = {} if is_ours(path) else _parts(path, arguments.family, arguments.lm)
         found = inspect_checkpoint(path, family=arguments.family, **(parts | options))
-    except CheckpointError:
-        raise
-    except ValueError as error:  # an option that is missing or unknown
-        raise CheckpointError(str(error)) from error
+    except ValueError as error:  # of the checkpoint, or an option that is missing or unknown
+        raise CheckpointError(as_typed(str(error))) from error
     print(describe(found))
     if found.error is not None:
-        raise CheckpointError(found.error)
+        raise CheckpointError(as_typed(found.error))
     return 0
 
 

@@ -184,7 +184,7 @@ class _InMemory:
         if len(self.tensors) != len(tensors):
             other = next(name for name in tensors if name not in self.tensors)
             raise CheckpointError(
-                f"{other!r} of the checkpoint is a {type(tensors[other]).__name__}, wanted tensors by name"
+                f"{other!r} of the checkpoint is of type {type(tensors[other]).__name__}, wanted tensors by name"
             )
 
     def facts(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
@@ -235,7 +235,7 @@ def _open_pickle(path: Path) -> tuple[_InMemory, str | None]:
     key = next((key for key in _NESTED if isinstance(found, dict) and isinstance(found.get(key), dict)), None)
     found = found if key is None else found[key]
     if not isinstance(found, Mapping):
-        raise CheckpointError(f"{path} holds a {type(found).__name__}, wanted tensors by name")
+        raise CheckpointError(f"{path} holds an object of type {type(found).__name__}, wanted tensors by name")
     return _InMemory(found), key
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop.checkpoint_files import Checkpoint, ForeignCheckpoint, open_checkpoint
-from flamingo_blocks.interop.families import detect_family, find_family
+from flamingo_blocks.interop.families import check_family, detect_family, find_family
 from flamingo_blocks.interop.key_map import Entry, Family, Plan, Shapes
 from flamingo_blocks.lm.find_layers import find_decoder_layers, layer_device
 from flamingo_blocks.models import Flamingo
@@ -155,11 +155,7 @@ def make_plan(
     left = {start: [name for name in shapes if name.startswith(start)] for start in leave_out}
     if nothing := [start for start, names in left.items() if not names]:
         raise ValueError(f"leave_out has {nothing[0]!r}, but no tensor of the checkpoint begins so")
-    if not family.matches(shapes):
-        raise CheckpointError(
-            f"this is no checkpoint of {family.name}: its names begin with {sorted(shapes)[:3]}; without family= it "
-            "is found by itself"
-        )
+    check_family(family, shapes)
     known = inspect.signature(family.plan).parameters
     if unknown := [option for option in options if option not in known]:
         wanted = ", ".join(name for name in known if name not in ("shapes", "lm", "vision"))

@@ -38,11 +38,10 @@ def check_family(family: Family, shapes: Shapes) -> Family:
         CheckpointError: If they do not.
 
     Example:
-        >>> check_family(find_family("otter"), {"wte.weight": (2, 3)})
-        Traceback (most recent call last):
-        ...
-        flamingo_blocks.errors.CheckpointError: this is no checkpoint of otter: its names begin with ['wte.weight']; \
-without family= it is found by itself
+        >>> from flamingo_blocks.interop.example import tiny_open_flamingo
+        >>> shapes = {name: tuple(tensor.shape) for name, tensor in tiny_open_flamingo().items()}
+        >>> check_family(find_family("open_flamingo"), shapes).name
+        'open_flamingo'
     """
     if not family.matches(shapes):
         raise CheckpointError(
