@@ -247,7 +247,8 @@ def test_what_a_family_cannot_compute_is_not_exported(family, change, message):
     case = ForeignCase(family, 2, 1, 2, 1, frames=1, new_rows=False, seed=2)
     flamingo = case.build()
     if "projection" in change:
-        change = {"projection": nn.Linear(case.vision_dim, case.vision_dim)}
+        width = flamingo.resampler.dim
+        change = {"projection": nn.Linear(width, width)}
     arguments = {
         "lm": flamingo.detach(), "blocks": {int(k): b for k, b in flamingo.blocks.items()}, "media_token_id": 3,
         "resampler": flamingo.resampler, **change,

@@ -234,3 +234,38 @@ def test_a_pool_of_another_size_than_the_layout_names_is_refused():
     state = MediaState(media=torch.zeros(1, LATENTS, VISION_DIM), layout=MediaLayout.from_tokens(IS_MEDIA))
     with pytest.raises(ValueError, match="pool holds 1 items, but the layout names item 1"), attachment.media(state):
         attachment.lm(IDS)
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+@pytest.mark.parametrize(
+    ("blocks", "error", "message"),
+    [
+        ([make_block()], TypeError, "blocks is a list, wanted a mapping from layer index to block"),
+        (nn.ModuleDict(), TypeError, "blocks is a ModuleDict, wanted a mapping from layer index to block"),
+        ({}, ValueError, r"blocks is empty, wanted a mapping .* every_layer\(lm, make_block\) makes them"),
+        ({"0": make_block()}, TypeError, "blocks holds '0': GatedCrossAttentionBlock, wanted a mapping"),
+        ({0: GatedCrossAttentionBlock}, TypeError, "blocks holds 0: type, wanted a mapping"),
+    ],
+)
+def test_blocks_come_by_the_index_of_their_layer(blocks, error, message):
+    """Anything else is refused, and nothing is left behind."""
+    lm = PlainDecoder()
+    with pytest.raises(error, match=message):
+        attach(lm, blocks)
+    assert hooks_of(lm) == 0
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_media_come_as_a_state_while_the_blocks_are_there():
+    """A bare layout is told what holds it; blocks that were taken off are told so, and print so."""
+    attachment = attach(PlainDecoder(), {1: make_block(), 0: make_block()})
+    assert repr(attachment) == "Attachment(PlainDecoder, layers with a block: 0, 1)"
+    state = example_state()
+    with pytest.raises(TypeError, match=r"state is a MediaLayout, wanted a MediaState: MediaState\(media=media"):
+        attachment.media(state.layout).__enter__()
+    attachment.detach()
+    assert repr(attachment) == "Attachment(PlainDecoder, layers with a block: none: detached)"
+    with pytest.raises(RuntimeError, match="these blocks were detached from the language model; attach them again"):
+        attachment.media(state).__enter__()
+    with attachment.without_media():
+        attachment.lm(IDS)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from flamingo_blocks.nn import FeedForward, GatedCrossAttention, GatedCrossAttentionBlock, TanhGate, closed_gates
-from flamingo_blocks.ops import MediaLayout
+from flamingo_blocks.ops import MediaLayout, media_attention
 from tests.strategies import make_block, tensor
 
 OPTIONS = {"dim": 8, "vision_dim": 6, "num_heads": 2}
@@ -194,3 +194,34 @@ def test_feed_forward_may_be_given_its_width(generator):
     assert FeedForward(8, hidden_dim=5).up_proj.out_features == 5
     assert FeedForward(8, ff_mult=2).up_proj.out_features == 16
     assert FeedForward(8)(tensor(generator, 3, 8, dtype=torch.float32)).shape == (3, 8)
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+@pytest.mark.parametrize("layout", [None, LAYOUT.mask()], ids=["none", "mask"])
+@pytest.mark.parametrize("kind", [GatedCrossAttentionBlock, GatedCrossAttention])
+def test_a_layout_is_no_mask(kind, layout, text, media):
+    """The error says how a layout is made; projected media are told the same."""
+    part = kind(**OPTIONS)
+    wanted = rf"layout is a {type(layout).__name__}, wanted a MediaLayout; make it with MediaLayout.from_tokens\("
+    for given in (media, part.project_media(media)):
+        with pytest.raises(TypeError, match=wanted):
+            part(text, given, layout)
+    heads = text.unflatten(-1, (2, 4))
+    with pytest.raises(TypeError, match=wanted):
+        media_attention(heads, heads, heads, layout)
+
+
+@pytest.mark.parametrize("name", ["dim", "vision_dim", "num_heads", "head_dim", "num_kv_heads"])
+def test_sizes_below_one_are_told(name):
+    """Before anything divides by them."""
+    with pytest.raises(ValueError, match=f"^{name} is 0, wanted "):
+        GatedCrossAttentionBlock(**{**OPTIONS, name: 0})
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_media_of_one_clip_are_told_from_a_pool(block, text, media):
+    """A resampler that got images without the axis of frames gives them; the error says so, and no other does."""
+    with pytest.raises(ValueError, match=r"shape \(2, 6\), .* its input is \[items frames patches vision_dim\]"):
+        block(text, media[0], LAYOUT)
+    with pytest.raises(ValueError, match="MediaLayout.from_grid$"):
+        block(text, media[..., :5], LAYOUT)

@@ -92,7 +92,7 @@ def test_negative_max_frames_is_told():
 @pytest.mark.parametrize(
     ("vision", "valid", "message"),
     [
-        ((2, 1, 4, 5), None, r"vision has shape \(2, 1, 4, 5\), wanted \[\*lead frames patches 6\]"),
+        ((2, 1, 4, 5), None, r"\(2, 1, 4, 5\), wanted \[\*lead frames patches 6\], the width that the"),
         ((4, 6), None, r"vision has shape \(4, 6\).*an image is a clip of one frame"),
         ((2, 1, 4, 6), (2, 4), r"valid is torch.bool of shape \(2, 4\), wanted bool of shape \(2, 1, 4\)"),
     ],

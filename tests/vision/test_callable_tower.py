@@ -121,3 +121,25 @@ def test_unfit_pixels_are_refused():
     """A single frame without its batch axis is told apart from a batch."""
     with pytest.raises(ValueError, match=r"pixels has shape \[3, 8, 8\]"):
         inspect.unwrap(CallableTower.forward)(CallableTower(patches, image_size=8), torch.rand(3, 8, 8))
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_a_map_whose_channels_stand_elsewhere_is_refused(channels_last):
+    """A square image has no grid of 4 x 16 places, where 4 x 4 places of width 16 are as likely."""
+
+    def encoder(pixels):
+        found = nn.functional.avg_pool2d(pixels, 4).repeat(1, 6, 1, 1)[:, :16]
+        return found if channels_last else found.permute(0, 2, 3, 1)
+
+    with pytest.raises(ValueError, match=f"pass channels_last={not channels_last}, or grid=") as said:
+        CallableTower(encoder, image_size=16, channels_last=channels_last)
+    assert "otherwise one of 4 x 4; pass" in str(said.value)
+    assert CallableTower(encoder, image_size=16, channels_last=not channels_last).grid == (4, 4)
+    rows, columns = (16, 4) if channels_last else (4, 16)
+    assert CallableTower(encoder, image_size=16, channels_last=channels_last, grid=(rows, columns)).dim == 4
+
+
+@pytest.mark.parametrize(("patch", "size"), [((8, 2), 16), ((16, 16), (20, 40)), ((1, 8), (4, 64))])
+def test_patches_need_not_be_square(patch, size):
+    """What fits no better the other way round is taken as it is."""
+    CallableTower(nn.Conv2d(3, 5, patch, stride=patch), image_size=size)

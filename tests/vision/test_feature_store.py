@@ -222,3 +222,22 @@ def test_damaged_folders_are_refused(tmp_path):
     index.write_text("{")
     with pytest.raises(CheckpointError, match="features.json is damaged"):
         FeatureStore(tmp_path)
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+@pytest.mark.parametrize(
+    ("items", "came"),
+    [
+        ({"cat": picture(0)}, "the string 'cat' at place 0"),
+        ([("cat", picture(0)), picture(1)], "a Tensor at place 1"),
+        ([(picture(0), "cat")], "a tuple of Tensor, str at place 0"),
+        ([("cat", picture(0), 3)], "a tuple of str, Tensor, int at place 0"),
+    ],
+)
+def test_items_are_pairs_of_key_and_image(tmp_path, items, came):
+    """The error says what came instead, and where."""
+    with pytest.raises(
+        TypeError, match=rf"items gives {came}, wanted pairs of key and image: \[\('cat', image\), .*dict"
+    ):
+        save_features(tmp_path, items, tower=CallableTower(nn.Conv2d(3, 4, 4, stride=4), image_size=8))
+    assert not list(tmp_path.iterdir())

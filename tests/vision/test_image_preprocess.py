@@ -126,10 +126,29 @@ def test_pixels_agree_with_hugging_face_image_processors(name, options, shape):
     assert (found - expected).abs().max() < 3 / 255 / min(processor.image_std)
 
 
+def test_a_path_may_be_a_string(tmp_path):
+    """As `Path` objects and the bytes of a file; a name that is no file is told as such."""
+    path = tmp_path / "picture.png"
+    as_pil(torch.arange(48, dtype=torch.uint8).view(3, 4, 4)).save(path)
+    preprocess = ImagePreprocess(size=(8, 8))
+    assert torch.equal(preprocess(str(path)), preprocess(path))
+    with pytest.raises(FileNotFoundError, match=r"no\.png"):
+        preprocess("no.png")
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+@pytest.mark.parametrize("option", [{"fit": "letterbox"}, {"interpolation": "nearest"}])
+def test_unknown_words_are_refused(option):
+    """The error lists those there are; a tower passes its own on."""
+    name, word = next(iter(option.items()))
+    with pytest.raises(ValueError, match=f"{name} is '{word}', wanted one of '.*', '"):
+        ImagePreprocess(size=(8, 8), **option)
+
+
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        ("a.png", "image is a str; pass a PIL image, a path"),
+        (3, "image is a int; pass a PIL image, a path"),
         (torch.zeros(5, 4, 4), r"height and width \[5, 4, 4\], wanted 1, 3 or 4 channels"),
         (np.zeros((3, 8, 8), dtype=np.uint8), r"\[8, 3, 8\].*arrays are \[height width channels\]"),
         (torch.zeros(3, 0, 4), r"\[3, 0, 4\].*at least one pixel"),

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -33,7 +34,8 @@ def attach(lm: nn.Module, blocks: Mapping[int, nn.Module], *, layers: str | None
 
     Raises:
         LayersNotFoundError: If the layers cannot be found; the message lists the candidates.
-        ValueError: If a layer index does not exist, or a layer has a block already.
+        TypeError: If `blocks` is no mapping from layer indices to modules.
+        ValueError: If it is empty, a layer index does not exist, or a layer has a block already.
 
     Example:
         >>> from flamingo_blocks import GatedCrossAttentionBlock
@@ -45,6 +47,7 @@ def attach(lm: nn.Module, blocks: Mapping[int, nn.Module], *, layers: str | None
     Source:
         Flamingo (arXiv 2204.14198), section 2.2: new layers between frozen ones, before them, from the first on.
     """
+    _check_blocks(blocks)
     decoder = find_decoder_layers(lm, layers)
     for index in blocks:
         if not 0 <= index < len(decoder.layers):
@@ -60,6 +63,17 @@ def attach(lm: nn.Module, blocks: Mapping[int, nn.Module], *, layers: str | None
         attachment._layers[str(index)] = decoder.layers[index]
         attachment._hook(decoder.layers[index], _BlockHook(attachment, str(index)))
     return attachment
+
+
+def _check_blocks(blocks: object) -> None:
+    wanted = "wanted a mapping from layer index to block, such as {0: block}"
+    if not isinstance(blocks, Mapping):
+        raise TypeError(f"blocks is a {type(blocks).__name__}, {wanted}")
+    if not blocks:
+        raise ValueError(f"blocks is empty, {wanted}; every_layer(lm, make_block) makes them")
+    for index, block in blocks.items():
+        if not isinstance(index, Integral) or not isinstance(block, nn.Module):
+            raise TypeError(f"blocks holds {index!r}: {type(block).__name__}, {wanted}")
 
 
 @dataclass
@@ -108,6 +122,15 @@ class Attachment:
         self._hooks: list[tuple[nn.Module, Any, Any]] = []  # module, hook, handle
         self._call: _Call | None = None
 
+    def __repr__(self) -> str:
+        layers = ", ".join(self.blocks) if self.attached else "none: detached"
+        return f"Attachment({type(self.lm).__name__}, layers with a block: {layers})"
+
+    @property
+    def attached(self) -> bool:
+        """Whether the blocks are in the model, which `detach` ends."""
+        return bool(self._hooks)
+
     @contextmanager
     def media(self, state: MediaState, *, past: int | None = None, whole: bool = False) -> Iterator[None]:
         """Run the model with media; clears itself, on errors too.
@@ -119,11 +142,20 @@ class Attachment:
             whole: Whether each call runs the whole text, but for what a cache holds. A shorter call without a cache
                 that can be asked is an error then, instead of the first columns of the text.
 
+        The pool may hold items that no tag of the layout names: it may be shared, and they are not looked at.
+
         Raises:
+            TypeError: If `state` is no `MediaState`.
             ValueError: If the state has no layout.
-            RuntimeError: If another `media` or `without_media` block is open; within the block, if a call does not
-                tell how many tokens its cache holds.
+            RuntimeError: If the blocks were detached, or another `media` or `without_media` block is open; within the
+                block, if a call does not tell how many tokens its cache holds.
         """
+        if not isinstance(state, MediaState):
+            raise TypeError(
+                f"state is a {type(state).__name__}, wanted a MediaState: MediaState(media=media, layout=layout)"
+            )
+        if not self.attached:
+            raise RuntimeError("these blocks were detached from the language model; attach them again by attach()")
         if state.layout is None:
             raise ValueError("state has no layout; give it one with state.with_layout(MediaLayout.from_tokens(...))")
         with self._open(_Call(state, past, whole)):

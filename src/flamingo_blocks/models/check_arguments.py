@@ -1,11 +1,12 @@
 """What a Flamingo refuses before it computes anything."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from flamingo_blocks.lm.media_state import MediaState
 from flamingo_blocks.models.prompt import PromptState
 from flamingo_blocks.ops._layout_checks import on_host
 
@@ -43,6 +44,60 @@ def check_token_id(lm: nn.Module, num_new_tokens: int, token_id: int | None, *, 
         )
 
 
+def refuse_other_names(arguments: Mapping[str, object]) -> None:
+    """Pixels have another name in Hugging Face, and another shape.
+
+    Raises:
+        TypeError: If they were given by that name.
+    """
+    if "pixel_values" in arguments:
+        raise TypeError("pixel_values was given; here it is pixels=, of shape [items frames 3 height width]")
+
+
+def check_ids(input_ids: object, *, some: bool = False) -> None:
+    """Text comes as ids.
+
+    Args:
+        input_ids: What was given.
+        some: Whether there must be a column.
+
+    Raises:
+        TypeError: If they are no tensor.
+        ValueError: If they are no integers [batch text].
+    """
+    if not isinstance(input_ids, Tensor):
+        raise TypeError(
+            f"input_ids is a {type(input_ids).__name__}, wanted a tensor of ids [batch text]: torch.tensor([ids])"
+        )
+    if input_ids.ndim != 2 or input_ids.is_floating_point():
+        raise ValueError(f"input_ids is {input_ids.dtype} of shape {tuple(input_ids.shape)}, wanted ids [batch text]")
+    if some and input_ids.shape[1] == 0:
+        raise ValueError(
+            f"input_ids has shape {tuple(input_ids.shape)}, so there is no text to go on from; give one token or more"
+        )
+
+
+def check_media(media: Mapping[str, object]) -> None:
+    """Media come as one tensor of one kind.
+
+    Args:
+        media: What was given, by the names of the kinds.
+
+    Raises:
+        TypeError: If one is no tensor.
+        ValueError: If there are several.
+    """
+    given = {name: value for name, value in media.items() if value is not None}
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} were given; wanted one of pixels, features and media")
+    for name, value in given.items():
+        if not isinstance(value, Tensor) and not (name == "media" and isinstance(value, MediaState)):
+            raise TypeError(
+                f"{name} is a {type(value).__name__}, wanted a tensor; stack images as clips of one frame: "
+                "torch.stack([tower.preprocess(image) for image in images])[:, None]"
+            )
+
+
 def refuse_pairs(
     input_ids: Tensor,
     document: Tensor | None,
@@ -55,10 +110,17 @@ def refuse_pairs(
     """Arguments of `forward` that exclude each other.
 
     Raises:
-        ValueError: If two of them were given.
+        TypeError: If `input_ids` is no tensor.
+        ValueError: If two of them were given, or labels of another shape.
     """
+    check_ids(input_ids)
     if labels is not None and logits_to_keep:
         raise ValueError(f"labels need all logits, but logits_to_keep is {logits_to_keep}; leave one of them out")
+    if labels is not None and labels.shape != input_ids.shape:
+        raise ValueError(
+            f"labels has shape {tuple(labels.shape)}, wanted {tuple(input_ids.shape)} as input_ids: not shifted, -100 "
+            "where nothing counts"
+        )
     if labels is None and not with_logits:
         raise ValueError("return_logits is False and labels is None, so nothing would be returned; give one of them")
     if prompt is not None and input_ids.shape[1] == 0:
@@ -85,11 +147,13 @@ def check_candidates(candidates: Sequence[Sequence[int]], media_token_id: int) -
 
     Raises:
         ValueError: If there is none, or one has no token or holds the media tag.
-        TypeError: If one is no list.
+        TypeError: If they are a tensor, or one is no list.
     """
+    given: Any = candidates
+    if isinstance(given, Tensor):
+        raise TypeError("candidates is a Tensor, wanted lists of token ids: candidates.tolist(), without pads")
     if not candidates:
         raise ValueError("candidates is empty; give at least one list of token ids")
-    given: Sequence[Any] = candidates
     for index, candidate in enumerate(given):
         if isinstance(candidate, str) or not isinstance(candidate, Sequence):
             raise TypeError(f"candidate {index} is {candidate!r}, wanted a list of token ids")

@@ -15,7 +15,8 @@ from flamingo_blocks.lm.token_rows import attach_token_rows
 from flamingo_blocks.models import abilities, generation, place_media, prefill, saving
 from flamingo_blocks.models.abilities import Abilities, refuse_lost_gradients, refuse_misread_pads
 from flamingo_blocks.models.call_language_model import call_language_model
-from flamingo_blocks.models.check_arguments import check_token_id, refuse_pairs
+from flamingo_blocks.models.check_arguments import check_token_id, refuse_other_names, refuse_pairs
+from flamingo_blocks.models.check_parts import check_tokens, check_vision, check_widths
 from flamingo_blocks.models.encode_pool import encode_pool
 from flamingo_blocks.models.output_head import counted_labels, proven_head
 from flamingo_blocks.models.packing import keep_apart
@@ -64,8 +65,10 @@ class Flamingo(nn.Module):
 
     Raises:
         LayersNotFoundError: If the decoder layers cannot be found.
-        ValueError: If a block's layer or a token's id does not exist, or `document_end_id` comes with scope `"all"`.
-            The language model is left as it was.
+        TypeError: If `vision` is a bare encoder, which a tower has to wrap, or a token's id is no number.
+        ValueError: If a block's layer or a token's id does not exist, a part gives another width than the next one
+            takes (where both tell), or `document_end_id` comes with scope `"all"`. The language model is left as it
+            was.
 
     Example:
         >>> import torch
@@ -102,6 +105,9 @@ class Flamingo(nn.Module):
         super().__init__()
         if document_end_id is not None and scope == "all":
             raise ValueError(f'document_end_id is {document_end_id}, which scope "all" cannot have; pass document=')
+        check_tokens(media_token_id, end_token_id=end_token_id, document_end_id=document_end_id)
+        if vision is not None:
+            check_vision(vision)
         self.media_token_id, self.end_token_id, self.scope = media_token_id, end_token_id, scope
         self.layers, self.embedding, self.head, self.num_new_tokens = layers, embedding, head, num_new_tokens
         self.predict_new_tokens, self.document_end_id = predict_new_tokens, document_end_id
@@ -113,6 +119,7 @@ class Flamingo(nn.Module):
         self._shown_head: tuple[str | None, nn.Module, bool] | None = None  # see `proven_head`
         self._checkpointed: CheckpointedLayers | None = None
         try:
+            check_widths(lm=lm, blocks=blocks, vision=vision, resampler=resampler, projection=projection)
             if num_new_tokens:
                 self.token_rows = attach_token_rows(
                     lm, num_new_tokens, embedding=embedding, head=head, predicted=predict_new_tokens
@@ -135,6 +142,11 @@ class Flamingo(nn.Module):
             if not any(p.requires_grad for p in part.parameters()):
                 part.eval()
         return self
+
+    def __call__(self, *args: Any, **arguments: Any) -> Any:
+        """Call `forward`, as every `nn.Module` does."""
+        refuse_other_names(arguments)
+        return super().__call__(*args, **arguments)
 
     def forward(
         self,
@@ -178,6 +190,7 @@ class Flamingo(nn.Module):
             Logits, or the loss when there are labels, or both on request.
 
         Raises:
+            TypeError: If ids or media are no tensors, or an argument is called as in Hugging Face.
             ValueError: If tags and items differ in number, several kinds of media are given, `labels` come with
                 `logits_to_keep`, neither labels nor logits are wanted, or the language model cannot keep packed
                 documents apart.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from flamingo_blocks.lm.media_state import MediaState
 from flamingo_blocks.models.abilities import leaves_states_behind, refuse_misread_pads
-from flamingo_blocks.models.check_arguments import check_candidates, check_ids, refuse_right_pads
+from flamingo_blocks.models.check_arguments import check_candidates, check_ids, refuse_other_names, refuse_right_pads
 from flamingo_blocks.models.place_media import place_media
 from flamingo_blocks.models.plain_decoding import plain_generate
 from flamingo_blocks.models.prefill import run_prompt
@@ -78,8 +78,8 @@ def generate(
         Token ids as the language model's own `generate` returns them, prompt included; with `return_prompt` a pair.
 
     Raises:
-        ValueError: If there is no text, a row is padded on the right, tags and items differ in number, `return_prompt` comes with
-            several sequences a row, or the plain loop is asked for what it does not know.
+        ValueError: If there is no text, a row is padded on the right, tags and items differ in number, `return_prompt`
+            comes with several sequences a row, or the plain loop is asked for what it does not know.
 
     Example:
         >>> from flamingo_blocks.models import build_tiny_flamingo
@@ -90,6 +90,7 @@ def generate(
     """
     check_ids(input_ids, some=prompt is None)
     refuse_right_pads(attention_mask)
+    refuse_other_names(hf_generate_arguments)
     if "document" in hf_generate_arguments:
         raise ValueError("document was given, but packed rows cannot be continued; give each document a row of its own")
     rows = input_ids.shape[0]

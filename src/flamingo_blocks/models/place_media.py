@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from flamingo_blocks.lm.media_state import MediaState
+from flamingo_blocks.models.check_arguments import check_ids, check_media
 from flamingo_blocks.models.prompt import PromptState
 from flamingo_blocks.ops.media_layout import MediaLayout
 
@@ -26,6 +27,11 @@ def make_layout(
 ) -> MediaLayout:
     """Read the layout off the media tags, behind a prompt if there is one."""
     is_media = input_ids == self.media_token_id
+    if attention_mask is not None and attention_mask.shape != input_ids.shape:
+        raise ValueError(
+            f"attention_mask has shape {tuple(attention_mask.shape)}, wanted {tuple(input_ids.shape)} as input_ids: "
+            "1 at real tokens, 0 at pads, of the new tokens alone behind a prompt"
+        )
     valid = None if attention_mask is None else attention_mask.bool()
     if prompt is None:
         layout = MediaLayout.from_tokens(is_media, scope=self.scope, document=document, valid=valid)
@@ -86,14 +92,14 @@ def place_media(
         Media and layout of the whole text.
 
     Raises:
+        TypeError: If ids or media are no tensors.
         ValueError: If tags and items differ in number, or several kinds of media or two layouts are given.
+        RuntimeError: If the model was detached.
     """
-    if input_ids.ndim != 2 or input_ids.is_floating_point():
-        raise ValueError(f"input_ids is {input_ids.dtype} of shape {tuple(input_ids.shape)}, wanted ids [batch text]")
-    kinds = {"pixels": pixels, "features": features, "media": media}
-    given = [name for name, value in kinds.items() if value is not None]
-    if len(given) > 1:
-        raise ValueError(f"{' and '.join(given)} were given; wanted one of pixels, features and media")
+    if not flamingo.attachment.attached:
+        raise RuntimeError("this Flamingo was detached; make another one around the language model to go on")
+    check_ids(input_ids)
+    check_media({"pixels": pixels, "features": features, "media": media})
     if isinstance(media, MediaState) and media.layout is not None:
         if layout is not None and layout is not media.layout:
             raise ValueError("layout was given, and media has a layout of its own; give one of them")

@@ -10,6 +10,7 @@ from torch import Tensor
 from flamingo_blocks.lm.media_state import MediaState
 from flamingo_blocks.models.abilities import goes_on_from_cache, refuse_misread_pads
 from flamingo_blocks.models.call_language_model import call_language_model
+from flamingo_blocks.models.check_arguments import check_ids
 from flamingo_blocks.models.output_head import proven_head
 from flamingo_blocks.models.place_media import place_media
 from flamingo_blocks.models.prompt import PromptState
@@ -55,6 +56,7 @@ def prefill(
     Raises:
         ValueError: As `forward`.
     """
+    check_ids(input_ids, some=prompt is None)
     if prompt is not None:
         prompt = prompt.for_rows(input_ids.shape[0])
         if input_ids.shape[1] == 0:

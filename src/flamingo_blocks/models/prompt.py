@@ -10,7 +10,7 @@ from torch import Tensor
 from flamingo_blocks.lm.media_state import MediaState
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PromptState:
     """Text and media that went through the model already; made by `Flamingo.prefill`.
 
@@ -32,6 +32,11 @@ class PromptState:
     cache: Any | None
     logits: Float[Tensor, "batch 1 vocab"]
     cache_repeats: int = 1
+
+    def __repr__(self) -> str:
+        rows, tokens = self.input_ids.shape
+        cache = "no cache" if self.cache is None else type(self.cache).__name__
+        return f"PromptState({rows} rows of {tokens} tokens, {self.state.num_items} items, {cache})"
 
     @property
     def num_rows(self) -> int:

@@ -7,12 +7,12 @@ from torch.utils.checkpoint import checkpoint
 
 from flamingo_blocks.nn.feed_forward import FeedForward
 from flamingo_blocks.nn.media_kv import MediaKV
-from flamingo_blocks.nn.module_config import constructor_arguments
+from flamingo_blocks.nn.module_config import check_sizes, constructor_arguments
 from flamingo_blocks.nn.norms import apply_norm, make_norm
 from flamingo_blocks.nn.tanh_gate import TanhGate
 from flamingo_blocks.ops._layout_checks import check_grid
 from flamingo_blocks.ops.attention import available_backends, media_attention
-from flamingo_blocks.ops.media_layout import MediaLayout
+from flamingo_blocks.ops.media_layout import MediaLayout, check_layout
 from flamingo_blocks.ops.take_seen import take_seen
 from flamingo_blocks.types import ActivationName, GateShape, NormName
 
@@ -35,7 +35,7 @@ class GatedCrossAttention(nn.Module):
         backend: Attention backend; see `available_backends`.
 
     Raises:
-        ValueError: If sizes do not divide each other.
+        ValueError: If a size is not positive, or sizes do not divide each other.
 
     Example:
         >>> attention = GatedCrossAttention(16, vision_dim=8, num_heads=2)
@@ -64,6 +64,7 @@ class GatedCrossAttention(nn.Module):
         super().__init__()
         if backend != "auto" and backend not in (known := available_backends("cpu", torch.float32)):
             raise ValueError(f"backend is {backend!r}, wanted 'auto' or one of {', '.join(map(repr, known))}")
+        check_sizes(dim=dim, vision_dim=vision_dim, num_heads=num_heads, head_dim=head_dim)
         if head_dim is None and dim % num_heads:
             raise ValueError(f"dim is {dim}, not a multiple of num_heads {num_heads}; change one or pass head_dim")
         head_dim = dim // num_heads if head_dim is None else head_dim
@@ -106,8 +107,10 @@ class GatedCrossAttention(nn.Module):
             The update; exact zeros for tokens that see nothing.
 
         Raises:
+            TypeError: If `layout` is no `MediaLayout`.
             ValueError: If a shape does not fit, or `valid` comes with a `MediaKV`, which has its own.
         """
+        check_layout(layout)
         if text.shape[-1] != self.dim:
             raise ValueError(f"text has shape {tuple(text.shape)}, wanted [batch text {self.dim}]")
         if not isinstance(media, MediaKV):
@@ -156,9 +159,11 @@ class GatedCrossAttention(nn.Module):
     def _pooled(self, media: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """The pool with one axis of items."""
         if media.ndim not in (3, 4) or media.shape[-1] != self.vision_dim:
+            of_one = "; a resampler gives that of one clip: its input is [items frames patches vision_dim]"
+            hint = of_one if media.ndim == 2 else ""
             raise ValueError(
                 f"media has shape {tuple(media.shape)}, wanted [items latents {self.vision_dim}], "
-                f"or [batch media latents {self.vision_dim}] with MediaLayout.from_grid"
+                f"or [batch media latents {self.vision_dim}] with MediaLayout.from_grid{hint}"
             )
         if valid is not None and (valid.dtype != torch.bool or valid.shape != media.shape[:-1]):
             raise ValueError(
@@ -195,7 +200,7 @@ class GatedCrossAttentionBlock(nn.Module):
         activation_checkpointing: Recompute the block in the backward pass instead of keeping its activations.
 
     Raises:
-        ValueError: If sizes do not divide each other, or a name is unknown.
+        ValueError: If a size is not positive, sizes do not divide each other, or a name is unknown.
 
     Example:
         >>> block = GatedCrossAttentionBlock(16, vision_dim=8, num_heads=2)
@@ -255,7 +260,8 @@ class GatedCrossAttentionBlock(nn.Module):
 
         Args:
             text: Hidden states.
-            media: The media pool, or what `project_media` made of it.
+            media: The media pool, or what `project_media` made of it. It may be shared, so items that the layout does
+                not name are no error; they are not looked at.
             layout: Which items each token sees; its columns are those of `text`.
             valid: Media tokens that count.
 
@@ -263,6 +269,7 @@ class GatedCrossAttentionBlock(nn.Module):
             Hidden states in the dtype of `text`.
 
         Raises:
+            TypeError: If `layout` is no `MediaLayout`.
             ValueError: If a shape does not fit.
         """
         if self.activation_checkpointing and torch.is_grad_enabled():

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from flamingo_blocks.nn.feed_forward import FeedForward
-from flamingo_blocks.nn.module_config import constructor_arguments
+from flamingo_blocks.nn.module_config import check_sizes, constructor_arguments
 from flamingo_blocks.nn.norms import apply_norm, make_norm
 from flamingo_blocks.nn.plain_linear import may_recompute
 from flamingo_blocks.ops.context_projection import join_context, project_context
@@ -75,11 +75,9 @@ class PerceiverResampler(nn.Module):
         arguments = constructor_arguments(locals())
         super().__init__()
         self.config = arguments
-        sizes = {"vision_dim": vision_dim, "dim": dim, "num_latents": num_latents, "depth": depth,
-                 "num_heads": num_heads, "head_dim": head_dim}  # fmt: skip
-        for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f"{name} is {size}, wanted 1 or more")
+        check_sizes(
+            vision_dim=vision_dim, dim=dim, num_latents=num_latents, depth=depth, num_heads=num_heads, head_dim=head_dim
+        )
         if max_frames < 0:
             raise ValueError(f"max_frames is {max_frames}, wanted 0 (no frame embedding) or more")
         self.vision_dim, self.dim, self.num_latents, self.max_frames = vision_dim, dim, num_latents, max_frames
@@ -104,7 +102,8 @@ class PerceiverResampler(nn.Module):
         """Resample each item.
 
         Args:
-            vision: Patch features; any axes may lead, usually `items`.
+            vision: Patch features; any axes may lead, usually `items`. Three axes are one clip, `frames patches
+                vision_dim`: a batch of images without the axis of frames would be mixed into one item.
             valid: Patches that count. The others, NaN included, have no influence, nor has how many there are.
 
         Returns:
@@ -163,9 +162,10 @@ class PerceiverResampler(nn.Module):
 
     def _check(self, vision: Tensor, valid: Tensor | None) -> None:
         if vision.ndim < 3 or vision.shape[-1] != self.vision_dim:
+            hint = "; an image is a clip of one frame: add the axis with vision[..., None, :, :]"
             raise ValueError(
-                f"vision has shape {tuple(vision.shape)}, wanted [*lead frames patches {self.vision_dim}]; "
-                "an image is a clip of one frame: add the axis with vision[..., None, :, :]"
+                f"vision has shape {tuple(vision.shape)}, wanted [*lead frames patches {self.vision_dim}]"
+                f"{hint if vision.ndim < 3 else ', the width that the resampler was made for'}"
             )
         if valid is not None and (valid.dtype != torch.bool or valid.shape != vision.shape[:-1]):
             raise ValueError(

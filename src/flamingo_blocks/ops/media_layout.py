@@ -376,6 +376,19 @@ def _one_item_a_tag(scope: Scope, per_tag: Tensor | None, *, group_consecutive: 
     return scope == "last" and per_tag is None and not group_consecutive
 
 
+def check_layout(layout: object) -> None:
+    """Refuse what is no layout, with the way to make one.
+
+    Raises:
+        TypeError: If it is anything else, such as a mask.
+    """
+    if not isinstance(layout, MediaLayout):
+        raise TypeError(
+            f"layout is a {type(layout).__name__}, wanted a MediaLayout; make it with "
+            "MediaLayout.from_tokens(input_ids == media_token_id)"
+        )
+
+
 _Constants = tuple[Direction, bool]
 
 

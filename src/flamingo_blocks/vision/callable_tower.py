@@ -26,13 +26,15 @@ class CallableTower(FreezableTower):
         num_prefix: Tokens before the patches (class, registers) to drop. Only token outputs have them.
         channels_last: Say so when maps are `[n rows columns dim]`.
         dim: Width of the features, to check; found by the first run when None.
-        grid: Rows and columns of patches; needed for tokens of a grid that is not square.
+        grid: Rows and columns of patches; needed for tokens of a grid that is not square, and for maps of patches so
+            far from square that their channels seem to stand elsewhere.
         preprocess: Turns one image into pixels `[3 height width]`; by default an `ImagePreprocess` that pads to
             `image_size` and keeps values between 0 and 1. Give the encoder's own mean and std here.
         frozen: Stop gradients to the encoder and keep it in eval mode, also through `.train()`.
 
     Raises:
-        ValueError: If the encoder's output is of no such shape, or differs from `dim` or `grid`.
+        ValueError: If the encoder's output is of no such shape, differs from `dim` or `grid`, or looks as if its
+            channels stood elsewhere.
 
     Example:
         >>> import torch
@@ -67,6 +69,8 @@ class CallableTower(FreezableTower):
         shown = probe_features(self, size, self._features, fix="image_size= or output=")
         found = shown.tokens if isinstance(shown, PatchTokens) else shown  # maps still as maps
         self.dim = _checked_dim(found, dim)
+        if found.ndim == 4 and grid is None:
+            _refuse_exchanged_axes(found, size, channels_last=channels_last)
         self.grid = _checked_grid(found, grid, num_prefix)
 
     def forward(self, pixels: Float[Tensor, "n 3 height width"]) -> PatchTokens:
@@ -120,6 +124,23 @@ def _pick(raw: Any, output: int | str | Callable[[Any], Any] | None) -> Tensor |
         f"with output={output!r} the encoder gives a {type(found).__name__}{parts}, wanted a tensor of features; "
         "choose one by output= (an index, a name or a function)"
     )
+
+
+def _refuse_exchanged_axes(found: Tensor, size: tuple[int, int], *, channels_last: bool) -> None:
+    """Refuse a map whose rows and columns contradict the frames, while they would not with its channels elsewhere."""
+
+    def fits(rows: int, columns: int) -> bool:  # patches are square, but for what rounding leaves
+        wide, tall = rows * size[1] / size[0], columns * size[0] / size[1]
+        return abs(wide - columns) < 1 or abs(tall - rows) < 1
+
+    rows, columns, dim = found.shape[1:]
+    other = (columns, dim) if channels_last else (dim, rows)
+    if not fits(rows, columns) and fits(*other):
+        raise ValueError(
+            f"with channels_last={channels_last} the encoder gives a map of {rows} x {columns} places of width {dim} "
+            f"for frames of {size[0]} x {size[1]} pixels, otherwise one of {other[0]} x {other[1]}; pass "
+            f"channels_last={not channels_last}, or grid=({rows}, {columns}) if it is right"
+        )
 
 
 def _checked_dim(found: Tensor, dim: int | None) -> int:

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from flamingo_blocks.vision.tower import PatchTokens, VisionTower, floating_state
+from flamingo_blocks.vision.tower import PatchTokens, VisionTower, floating_state, pixels_fix
 
 
 def encode_frames(
@@ -88,9 +88,12 @@ def _run(tower: VisionTower, pixels: Tensor, max_frames_per_call: int | None) ->
 
 def _check(pixels: Tensor, frame_valid: Tensor | None, max_frames_per_call: int | None) -> None:
     if pixels.ndim != 5 or pixels.shape[2] != 3 or not pixels.is_floating_point():
+        fix = pixels_fix(pixels) or (
+            "an image is a clip of one frame: pixels[:, None]" if pixels.ndim == 4 else "make them by tower.preprocess"
+        )
         raise ValueError(
             f"pixels has shape {list(pixels.shape)} and dtype {pixels.dtype}, wanted floating "
-            "[items frames 3 height width]; an image is a clip of one frame: pixels[:, None]"
+            f"[items frames 3 height width]; {fix}"
         )
     if frame_valid is not None and (frame_valid.dtype != torch.bool or frame_valid.shape != pixels.shape[:2]):
         raise ValueError(

@@ -153,6 +153,7 @@ def save_features(
         The store, to be read from.
 
     Raises:
+        TypeError: If `items` does not give pairs whose key is a string.
         ValueError: If a key comes twice, a clip has no frames or frames of several sizes, or a feature is not
             finite; the message names the key.
         MissingDependencyError: If safetensors is not installed.
@@ -233,7 +234,8 @@ def _encoded(
 ) -> Iterator[tuple[str, Float[Tensor, "frames patches vision_dim"]]]:
     """Features item by item; items whose frames have one size share a call."""
     waiting: list[tuple[str, list[Tensor]]] = []
-    for key, item in items:
+    for place, pair in enumerate(items):
+        key, item = _checked_pair(place, pair)
         frames = [tower.preprocess(frame) for frame in (item if isinstance(item, list | tuple) else [item])]
         if len({frame.shape for frame in frames}) != 1:
             raise ValueError(f"the clip {key!r} has frames of {len({f.shape for f in frames})} sizes, wanted one size")
@@ -253,6 +255,22 @@ def _flushed(waiting: list[tuple[str, list[Tensor]]], tower: VisionTower, most: 
     for key, own in waiting:
         yield key, torch.stack(features[start : start + len(own)])
         start += len(own)
+
+
+def _checked_pair(place: int, pair: Any) -> tuple[str, Any]:
+    if not isinstance(pair, tuple | list) or len(pair) != 2 or not isinstance(pair[0], str):
+        raise TypeError(
+            f"items gives {_kind(pair)} at place {place}, wanted pairs of key and image: [('cat', image), ...], or "
+            "the items() of a dict"
+        )
+    return pair[0], pair[1]
+
+
+def _kind(value: Any) -> str:
+    """What a value is, in a few words."""
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of {', '.join(type(part).__name__ for part in value[:3])}"
+    return f"the string {value[:40]!r}" if isinstance(value, str) else f"a {type(value).__name__}"
 
 
 @torch.no_grad()

@@ -4,7 +4,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float, UInt8
@@ -44,8 +44,8 @@ class ImagePreprocess:
             Face's processors do, or to `"even"`, as torchvision, and with it timm and open_clip, does.
 
     Raises:
-        ValueError: When called with anything that is no image, with floating values outside 0 to 1, or with an image
-            without pixels.
+        ValueError: If `fit` or `interpolation` is another word; when called with anything that is no image, with
+            floating values outside 0 to 1, or with an image without pixels.
 
     Example:
         >>> preprocess = ImagePreprocess(size=(32, 32), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -64,6 +64,11 @@ class ImagePreprocess:
     shortest_edge_px: int | None = None
     before_crop: tuple[int, int] | None = None
     halves: Literal["down", "even"] = "down"
+
+    def __post_init__(self) -> None:
+        for name, words in (("fit", get_args(Fit)), ("interpolation", get_args(Interpolation))):
+            if (word := getattr(self, name)) not in words:
+                raise ValueError(f"{name} is {word!r}, wanted one of {', '.join(map(repr, words))}")
 
     def __call__(self, image: Any) -> Float[Tensor, "3 height width"]:
         """Turn one image into pixels.
@@ -150,7 +155,7 @@ def to_rgb(image: Any) -> Float[Tensor, "3 height width"]:
 
 def read_rgb(image: Any) -> UInt8[Tensor, "3 height width"] | Float[Tensor, "3 height width"]:
     """Bytes as they are, floats as float32."""
-    if isinstance(image, Path | bytes):
+    if isinstance(image, str | Path | bytes):
         image = _open(image)
     if hasattr(image, "convert"):  # PIL, told apart without importing it
         channels_first = _from_pil(image.convert("RGB"))
@@ -194,7 +199,7 @@ def _check_image(image: Tensor) -> None:
         )
 
 
-def _open(source: Path | bytes) -> Any:
+def _open(source: str | Path | bytes) -> Any:
     """Decode an image file, turned the way its camera was held."""
     image = require("PIL.Image", used_by="ImagePreprocess", extra="vision")
     operations = require("PIL.ImageOps", used_by="ImagePreprocess", extra="vision")

@@ -104,8 +104,17 @@ def check_pixels(pixels: Tensor) -> None:
     if pixels.ndim != 4 or pixels.shape[1] != 3 or not pixels.is_floating_point():
         raise ValueError(
             f"pixels has shape {list(pixels.shape)} and dtype {pixels.dtype}, wanted floating [n 3 height width]; "
-            "make each image by tower.preprocess and stack them"
+            f"{pixels_fix(pixels) or 'make each image by tower.preprocess and stack them'}"
         )
+
+
+def pixels_fix(pixels: Tensor) -> str | None:
+    """What to do about bytes, or about channels that stand last; nothing where pixels are wrong in another way."""
+    if pixels.ndim >= 4 and pixels.shape[-1] == 3 != pixels.shape[-3]:
+        return "the channels are last: pixels.movedim(-1, -3), or make each image by tower.preprocess"
+    if not pixels.is_floating_point():
+        return "make each image by tower.preprocess, or divide by 255 where the encoder takes values from 0 to 1"
+    return None
 
 
 def check_frame_size(pixels: Tensor, size: tuple[int, int]) -> None:

@@ -10,7 +10,7 @@ from flamingo_blocks.ops.attention import flex, one_token, reference, runs, sdpa
 from flamingo_blocks.ops.attention._shared import hide_invalid
 from flamingo_blocks.ops.attention.auto_order import ELSEWHERE, PREFERENCES
 from flamingo_blocks.ops.attention.backend import Backend, Request
-from flamingo_blocks.ops.media_layout import MediaLayout
+from flamingo_blocks.ops.media_layout import MediaLayout, check_layout
 
 # A new backend is one new file and its line here.
 BACKENDS: dict[str, Backend] = {
@@ -47,6 +47,7 @@ def media_attention(
         One update for each token and head, in the dtype of `query`.
 
     Raises:
+        TypeError: If `layout` is no `MediaLayout`.
         ValueError: If shapes, dtypes or the pool's size do not fit the layout, or the backend is unknown.
         BackendRefusedError: If the asked backend cannot run this call; the message lists all with their reasons.
 
@@ -60,6 +61,7 @@ def media_attention(
         Flamingo (arXiv 2204.14198), section 2.3. There all media are attended to and masked; here only the needed pairs
         are computed, with the same result.
     """
+    check_layout(layout)
     _check(query, key, value, layout, valid)
     check_pool(layout, key.shape[0])
     scale = query.shape[-1] ** -0.5 if scale is None else scale
