@@ -10,6 +10,7 @@ from flamingo_blocks import Flamingo
 from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop import detect_family, export_foreign, find_family, load_foreign
 from flamingo_blocks.models import PaperLanguageModel, build_tiny_flamingo
+from flamingo_blocks.vision import CallableTower
 from tests.interop.foreign_models import FAMILIES, ForeignCase, foreign_cases
 from tests.interop.open_flamingo_peer import plain_language_model
 from tests.language_models import DIM, VOCAB, PlainDecoder, draw_weights
@@ -298,3 +299,25 @@ def test_a_head_of_2023_is_known_by_its_old_name():
     assert torch.equal(other.lm_head.weight, lm.lm_head.weight)
     assert torch.equal(loaded.token_rows.output, flamingo.token_rows.output)
     assert list(export_foreign(loaded, family="open_flamingo", like=old)) == list(old)
+
+
+def test_a_tower_of_another_width_is_refused():
+    """The checkpoint holds none of its weights; what was made for other features tells both widths."""
+    checkpoint = without(saved(), "vision_encoder")
+    wide = CallableTower(nn.Conv2d(3, CASE.vision_dim + 3, 4, stride=4), image_size=8)
+    lm = CASE.language_model(3)
+    wanted = f"vision gives width {CASE.vision_dim + 3}, resampler wants vision_dim {CASE.vision_dim}"
+    with pytest.raises(CheckpointError, match=wanted):
+        load(checkpoint, vision=wide, lm=lm)
+    assert not any(module._forward_pre_hooks for module in lm.modules())
+    assert all(weight.requires_grad for weight in lm.parameters())
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_a_missing_language_model_is_told_with_what_builds_it():
+    """IDEFICS and Llama 3.2 Vision have a function for their parts."""
+    with pytest.raises(ValueError, match="lm is missing; pass the plain language model that open_flamingo was trained"):
+        load_foreign(saved())
+    for family in ("idefics", "mllama"):
+        with pytest.raises(ValueError, match=rf"load_foreign\(folder, \*\*{family}_parts\(folder\)\)"):
+            load_foreign(saved(), family=family)

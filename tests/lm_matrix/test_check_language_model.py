@@ -249,3 +249,28 @@ def test_a_report_reads_as_a_table():
     report = LanguageModelReport("model.layers", 2, 32, {"left pads": "ok", "beams": "none"})
     assert str(report).splitlines() == ["model.layers: 2 layers of width 32", "  left pads   ok", "  beams       none"]
     assert report.can("left pads") and not report.can("beams")
+
+
+class OfEncoderLayers(nn.Module):
+    """A causal model of torch's own layers, which torch runs another way as long as they hold no hook."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(40, 16), nn.Linear(16, 40)
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, norm_first=True) for _ in range(2)
+        )
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        x = self.embedding(input_ids)
+        mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1])
+        for layer in self.layers:
+            x = layer(x, src_mask=mask, is_causal=True)
+        return self.head(x)
+
+
+def test_layers_of_torch_pass():
+    """Their fast path is off while they are compared, and on again afterwards."""
+    report = check_language_model(broken(OfEncoderLayers))
+    assert report.num_layers == 2 and report.can("training")
+    assert torch.backends.mha.get_fastpath_enabled()

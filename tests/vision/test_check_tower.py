@@ -273,3 +273,15 @@ def test_the_library_s_own_towers_pass():
     ]
     for tower in towers:
         assert check_tower(tower).dim == tower.dim
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_a_bare_encoder_is_told_what_wraps_it():
+    """Before anything runs."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.CLIPVisionConfig(
+        hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, image_size=8, patch_size=4
+    )
+    wanted = r"the tower has no dim, grid, preprocess; a bare encoder has to be wrapped: TransformersTower\(model\)"
+    with pytest.raises(ConformanceError, match=wanted):
+        check_tower(transformers.CLIPVisionModel(config))

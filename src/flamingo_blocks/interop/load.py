@@ -24,7 +24,7 @@ def load_foreign(
     checkpoint: Checkpoint | ForeignCheckpoint,
     *,
     family: str | None = None,
-    lm: nn.Module,
+    lm: nn.Module | None = None,
     vision: nn.Module | None = None,
     leave_out: Sequence[str] = (),
     **options: Any,
@@ -42,7 +42,8 @@ def load_foreign(
         checkpoint: A file, a folder, or tensors by name; see `open_checkpoint`.
         family: `"open_flamingo"`, `"otter"`, `"flamingo_mini"`, `"flamingo_pytorch"`, `"idefics"` or `"mllama"`; found
             by the names of the tensors by default.
-        lm: The plain language model that the checkpoint was trained around.
+        lm: The plain language model that the checkpoint was trained around; `idefics_parts` and `mllama_parts` build
+            those of IDEFICS and of Llama 3.2 Vision, with the tower.
         vision: The tower; without it the model takes `features`.
         leave_out: Beginnings of names that are not wanted, such as `("vision_encoder.",)`.
         **options: Those of the family; see `docs/reference/interop.md`.
@@ -53,7 +54,7 @@ def load_foreign(
     Raises:
         CheckpointError: If the checkpoint is damaged, of another family, incomplete, holds what is not known, or does
             not fit `lm` or `vision`. Neither is changed then.
-        ValueError: If `family` or an option is unknown, or `leave_out` names what is trained.
+        ValueError: If `lm` is missing, `family` or an option is unknown, or `leave_out` names what is trained.
         Exception: If a tensor cannot be read after all (a disk that fails): hooks, modes and `requires_grad` of `lm`
             and `vision` are as they were, but their weights that were copied before stay copied. What was trained is
             read first.
@@ -70,6 +71,7 @@ def load_foreign(
     """
     opened = checkpoint if isinstance(checkpoint, ForeignCheckpoint) else open_checkpoint(checkpoint)
     plan = plan_foreign(opened, family=family, lm=lm, vision=vision, leave_out=leave_out, **options)
+    assert lm is not None  # `plan_foreign` asks for one
     _check_tensors(opened, plan.entries)
     before = _state_of((lm, vision))
     try:
@@ -90,7 +92,7 @@ def plan_foreign(
     opened: ForeignCheckpoint,
     *,
     family: str | None = None,
-    lm: nn.Module,
+    lm: nn.Module | None = None,
     vision: nn.Module | None = None,
     leave_out: Sequence[str] = (),
     **options: Any,
@@ -110,7 +112,7 @@ def plan_foreign(
 
     Raises:
         CheckpointError: If the checkpoint does not fit.
-        ValueError: If an option is unknown.
+        ValueError: If an option is unknown, or `lm` is missing.
 
     Example:
         >>> from flamingo_blocks.interop.example import tiny_open_flamingo
@@ -121,6 +123,10 @@ def plan_foreign(
     """
     shapes = opened.shapes
     found = detect_family(shapes) if family is None else find_family(family)
+    if lm is None:
+        parts = f"{found.name}_parts(folder)"
+        built = f": load_foreign(folder, **{parts})" if found.name in ("idefics", "mllama") else ""
+        raise ValueError(f"lm is missing; pass the plain language model that {found.name} was trained around{built}")
     plan = make_plan(found, shapes, lm=lm, vision=vision, leave_out=leave_out, options=options)
     _check_names(opened, plan)
     return plan

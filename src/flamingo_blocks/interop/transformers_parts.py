@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from flamingo_blocks._optional import require
+from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop.towers import IdeficsTower, MllamaTower
 
 _LLAMA = (
@@ -27,6 +28,7 @@ def idefics_parts(config: Any, *, dtype: torch.dtype | None = None) -> dict[str,
         `lm`, a plain `LlamaForCausalLM`; `vision`, an `IdeficsTower`; and options that no shape tells.
 
     Raises:
+        CheckpointError: If the config is of another kind of model.
         MissingDependencyError: If transformers is not installed.
 
     Example:
@@ -40,7 +42,7 @@ def idefics_parts(config: Any, *, dtype: torch.dtype | None = None) -> dict[str,
         ('LlamaForCausalLM', 8, 2)
     """
     transformers = require("transformers", used_by="idefics_parts", extra="hf")
-    config = _as_config(config, transformers.IdeficsConfig)
+    config = _as_config(config, {"idefics": transformers.IdeficsConfig})
     values = {name: getattr(config, name) for name in _LLAMA if hasattr(config, name)}  # 5.0 tells no rope_parameters
     vision, perceiver = config.vision_config, config.perceiver_config
     names = ("num_hidden_layers", "num_attention_heads", "intermediate_size", "image_size", "patch_size", "hidden_act",
@@ -68,6 +70,7 @@ def mllama_parts(config: Any, *, dtype: torch.dtype | None = None) -> dict[str, 
         config; and options that no shape tells.
 
     Raises:
+        CheckpointError: If the config is of another kind of model.
         MissingDependencyError: If transformers is not installed.
 
     Example:
@@ -84,7 +87,9 @@ def mllama_parts(config: Any, *, dtype: torch.dtype | None = None) -> dict[str, 
         (3, 30)
     """
     transformers = require("transformers", used_by="mllama_parts", extra="hf")
-    config = _as_config(config, transformers.MllamaConfig)
+    config = _as_config(
+        config, {"mllama": transformers.MllamaConfig, "mllama_text_model": transformers.MllamaTextConfig}
+    )
     text = config.get_text_config()
     values = {name: getattr(text, name) for name in (*_LLAMA, "num_key_value_heads")}
     parts: dict[str, Any] = {
@@ -105,9 +110,18 @@ def _llama(transformers: Any, values: dict[str, Any], config: Any, num_layers: i
     return transformers.AutoModelForCausalLM.from_config(llama, dtype=dtype or torch.float32).eval()
 
 
-def _as_config(config: Any, cls: Any) -> Any:
-    if isinstance(config, Mapping):
-        return cls.from_dict(dict(config))
+def _as_config(config: Any, classes: Mapping[str, Any]) -> Any:
+    """The config, by the class of its kind: the values of another one would leave all sizes at their huge defaults."""
+    first = next(iter(classes.values()))
     if isinstance(config, str | Path):
-        return cls.from_pretrained(config)
-    return config
+        values, _ = first.get_config_dict(config)
+    else:
+        values = config
+    told = values.get("model_type") if isinstance(values, Mapping) else getattr(values, "model_type", None)
+    if told not in (None, *classes):
+        raise CheckpointError(
+            f"config is of model_type {told!r}, wanted {' or '.join(map(repr, classes))}; idefics_parts is for "
+            "IDEFICS, mllama_parts for Llama 3.2 Vision"
+        )
+    cls = first if told is None else classes[told]
+    return cls.from_dict(dict(values)) if isinstance(values, Mapping) else values

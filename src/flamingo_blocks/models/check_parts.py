@@ -32,8 +32,19 @@ def check_vision(vision: object) -> None:
     """
     if isinstance(getattr(vision, "dim", None), Integral):
         return
-    wrapper = _WRAPPERS.get(type(vision).__module__.partition(".")[0], "CallableTower(model, image_size=...)")
-    raise TypeError(f"vision is a {type(vision).__name__} without dim, so no vision tower; wrap it: {wrapper}")
+    raise TypeError(
+        f"vision is a {type(vision).__name__} without dim, so no vision tower; wrap it: {wrapper_of(vision)}"
+    )
+
+
+def wrapper_of(model: object) -> str:
+    """The call that makes a tower of a bare encoder, by the library that it comes from.
+
+    Example:
+        >>> wrapper_of(nn.Conv2d(3, 8, 4, stride=4))
+        'CallableTower(model, image_size=...)'
+    """
+    return _WRAPPERS.get(type(model).__module__.partition(".")[0], "CallableTower(model, image_size=...)")
 
 
 def check_tokens(media_token_id: object, **others: object) -> None:

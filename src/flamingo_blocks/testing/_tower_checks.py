@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from flamingo_blocks.models.check_parts import wrapper_of
 from flamingo_blocks.testing._tower_subject import TowerSubject, Wrong, apart
 
 
@@ -13,7 +14,10 @@ def _members(subject: TowerSubject) -> None:
     tower = subject.tower
     missing = [name for name in ("dim", "grid", "preprocess", "forward", "__call__") if not hasattr(tower, name)]
     if missing:
-        raise Wrong(f"the tower has no {', '.join(missing)}; see flamingo_blocks.vision.VisionTower")
+        raise Wrong(
+            f"the tower has no {', '.join(missing)}; a bare encoder has to be wrapped: {wrapper_of(tower)}, or see "
+            "flamingo_blocks.vision.VisionTower"
+        )
     if not isinstance(tower.dim, int) or tower.dim < 1:
         raise Wrong(f"dim is {tower.dim!r}, wanted a number of 1 or more")
     sides = tower.grid if isinstance(tower.grid, tuple) else ()

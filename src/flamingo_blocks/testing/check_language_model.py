@@ -1,8 +1,10 @@
 """Find out what a language model can do with blocks attached, before a training run does."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from flamingo_blocks.errors import ConformanceError
@@ -65,6 +67,9 @@ def check_language_model(
     documents, cached prompts, new tokens, training, recomputed activations, ways of generating.
     A refusal with a clear error is a "no"; wrong numbers without an error fail the check.
 
+    Torch runs an `nn.TransformerEncoderLayer` without gradients by a fast path, which any hook switches off and which
+    rounds differently. It is off here, so that such a layer is compared with itself.
+
     Args:
         lm: Any decoder language model, without blocks.
         layers: Dotted name of the decoder layers, where they are not found by themselves.
@@ -91,7 +96,7 @@ def check_language_model(
     """
     if unknown := [name for name in require if name not in CAN]:
         raise ValueError(f"require names {unknown}, wanted some of {', '.join(CAN)}")
-    with own_random_numbers([*lm.parameters(), *lm.buffers()]), eval_mode(lm):
+    with own_random_numbers([*lm.parameters(), *lm.buffers()]), eval_mode(lm), _one_path():
         subject = look_at(lm, layers=layers, embedding=embedding, head=head, bound=bound)
         wrong = {name: found for name, check in MUST.items() if (found := _finding(check, subject)) != "ok"}
         holds: dict[str, str] = {}
@@ -106,6 +111,16 @@ def check_language_model(
 
 
 _WRONG = "wrong: "
+
+
+@contextmanager
+def _one_path() -> Iterator[None]:
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
 
 
 def _finding(check: Callable[[Subject], None], subject: Subject) -> str:
