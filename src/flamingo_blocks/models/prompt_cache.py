@@ -59,11 +59,11 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers is not typ
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Add tokens; see the parent class."""
-        wants_grad = torch.is_grad_enabled() and (key_states.requires_grad or value_states.requires_grad)
-        if self._buffers is None or wants_grad or not self._is_in_buffers():
+        if not self._may_write(key_states, value_states):
             self._buffers = None
             grown: tuple[Tensor, Tensor] = super().update(key_states, value_states, *args, **kwargs)
             return grown
+        assert self._buffers is not None
         start, stop = self.keys.shape[-2], self.keys.shape[-2] + key_states.shape[-2]
         if stop > self._buffers[0].shape[-2]:
             self._move(self.keys, self.values, repeats=1, room=stop - start + SPARE + start // 4)
@@ -90,6 +90,13 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers is not typ
             buffers.append(buffer.flatten(0, 1))
         self._buffers = (buffers[0], buffers[1])
         self.keys, self.values = buffers[0][..., :kept, :], buffers[1][..., :kept, :]
+
+    def _may_write(self, key_states: Tensor, value_states: Tensor) -> bool:
+        """Whether there is memory to write to, and nobody would miss what it holds."""
+        if self._buffers is None or torch.compiler.is_compiling():  # compiled code cannot tell where memory lies
+            return False
+        wants_grad = torch.is_grad_enabled() and (key_states.requires_grad or value_states.requires_grad)
+        return not wants_grad and self._is_in_buffers()
 
     def _is_in_buffers(self) -> bool:
         """Whether keys and values are still the front of the buffers, cropped perhaps."""
