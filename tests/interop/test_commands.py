@@ -1,5 +1,9 @@
 """`flamingo-blocks convert` and `inspect`, called as the shell calls them."""
 
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +12,7 @@ import torch
 from flamingo_blocks import Flamingo
 from flamingo_blocks.cli import main
 from flamingo_blocks.interop import export_foreign, load_foreign, open_checkpoint, write_checkpoint
+from flamingo_blocks.interop.example import tiny_open_flamingo
 from flamingo_blocks.models import build_tiny_flamingo
 from flamingo_blocks.vision import TransformersTower
 from tests.interop.foreign_models import ForeignCase
@@ -292,3 +297,42 @@ def test_nested_tensors_come_back_nested(parts, tmp_path, capsys):
     back = tmp_path / "back" / "checkpoint.pt"
     assert run(capsys, "convert", tmp_path / "ours", "--to", "open_flamingo", "--out", back, *words(parts))[0] == 0
     assert back.read_bytes() == (tmp_path / "checkpoint.pt").read_bytes()
+
+
+@pytest.mark.full
+def test_the_session_of_the_page_can_be_typed(tmp_path):
+    """The shell session of "Convert checkpoints" runs in an empty folder from start to end, and gives back the
+    checkpoint that it began with.
+    """
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "convert-checkpoints.md").read_text()
+    session = "".join(re.findall(r"^```bash\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
+    assert session.count("flamingo-blocks ") == 3
+    (tmp_path / "bin").mkdir()
+    for name, words in {"python": "", "flamingo-blocks": " -m flamingo_blocks.cli"}.items():
+        (tmp_path / "bin" / name).write_text(f'#!/bin/sh\nexec "{sys.executable}"{words} "$@"\n')
+        (tmp_path / "bin" / name).chmod(0o755)
+    (tmp_path / "work").mkdir()
+    path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    typed = subprocess.run(
+        ["bash", "-e", "-c", session], cwd=tmp_path / "work", env={**os.environ, "PATH": path}, text=True,
+        capture_output=True, check=False,
+    )  # fmt: skip
+    assert typed.returncode == 0, typed.stderr
+    assert "missing: none" in typed.stdout
+    assert "torch.Size([1, 7])" in typed.stdout
+    first, back = (torch.load(tmp_path / "work" / name) for name in ("checkpoint.pt", "back.pt"))
+    assert list(first) == list(back)
+    assert all(torch.equal(first[name], back[name]) for name in first)
+
+
+def test_the_example_leaves_its_language_model_as_it_is():
+    """A checkpoint can be made around any language model, which is neither frozen nor hooked by that."""
+    lm = make_language_model("opt")
+    before = {name: (weight.clone(), weight.requires_grad) for name, weight in lm.named_parameters()}
+    checkpoint = tiny_open_flamingo(lm=lm, vision_dim=16)
+    assert all(
+        torch.equal(weight, before[name][0]) and weight.requires_grad == before[name][1]
+        for name, weight in lm.named_parameters()
+    )
+    assert not any(module._forward_pre_hooks for module in lm.modules())
+    assert list(load_foreign(checkpoint, lm=lm).blocks) == ["1"]
