@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, AutoProcessor
 
-from flamingo_blocks import GatedCrossAttentionBlock
+from flamingo_blocks import Flamingo, GatedCrossAttentionBlock
 from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.hf import FlamingoConfig, FlamingoForConditionalGeneration, FlamingoProcessor
 from flamingo_blocks.interop import load_foreign
@@ -368,3 +368,15 @@ def test_the_model_card_tells_parts_gates_and_how_to_load(tmp_path):
     assert (tmp_path / "README.md").read_text() == "my own"
     model.save_pretrained(tmp_path / "by a second process", is_main_process=False)
     assert not (tmp_path / "by a second process" / "README.md").exists()
+
+
+def test_a_plain_flamingo_names_what_loads_a_front(tmp_path):
+    """The folder has another form; one that is neither gets no such hint."""
+    model = make_model()
+    model.save_pretrained(tmp_path / "front")
+    with pytest.raises(CheckpointError, match=r"import flamingo_blocks.hf, then AutoModelForImageTextToText.from_pret"):
+        Flamingo.from_pretrained(tmp_path / "front")
+    make_lm().save_pretrained(tmp_path / "lm")
+    for folder in ("lm", "nowhere"):
+        with pytest.raises(CheckpointError, match="is missing; wanted a folder written by Flamingo.save_pretrained$"):
+            Flamingo.from_pretrained(tmp_path / folder)

@@ -212,7 +212,13 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / CONFIG
     if not path.is_file():
-        raise CheckpointError(f"{path} is missing; wanted a folder written by Flamingo.save_pretrained")
+        hint = ""
+        if _is_of_transformers(folder):
+            hint = (
+                "; this one is in transformers' form: import flamingo_blocks.hf, then "
+                "AutoModelForImageTextToText.from_pretrained(folder), whose .flamingo is the model"
+            )
+        raise CheckpointError(f"{path} is missing; wanted a folder written by Flamingo.save_pretrained{hint}")
     try:
         config = json.loads(path.read_text())
     except ValueError as error:  # no text, or no JSON
@@ -228,6 +234,15 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is damaged: it lacks {sorted(missing)}")
     _check_kinds(path, config)
     return config
+
+
+def _is_of_transformers(folder: Path) -> bool:
+    """Whether `FlamingoForConditionalGeneration.save_pretrained` wrote a folder."""
+    try:
+        values = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError):  # none, no text, or no JSON
+        return False
+    return isinstance(values, dict) and values.get("model_type") == "flamingo_blocks"
 
 
 def _check_kinds(path: Path, config: dict[str, Any]) -> None:
