@@ -72,12 +72,14 @@ def bar_told(bar: BarResult) -> str:
         return f"{bar.what}: {'reached' if bar.passed else 'missed'}, one of the two is nothing"
     least = bar.kind == "faster_by"
     if bar.passed:
-        verdict = "reached" if _share(bar) <= 1 else "reached, by what is allowed in absolute terms"
+        verdict = "reached" if _share(bar) <= 1 else "reached by the second"
     else:
         off = 1 - bar.value / bar.ratio if least else bar.value / bar.ratio - 1
         verdict = f"missed, {100 * off:.2g} % {'short' if least else 'over'}"
     of = "time" if bar.metric == "time" else bar.metric.replace("_", " ")
     wanted = f"wanted {'at least' if least else 'at most'} {_times(bar.ratio)}"
+    if bar.slack:
+        wanted += f" or {seconds_told(bar.slack) if bar.metric == 'time' else bytes_told(int(bar.slack))} more"
     return f"{bar.what}: {_times(bar.value)} in {of} against {bar.against}, {wanted}: {verdict}"
 
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.case import Bar
-from benchmarks.report import bytes_told, losses, seconds_told, terminal
+from benchmarks.report import bar_told, bytes_told, losses, seconds_told, terminal
 from benchmarks.runner import judge
 from benchmarks.timing import Timings
 from tests.benchmarks.builders import bar, case, contender, failed, run
@@ -110,6 +110,14 @@ def test_slack_passes_a_bar_whatever_the_ratio():
     slow = Bar("", "open_flamingo", 1.1, "at_most", slack=100e-6)
     assert judged(slow, ours=150e-6, theirs=60e-6).passed
     assert not judged(slow, ours=250e-6, theirs=60e-6).passed
+
+
+def test_a_bar_with_slack_says_both_that_it_allows():
+    """The line names the ratio and what is allowed beside it, and which of the two was reached."""
+    import_time = Bar("nearly as fast", "open_flamingo", 1.0, "at_most", slack=0.1)
+    told = bar_told(judged(import_time, ours=2.05, theirs=2.0))
+    assert told.endswith("in time against open_flamingo, wanted at most 1x or 100 ms more: reached by the second")
+    assert bar_told(judged(import_time, ours=1.9, theirs=2.0)).endswith("or 100 ms more: reached")
 
 
 def test_nothing_beside_nothing_is_level():
