@@ -9,7 +9,7 @@ from flamingo_blocks.interop.families.open_flamingo import FAMILY as OPEN_FLAMIN
 from flamingo_blocks.interop.families.otter import FAMILY as OTTER
 from flamingo_blocks.interop.key_map import Family, Shapes
 
-__all__ = ["FAMILIES", "check_family", "detect_family", "find_family"]
+__all__ = ["FAMILIES", "detect_family", "find_family"]
 
 FAMILIES: dict[str, Family] = {
     family.name: family for family in (OPEN_FLAMINGO, OTTER, FLAMINGO_MINI, FLAMINGO_PYTORCH, IDEFICS, MLLAMA)
