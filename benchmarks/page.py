@@ -77,6 +77,10 @@ def _section(run: Run, known: list[Reason], plots_folder: Path) -> Iterator[str]
     yield "### Losses, the worst first"
     table = [(loss.case, loss.what, why(known, case=loss.case, device=run.device, what=loss.what)) for loss in lost]
     yield _markdown(("case", "what was lost", "why"), table) if table else "None: every bar reached, no peer ahead."
+    for case in (case for case in run.cases if case.profile):
+        yield f"Where the time of ours goes in `{case.name}`, whose bar was missed:"
+        shares = [(f"{100 * one.share:.1f} %", f"{one.calls:.4g}", f"`{one.name}`") for one in case.profile]
+        yield _markdown(("own time", "times a call", "operator"), shares)
     wrong = [(case.name, case.status, case.trouble or "") for case in run.cases if case.status != "ok"]
     if wrong:
         yield "### Cases without numbers"

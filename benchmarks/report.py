@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmarks.case import OURS, is_peer
-from benchmarks.results import BarResult, CaseResult, ContenderResult, Run
+from benchmarks.results import BarResult, CaseResult, ContenderResult, OperatorShare, Run
 
 # The statistics of one norm more or less are no loss; resident sizes differ a little from run to run.
 SAVED_NOISE = 1.01
@@ -111,6 +111,11 @@ def _wins(peer: ContenderResult, ours: ContenderResult) -> Iterator[tuple[str, f
         yield f"{peer.name} has a lower peak: {told}", ours.peak_bytes / max(peer.peak_bytes, 1)
 
 
+def operator_told(one: OperatorShare) -> str:
+    """An operator of a profile in one line."""
+    return f"{100 * one.share:5.1f} %  {one.calls:5.4g} a call  {one.name}"
+
+
 def rows(case: CaseResult) -> list[tuple[str, ...]]:
     """The rows of a case: one a contender, and one for each that was left out."""
     table = []
@@ -153,6 +158,13 @@ def terminal(run: Run) -> str:
         parts.append("\n".join(["Cases without numbers:", *troubles]))
     lost = [f"  {loss.case}: {loss.what}" for loss in losses(run)]
     parts.append("\n".join(["Losses, the worst first:", *(lost or ["  none"])]))
+    parts += [
+        "\n".join(
+            [f"Where the time of {OURS} goes in {case.name}:", *(f"  {operator_told(one)}" for one in case.profile)]
+        )
+        for case in run.cases
+        if case.profile
+    ]
     parts.append(_aligned([COLUMNS, *(row for case in run.cases for row in rows(case) if case.status == "ok")]))
     bars = [f"  {case.name}: {bar_told(bar)}" for case in run.cases for bar in case.bars if bar.passed is not False]
     if bars:

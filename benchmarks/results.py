@@ -92,6 +92,15 @@ class BarResult:
 
 
 @dataclass(frozen=True, config=CHECKED)
+class OperatorShare:
+    """One operator in a profile of ours: the share of the time that it took itself, and how often a call runs it."""
+
+    name: str
+    share: float
+    calls: float
+
+
+@dataclass(frozen=True, config=CHECKED)
 class CaseResult:
     """One case; without numbers when its check failed (`wrong`) or when it did not get that far (`failed`)."""
 
@@ -107,6 +116,7 @@ class CaseResult:
     contenders: list[ContenderResult] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
     bars: list[BarResult] = field(default_factory=list)
+    profile: list[OperatorShare] = field(default_factory=list)  # of ours, where a bar of time was missed
 
     @model_validator(mode="after")
     def numbers_only_of_what_is_right(self) -> "CaseResult":

@@ -1,6 +1,7 @@
 """The one timing function: contenders in turns, on new inputs each time, until there is enough to tell them apart."""
 
 import gc
+import random
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -110,9 +111,11 @@ def time_contenders(
     seed: int = 0,
     warm_ups: int = WARM_UPS,
 ) -> Timings:
-    """Time contenders in turns, A B A B, the order turned by one each round, all on the same new inputs in a round.
+    """Time contenders in turns, each once a round, all on the same new inputs in a round.
 
-    What disturbs the machine for a while disturbs all contenders alike, and the ratios of a round stay true.
+    What disturbs the machine for a while disturbs all contenders alike, and the ratios of a round stay true. The order
+    is drawn anew each round: a contender that always followed the same other would always find what that one left in
+    the caches and in the allocator, and be timed with it.
 
     Args:
         contenders: What to time.
@@ -120,7 +123,7 @@ def time_contenders(
         seconds: Rounds go on until this much time has passed, inputs included; at least five rounds, or three where
             these took twice the time already.
         repeats: Exactly this many rounds instead.
-        seed: Of the first inputs; every round adds one.
+        seed: Of the first inputs, where every round adds one, and of the orders.
         warm_ups: Rounds that are thrown away first.
 
     Returns:
@@ -133,10 +136,9 @@ def time_contenders(
             for contender in contenders:
                 contender.fresh(seed - 1 - warm_up)
                 clock(contender.run)
-        start = time.perf_counter()
+        draw, start = random.Random(seed), time.perf_counter()  # noqa: S311 (no secret)
         for turn in range(repeats or MOST_ROUNDS):
-            order = [*contenders[turn % len(contenders) :], *contenders[: turn % len(contenders)]]
-            for contender in order:
+            for contender in draw.sample(contenders, len(contenders)):
                 contender.fresh(seed + turn)
                 times[contender.name].append(clock(contender.run))
             gc.collect()

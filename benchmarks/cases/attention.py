@@ -1,6 +1,7 @@
 """Attention from text to media with its projections, beside the peers' and beside the projections alone."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
@@ -144,8 +145,9 @@ def _prepare(sizes: Sizes, way: str, device: str, dtype: str, scope: str) -> lis
         found.append(add(peer, run, module=module, function=function))
     if scope == "last":
         media_shape = (sizes.items, sizes.latents, sizes.inner)
-        alone = partial(_projections, made[OURS]["attention"], inputs)
-        found.append(add("projections", alone, module=made[OURS], shapes=[out, media_shape, media_shape]))
+        own = deepcopy(made[OURS])  # weights of its own: shared, they would be in the cache for who comes second
+        alone = partial(_projections, own["attention"], inputs)
+        found.append(add("projections", alone, module=own, shapes=[out, media_shape, media_shape]))
     return found
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -89,7 +90,8 @@ def _prepare(sizes: Sizes, device: str, dtype: str) -> list[Contender]:
         module = peers.with_our_weights(_PEERS[peer](sizes), made[function])
         run = _STEPS[peer](module, inputs, media, is_media)
         found.append(add(peer, run, module=module, function=function))
-    return [*found, add("projections", partial(_projections, made[OURS], inputs), module=made[OURS])]
+    own = deepcopy(made[OURS])  # weights of its own: shared, they would be in the cache for who comes second
+    return [*found, add("projections", partial(_projections, own, inputs), module=own)]
 
 
 def _prepare_growth(sizes: Sizes, device: str, dtype: str) -> list[Contender]:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from benchmarks.results import BarResult, CaseResult, ContenderResult, Limits, Machine, Run, Versions
+from benchmarks.results import BarResult, CaseResult, ContenderResult, Limits, Machine, OperatorShare, Run, Versions
 
 
 def contender(name, *, median_s=1e-3, ratio=1.0, saved_bytes=1024, peak_bytes=4096, spread=0.05):
@@ -28,6 +28,15 @@ def case(name="attention/forward/items1", *, ours=1e-3, peer=2e-3, bars=(), **pe
         status="ok", flops=1000, bytes=100, contenders=[mine, theirs], bars=list(bars),
         missing={"mllama": "no such package"},
     )  # fmt: skip
+
+
+def missed(name="decode/slow"):
+    """A case that missed a bar of time, with the profile that then belongs to it."""
+    shares = [
+        OperatorShare(name="aten::mm", share=0.75, calls=4.0),
+        OperatorShare(name="aten::gelu", share=0.2, calls=1),
+    ]
+    return replace(case(name, bars=[bar(value=1.0, passed=False)]), profile=shares)
 
 
 def failed(name="attention/broken", status="wrong"):

@@ -74,6 +74,15 @@ def test_bars_are_judged(right):
     assert printed.index("a thousand times faster") < printed.index("case ") < printed.index("saves no more")
 
 
+def test_a_bar_that_was_missed_is_profiled(right):
+    """The file holds where the time of ours goes in the case that missed a bar of time, and in no other."""
+    _, _, folder = right
+    missed, *others = result_of(folder).cases
+    assert {"aten::mm", "aten::mul"} & {one.name for one in missed.profile}
+    assert 0.5 < sum(one.share for one in missed.profile) <= 1
+    assert [case.profile for case in others] == [[], []]
+
+
 def test_a_wrong_case_has_no_time_and_the_run_fails(troubled):
     """A case whose contenders disagree is called wrong, nothing of it is timed, and the exit code is 1."""
     code, printed, folder = troubled
@@ -127,7 +136,9 @@ def test_the_list_shows_cases_and_measures_nothing(capsys, tmp_path):
 def test_a_profile_shows_the_operators_of_ours(capsys):
     """`--profile` prints where the time of one call goes."""
     assert main(["--profile", "--case", "items1", "--threads", "1"], provider=tiny_cases.right_cases) == 0
-    assert "aten::mm" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert printed.startswith("attention/forward/items1, flamingo_blocks\n")
+    assert "a call  aten::mm\n" in printed
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from benchmarks import page, plots
 from benchmarks.results import RESULTS, write
-from tests.benchmarks.builders import case, failed, run
+from tests.benchmarks.builders import case, failed, missed, run
 
 
 def sized(**changes):
@@ -29,6 +29,13 @@ def test_losses_stand_first_with_their_reason(tmp_path):
     assert text.index("| block/lost | open_flamingo is 1.5x as fast") < text.index("### All cases of `block`")
     assert "| a slow copy |" in text
     assert page.why(known, case="block/lost", device="cuda", what="x is 2x as fast") == "not looked into yet"
+
+
+def test_a_missed_bar_comes_with_a_profile(tmp_path):
+    """Between the losses and the bars that were reached the page shows the operators of the cases that fell short."""
+    text = page.tables([run(missed())], [], plots_folder=tmp_path)
+    assert text.index("### Losses") < text.index("Where the time of ours goes in `decode/slow`")
+    assert "| 75.0 % | 4 | `aten::mm` |" in text
 
 
 def test_an_unmeasured_gpu_is_said_plainly(tmp_path):

@@ -6,7 +6,7 @@ from benchmarks.case import Bar
 from benchmarks.report import bar_told, bytes_told, losses, seconds_told, terminal
 from benchmarks.runner import judge
 from benchmarks.timing import Timings
-from tests.benchmarks.builders import bar, case, contender, failed, run
+from tests.benchmarks.builders import bar, case, contender, failed, missed, run
 
 
 def test_losses_come_first():
@@ -35,6 +35,15 @@ def test_more_memory_than_a_peer_is_a_loss_too():
     theirs = contender("open_flamingo", ratio=2.0, peak_bytes=2**29)
     (loss,) = losses(run(replace(case(), contenders=[mine, theirs])))
     assert loss.what == "open_flamingo has a lower peak: 512 MiB to our 1 GiB"
+
+
+def test_a_missed_bar_comes_with_a_profile():
+    """Below the losses stands where the time of ours goes in the cases that missed a bar, and in no others."""
+    text = terminal(run(case("block/won"), missed()))
+    head = "Where the time of flamingo_blocks goes in decode/slow:"
+    assert text.index("decode/slow: the bar") < text.index(head) < text.index("block/won")
+    assert " 75.0 %      4 a call  aten::mm" in text
+    assert text.count("Where the time") == 1
 
 
 def test_a_limit_that_is_faster_is_no_loss():

@@ -1,4 +1,6 @@
 import time
+from collections import Counter
+from itertools import pairwise, permutations
 
 import pytest
 from hypothesis import given, settings
@@ -29,13 +31,25 @@ def rounds(log, names):
 @settings(max_examples=10)  # each example collects the garbage of the whole process
 @given(names=st.lists(st.sampled_from("abcd"), min_size=1, unique=True), repeats=st.integers(1, 6))
 def test_contenders_take_turns(names, repeats):
-    """Each round runs every contender once, and a contender stands at every place of the order in turn."""
+    """Each round runs every contender once, in an order that the seed tells."""
     contenders, log = recorded(*names)
-    timings = time_contenders(contenders, device="cpu", repeats=repeats)
-    for turn, done in enumerate(rounds(log, names)):
-        shift = turn % len(names)
-        assert [name for name, _ in done] == names[shift:] + names[:shift]
+    timings = time_contenders(contenders, device="cpu", repeats=repeats, seed=repeats)
+    orders = [[name for name, _ in done] for done in rounds(log, names)]
+    assert all(sorted(order) == sorted(names) for order in orders)
     assert {name: len(times) for name, times in timings.seconds.items()} == dict.fromkeys(names, repeats)
+    log.clear()
+    time_contenders(contenders, device="cpu", repeats=repeats, seed=repeats)
+    assert [[name for name, _ in done] for done in rounds(log, names)] == orders
+
+
+def test_no_contender_always_follows_the_same_other():
+    """What one contender leaves in the caches is found by each of the others now and then, and by none each time."""
+    names = "abcd"
+    contenders, log = recorded(*names)
+    time_contenders(contenders, device="cpu", repeats=60)
+    followed = Counter(pair for done in rounds(log, names) for pair in pairwise(name for name, _ in done))
+    assert set(followed) == set(permutations(names, 2))
+    assert max(followed.values()) <= 60 / 2
 
 
 def test_inputs_are_new_in_every_round_and_the_same_within_one():
