@@ -172,6 +172,11 @@ def on_host(values: Tensor) -> Any:
 
 def may_read(x: Tensor) -> bool:
     """Whether its values are free: in eager code on the CPU, where no device is waited for and no graph is broken."""
-    if torch.compiler.is_compiling() or type(x) is not Tensor or x.device.type != "cpu":
+    return x.device.type == "cpu" and is_plain(x)
+
+
+def is_plain(x: Tensor) -> bool:
+    """Whether it is a tensor with values of its own, in eager code: nothing traced, fake or wrapped."""
+    if torch.compiler.is_compiling() or type(x) is not Tensor or x.device.type == "meta":
         return False
     return not torch._C._functorch.is_functorch_wrapped_tensor(x)  # noqa: SLF001 -- there is no public way to ask

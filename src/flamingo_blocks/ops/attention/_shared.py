@@ -1,5 +1,6 @@
 """Steps that several backends share."""
 
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -41,6 +42,26 @@ def refuse_unplanned(layout: MediaLayout | None) -> str | None:
     return refuse_ranges(layout)
 
 
+@dataclass(frozen=True, eq=False)
+class ScoreBias:
+    """A mask as torch's fused kernels take it, each of which treats rows that are masked throughout in its own way.
+
+    Args:
+        scores: Added to the scores: 0 where a row may attend, minus infinity elsewhere; 0 throughout in blind rows.
+        blind: Rows that may attend to nothing; what they give is wiped.
+    """
+
+    scores: Float[Tensor, "group 1 _rows columns"]
+    blind: Bool[Tensor, "group _rows 1"]
+
+    @classmethod
+    def of(cls, mask: Bool[Tensor, "group _rows columns"], dtype: torch.dtype) -> "ScoreBias":
+        """The bias of a mask in which True may attend."""
+        blind = ~mask.any(-1, keepdim=True)
+        scores = torch.zeros_like(mask, dtype=dtype).masked_fill(~(mask | blind), float("-inf"))
+        return cls(scores[:, None], blind)
+
+
 def masked_attention(
     query: Float[Tensor, "group rows heads head_dim"],
     key: Float[Tensor, "group columns kv_heads head_dim"],
@@ -49,21 +70,29 @@ def masked_attention(
     scale: float,
 ) -> Float[Tensor, "group rows heads head_dim"]:
     """Scaled dot-product attention where a row that may attend to nothing gives exact zeros and zero gradient."""
+    bias = None if mask is None else ScoreBias.of(mask, query.dtype)
+    return biased_attention(query, key, value, bias, scale)
+
+
+def biased_attention(
+    query: Float[Tensor, "group rows heads head_dim"],
+    key: Float[Tensor, "group columns kv_heads head_dim"],
+    value: Float[Tensor, "group columns kv_heads head_dim"],
+    bias: ScoreBias | None,
+    scale: float,
+) -> Float[Tensor, "group rows heads head_dim"]:
+    """As `masked_attention`, with a bias that was made before."""
     groups = query.shape[2] // key.shape[2]
-    if groups > 1 and mask is not None and query.device.type == "cuda":
+    if groups > 1 and bias is not None and query.device.type == "cuda":
         # With grouped heads and a mask torch has no fused kernel there, and would keep all scores.
         key, value = (x.repeat_interleave(groups, 2) for x in (key, value))
     query, key, value = (x.transpose(1, 2) for x in (query, key, value))
     gqa: dict[str, Any] = {}
     if query.shape[1] != key.shape[1]:  # a branch: in compiled code the comparison alone is a symbol
         gqa["enable_gqa"] = True
-    if mask is None:
-        return F.scaled_dot_product_attention(query, key, value, scale=scale, **gqa).transpose(1, 2)
-    # Fused kernels differ on rows that are masked throughout, so such a row attends to all and is wiped afterwards.
-    blind = ~mask.any(-1, keepdim=True)
-    mask = (mask | blind)[:, None]
+    mask = None if bias is None else bias.scores
     out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale, **gqa)
-    return out.masked_fill(blind[:, None], 0).transpose(1, 2)
+    return (out if bias is None else out.masked_fill(bias.blind[:, None], 0)).transpose(1, 2)
 
 
 def hide_invalid(x: Float[Tensor, "items latents *rest"], valid: Bool[Tensor, "items latents"] | None) -> Tensor:
@@ -86,8 +115,7 @@ def bad_items(key: Tensor, value: Tensor) -> Bool[Tensor, " items"]:
     """Which items hold NaN or Inf: either is in the largest or the smallest number, so no copy is made to look."""
     if 0 in key.shape[1:]:
         return torch.zeros(key.shape[0], dtype=torch.bool, device=key.device)
-    flat = [x.detach().flatten(1) for x in (key, value)]
-    ends = torch.stack([end for x in flat for end in (x.amax(1), x.amin(1))])
+    ends = torch.stack([end for x in (key, value) for end in x.detach().flatten(1).aminmax(dim=1)])
     return ~torch.isfinite(ends).all(0)
 
 
