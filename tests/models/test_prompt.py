@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from flamingo_blocks.models import prompt_cache
 from tests.flamingos import NEW_TAG, close, make_flamingo
 from tests.language_models import OF_TRANSFORMERS
 
@@ -82,3 +83,37 @@ def test_a_fork_grows_beyond_its_room_and_bears_cropping_reordering_and_gradient
     add(1, grad=True)
     assert kept.get_seq_length(0) == 3 + 40 - 3 + 1
     assert torch.equal(kept.layers[0].keys, fork.layers[0].keys[[1, 0], :, : kept.get_seq_length(0)])
+
+
+@pytest.mark.parametrize("name", OF_TRANSFORMERS)
+def test_a_call_without_gradients_borrows_the_cache_and_leaves_it_as_it_was(name, monkeypatch):
+    """Logits alone need no copy of the cache: tokens are written behind what it holds, few or more than fit there."""
+    flamingo = make_flamingo(name)
+    prompt = flamingo.prefill(IDS[:, :1])
+    prompt = flamingo.prefill(IDS[:, 1:], pixels=PIXELS, prompt=prompt)
+    before = copy.deepcopy(prompt.cache)
+    queries = [torch.arange(3, 3 + length)[None] for length in (2, 40, 3)]
+    expected = [flamingo(torch.cat([IDS, query], 1), pixels=PIXELS).logits[:, IDS.shape[1] :] for query in queries]
+    monkeypatch.setattr(prompt_cache, "fork", refuse_to_copy)
+    with torch.no_grad():
+        for query, logits in zip(queries, expected, strict=True):
+            close(flamingo(query, prompt=prompt).logits, logits, name)
+    for layer, old in zip(prompt.cache.layers, before.layers, strict=True):
+        assert torch.equal(layer.keys, old.keys)
+        assert torch.equal(layer.values, old.values)
+
+
+def refuse_to_copy(*_, **__):
+    raise AssertionError("the cache was copied")
+
+
+def test_a_call_with_gradients_has_a_cache_of_its_own():
+    """What a backward pass will read, keys without gradients among it, is not written over by the next call."""
+    flamingo = make_flamingo("opt").requires_grad_(False)
+    trained = flamingo.lm.model.decoder.layers[0].self_attn.q_proj.weight.requires_grad_()
+    prompt = flamingo.prefill(IDS[:, 1:], pixels=PIXELS, prompt=flamingo.prefill(IDS[:, :1]))
+    queries = [torch.tensor([[5, 6, word]]) for word in (7, 8)]
+    alone = [torch.autograd.grad(flamingo(q, prompt=prompt, labels=q).loss, trained)[0] for q in queries]
+    losses = [flamingo(q, prompt=prompt, labels=q).loss for q in queries]
+    for loss, expected in zip(losses, alone, strict=True):
+        assert torch.equal(torch.autograd.grad(loss, trained)[0], expected)

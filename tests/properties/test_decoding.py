@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from flamingo_blocks import Flamingo, MediaLayout
+from flamingo_blocks.models import generation
 from tests.flamingos import END_OF_CHUNK, Batch, close, make_batch, make_flamingo, prompt_rows, text_rows
 from tests.language_models import END, NAMES, OF_TRANSFORMERS
 from tests.strategies import heavy, seeds
@@ -239,18 +241,23 @@ def until_end(ids: list[int], ends: int | list[int] | None) -> list[int]:
 @given(
     prompt_rows(max_rows=2),
     seeds,
-    st.lists(st.lists(st.integers(3, 48), min_size=1, max_size=3), min_size=1, max_size=3),
+    st.lists(st.lists(st.integers(3, 48), min_size=1, max_size=3), min_size=1, max_size=4),
+    st.sampled_from([1, 2, 3, 32]),
 )
-def test_scores_are_those_of_the_whole_text_one_candidate_at_a_time(name, rows, seed, candidates):
-    """Summed log-probabilities of each row and candidate, as a full pass over prompt and candidate gives them."""
+def test_scores_are_those_of_the_whole_text_one_candidate_at_a_time(name, rows, seed, candidates, at_once):
+    """Summed log-probabilities of each row and candidate, as a full pass over prompt and candidate gives them.
+
+    However many rows run in one call.
+    """
     flamingo = make_flamingo(name)
     batch = batch_for(name, rows, seed)
-    scores = flamingo.score(candidates=candidates, **batch.arguments())
-    shared = scores
-    if batch.input_ids.shape[1] > 1:
-        query = batch.columns(batch.input_ids.shape[1] - 1)
-        prompt = flamingo.prefill(**batch.columns(0, -1).arguments())
-        shared = flamingo.score(**query.arguments(), candidates=candidates, prompt=prompt)
+    with patch.object(generation, "_ROWS_AT_ONCE", at_once):
+        scores = flamingo.score(candidates=candidates, **batch.arguments())
+        shared = scores
+        if batch.input_ids.shape[1] > 1:
+            query = batch.columns(batch.input_ids.shape[1] - 1)
+            prompt = flamingo.prefill(**batch.columns(0, -1).arguments())
+            shared = flamingo.score(**query.arguments(), candidates=candidates, prompt=prompt)
     for row in range(len(rows)):
         given = batch.row(row).arguments()
         layout = flamingo.make_layout(given["input_ids"])

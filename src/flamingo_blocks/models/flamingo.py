@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -205,7 +206,7 @@ class Flamingo(nn.Module):
         run_ids, cache, position_ids = input_ids, None, None
         if prompt is not None:
             attention_mask = prompt.extended_mask(attention_mask, input_ids.shape[1])
-            run_ids, cache = prefill.behind_prompt(prompt, input_ids)
+            run_ids, cache = prefill.behind_prompt(prompt, input_ids, kept=torch.is_grad_enabled())
         if document is None:
             refuse_misread_pads(self, attention_mask)
         else:

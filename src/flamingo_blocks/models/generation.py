@@ -22,6 +22,9 @@ from flamingo_blocks.ops.media_layout import MediaLayout
 if TYPE_CHECKING:
     from flamingo_blocks.models.flamingo import Flamingo
 
+# Of a call of `score`: enough that a call is more than its overhead. Where the texts themselves are as many, each
+# candidate runs on its own, on the texts' own cache; more rows would copy it.
+_ROWS_AT_ONCE = 32
 _OF_THE_CALL = ("lm", "input_ids", "attention_mask")  # what `plain_generate` gets from us, and not from the caller
 
 
@@ -138,7 +141,8 @@ def score(
 ) -> Scores:
     """Tell how likely each candidate is as the continuation of each text.
 
-    The text runs once, its media are encoded and projected once; only the candidates' own tokens run per candidate.
+    The text runs once, its media are encoded and projected once; only the candidates' own tokens run per candidate, a
+    few candidates at a time: what is held besides the text does not grow with their number.
 
     Args:
         input_ids: Prompts, padded on the left.
@@ -168,23 +172,33 @@ def score(
     check_ids(input_ids, some=prompt is None)
     refuse_right_pads(attention_mask)
     check_candidates(candidates, self.media_token_id)
-    counts = [len(candidate) for candidate in candidates]
-    lengths = torch.tensor(counts, device=input_ids.device)
+    lengths = torch.tensor([len(candidate) for candidate in candidates], device=input_ids.device)
     done = self.prefill(
         input_ids, prompt=prompt, pixels=pixels, features=features, media=media, frame_valid=frame_valid,
         patch_valid=patch_valid, layout=layout, attention_mask=attention_mask,
     )  # fmt: skip
-    rows = done.num_rows
+    at_once = max(1, _ROWS_AT_ONCE // max(done.num_rows, 1))
+    groups = [candidates[start : start + at_once] for start in range(0, len(candidates), at_once)]
+    log_probs = torch.cat([_score_together(self, done, group) for group in groups], dim=1)
+    return Scores(log_probs, lengths.expand(done.num_rows, -1))
+
+
+def _score_together(
+    flamingo: "Flamingo", done: PromptState, candidates: Sequence[Sequence[int]]
+) -> Float[Tensor, "batch candidates"]:
+    """Score a few candidates in one call, each behind a copy of every row; a single one needs no copies."""
+    counts = [len(candidate) for candidate in candidates]
     padded = [list(candidate) + [candidate[-1]] * (max(counts) - len(candidate)) for candidate in candidates]
-    ids = torch.tensor(padded, device=input_ids.device).repeat(rows, 1)  # all candidates of row 0, then of row 1
-    real = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]).repeat(rows, 1)
+    device, rows = done.logits.device, done.num_rows
+    ids = torch.tensor(padded, device=device).repeat(rows, 1)  # all candidates of row 0, then of row 1
+    lengths = torch.tensor(counts, device=device)
+    real = (torch.arange(ids.shape[1], device=device) < lengths[:, None]).repeat(rows, 1)
     done = done.repeat_rows(len(candidates))
     logits = done.logits
     if ids.shape[1] > 1:
-        later = self(ids[:, :-1], prompt=done, attention_mask=real[:, :-1]).logits
+        later = flamingo(ids[:, :-1], prompt=done, attention_mask=real[:, :-1]).logits
         logits = torch.cat([logits, later], dim=1)
-    log_probs = _log_probs(logits, ids).masked_fill(~real, 0).sum(1)
-    return Scores(log_probs.view(rows, -1), lengths.expand(rows, -1))
+    return _log_probs(logits, ids).masked_fill(~real, 0).sum(1).view(rows, -1)
 
 
 def _log_probs(

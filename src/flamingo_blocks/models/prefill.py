@@ -77,7 +77,7 @@ def run_prompt(
     mask = torch.ones_like(input_ids, dtype=torch.bool) if new is None else new
     if prompt is not None:
         mask = prompt.extended_mask(new, input_ids.shape[1])
-        run_ids, cache = behind_prompt(prompt, input_ids)
+        run_ids, cache = behind_prompt(prompt, input_ids, kept=True)
         whole_ids = torch.cat([prompt.input_ids, input_ids], dim=1)
     refuse_misread_pads(flamingo, mask)
     use_cache = goes_on_from_cache(flamingo)
@@ -101,11 +101,15 @@ def run_prompt(
     return PromptState(whole_ids, mask, state, output.cache, logits)
 
 
-def behind_prompt(prompt: PromptState, input_ids: Tensor) -> tuple[Tensor, Any | None]:
-    """What to run behind a prompt: the new tokens with a copy of its cache, or all of them for want of a cache."""
+def behind_prompt(prompt: PromptState, input_ids: Tensor, *, kept: bool) -> tuple[Tensor, Any | None]:
+    """What to run behind a prompt: the new tokens with its cache, or all of them for want of a cache.
+
+    `kept`: whether anybody needs the cache of the new tokens, or gradients through them, when the call has ended.
+    """
     if prompt.cache is None:
         return torch.cat([prompt.input_ids, input_ids], dim=1), None
-    return input_ids, prompt.fork_cache(room=input_ids.shape[1])
+    room = input_ids.shape[1]
+    return input_ids, prompt.fork_cache(room=room) if kept else prompt.lend_cache(room=room)
 
 
 def last_real_column(real: Bool[Tensor, "batch text"]) -> Int[Tensor, " batch"]:

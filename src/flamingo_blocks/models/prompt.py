@@ -51,6 +51,17 @@ class PromptState:
 
         return prompt_cache.fork(self.cache, repeats=self.cache_repeats, room=room)
 
+    def lend_cache(self, *, room: int = 0) -> Any | None:
+        """The cache with all rows for one call without gradients, whose `room` tokens nobody needs afterwards.
+
+        Without a copy, unless rows are repeated; the call must have ended before the prompt is used again.
+        """
+        if self.cache is None or self.cache_repeats > 1:
+            return self.fork_cache(room=room)
+        from flamingo_blocks.models import prompt_cache  # noqa: PLC0415 (caches are those of transformers)
+
+        return prompt_cache.borrow(self.cache)
+
     def repeat_rows(self, times: int) -> "PromptState":
         """Each row `times` times; neither media nor cache are copied."""
         if times == 1:

@@ -33,6 +33,23 @@ def fork(cache: Any, *, repeats: int, room: int) -> Any:
     return forked
 
 
+def borrow(cache: Any) -> Any:
+    """A cache for one call without gradients whose own tokens nobody needs afterwards.
+
+    Args:
+        cache: A cache of transformers. What it holds stays as it is; the memory behind that is written to.
+
+    Returns:
+        A cache that shares memory with it, or a copy where the kind of cache is not known to leave old tokens alone.
+    """
+    layers = getattr(cache, "layers", None)
+    if layers is None or any(type(layer) not in (DynamicLayer, RoomyLayer) for layer in layers):
+        return copy.deepcopy(cache)
+    borrowed = copy.copy(cache)
+    borrowed.layers = [copy.copy(layer) for layer in layers]
+    return borrowed
+
+
 class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers is not typed
     """A layer of a cache that writes new tokens behind the old ones, into memory that is there already.
 
