@@ -117,3 +117,19 @@ def test_a_call_with_gradients_has_a_cache_of_its_own():
     losses = [flamingo(q, prompt=prompt, labels=q).loss for q in queries]
     for loss, expected in zip(losses, alone, strict=True):
         assert torch.equal(torch.autograd.grad(loss, trained)[0], expected)
+
+
+@pytest.mark.parametrize("name", OF_TRANSFORMERS)
+def test_a_prompt_made_in_inference_mode_serves_outside_it(name):
+    """Its memory may not be written to there; logits and scores are those of a prompt made without that mode."""
+    flamingo = make_flamingo(name)
+    made = []
+    for mode in (torch.inference_mode, torch.no_grad):
+        with mode():
+            made.append(flamingo.prefill(IDS[:, 1:], pixels=PIXELS, prompt=flamingo.prefill(IDS[:, :1])))
+    query = torch.tensor([[5, 6]])
+    with torch.no_grad():
+        actual, expected = (flamingo(query, prompt=prompt).logits for prompt in made)
+        assert torch.equal(actual, expected)
+        actual, expected = (flamingo.score(query, [[3, 4], [5]], prompt=prompt).log_probs for prompt in made)
+        assert torch.equal(actual, expected)

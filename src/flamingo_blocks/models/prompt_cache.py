@@ -54,7 +54,8 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers is not typ
     """A layer of a cache that writes new tokens behind the old ones, into memory that is there already.
 
     Keys and values are views of longer buffers. Where they are not (rows were reordered, gradients are wanted, the room
-    is used up) it concatenates once, as its parent does, or makes more room.
+    is used up), or may not be written to (made in inference mode, used outside it), it concatenates once, as its parent
+    does, or makes more room.
     """
 
     keys: Any
@@ -111,6 +112,8 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers is not typ
     def _may_write(self, key_states: Tensor, value_states: Tensor) -> bool:
         """Whether there is memory to write to, and nobody would miss what it holds."""
         if self._buffers is None or torch.compiler.is_compiling():  # compiled code cannot tell where memory lies
+            return False
+        if self._buffers[0].is_inference() and not torch.is_inference_mode_enabled():
             return False
         wants_grad = torch.is_grad_enabled() and (key_states.requires_grad or value_states.requires_grad)
         return not wants_grad and self._is_in_buffers()
