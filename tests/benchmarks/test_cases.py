@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.case import LIMIT, OURS, SUITES
 from benchmarks.cases import all_cases, peers
-from benchmarks.cases.contenders import Checked
+from benchmarks.cases.contenders import Checked, same
 
 CASES = {case.name: case for case in all_cases("cpu", "float32", tiny=True)}
 every_case = pytest.mark.parametrize("name", CASES)
@@ -59,6 +59,30 @@ def test_contenders_agree(name):
     assert len(set(names)) == len(names)
     assert {bar.against for bar in case.bar} <= {*names, LIMIT}
     case.check(contenders)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@one_of_each_kind
+def test_contenders_agree_in_half_precision(name, dtype):
+    """What rounding leaves apart is no disagreement: on a GPU the suite runs in half precision."""
+    case = next((one for one in all_cases("cpu", dtype, tiny=True) if one.name == name), None)
+    if case is None:
+        pytest.skip("the case needs a package that is not installed")
+    case.check([one for one in case.prepare() if one.missing is None])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", ["out", "weight", "ids"])
+def test_a_wrong_result_of_any_kind_is_found(name, dtype):
+    """A wrong output, a wrong gradient and other token ids are told in every precision."""
+    right = {"out": torch.ones(4), "weight": torch.ones(9), "bias": torch.full((2,), 1e-3), "ids": torch.arange(8)}
+    same(right, right, dtype=dtype, names=("a", "b"))
+    wrong = {**right, name: right[name].flip(0) if name == "ids" else right[name] * 1.2}
+    with pytest.raises(AssertionError, match="of a and b differ by"):
+        same(right, wrong, dtype=dtype, names=("a", "b"))
+    rounded = {**right, "bias": right["bias"] * 2}  # small beside the other gradients
+    if dtype == "bfloat16":
+        same(right, rounded, dtype=dtype, names=("a", "b"))
 
 
 def test_names_are_unique_and_begin_with_their_suite():

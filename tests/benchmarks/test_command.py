@@ -93,6 +93,13 @@ def test_a_wrong_case_has_no_time_and_the_run_fails(troubled):
     assert printed.count("attention/wrong") == 1
 
 
+def test_half_precision_is_checked_in_float32_first(tmp_path):
+    """A case that is wrong by less than rounding in bfloat16 is found all the same: its float32 form is checked too."""
+    code, printed, _ = ran(tmp_path, tiny_cases.nearly_right_cases, "--no-peaks", "--dtype", "bfloat16")
+    assert code == 1
+    assert "WRONG attention/nearly: AssertionError: open_flamingo disagrees" in printed
+
+
 def test_a_crash_does_not_lose_the_other_cases(troubled):
     """A case that crashes is named with its words, and those after it are measured."""
     _, printed, folder = troubled

@@ -1,5 +1,7 @@
 """Small cases for the tests of the harness: right ones, a wrong one, a crashing one."""
 
+from dataclasses import replace
+
 import torch
 
 from benchmarks.case import Bar, Case, Contender
@@ -72,6 +74,12 @@ def troubled_cases(device, dtype):
         _case("wrong", lambda: _pair(factor=2.0)),
         _case("right", _pair),
     ]
+
+
+def nearly_right_cases(device, dtype):
+    """One that is wrong in float32, and right as far as half precision can tell."""
+    case = _case("nearly", lambda: _pair(factor=1.001 if dtype == "float32" else 1.0))
+    return [replace(case, dtype=dtype)]
 
 
 def _two_blocks():
