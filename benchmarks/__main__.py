@@ -28,7 +28,7 @@ def arguments(argv: Sequence[str] | None) -> Namespace:
     )
     parser.add_argument("--suite", nargs="+", default=[], metavar="NAME", help=f"only these of {', '.join(SUITES)}")
     parser.add_argument("--case", default="", metavar="PART", help="only cases whose name contains this")
-    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    parser.add_argument("--device", help="cpu or cuda; default: a GPU where there is one")
     parser.add_argument("--dtype", help="float32 (default on a CPU), bfloat16 (default on a GPU), float16")
     parser.add_argument("--threads", type=int, help="threads of torch; default: the physical cores")
     parser.add_argument("--seconds", type=float, help="of timing a case; default: what a run of ten minutes allows")
@@ -47,6 +47,7 @@ def arguments(argv: Sequence[str] | None) -> Namespace:
     unknown = [suite for suite in asked.suite if suite not in SUITES]
     if unknown:
         parser.error(f"unknown suite {', '.join(unknown)}; there are {', '.join(SUITES)}")
+    asked.device = asked.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if asked.device not in DEFAULT_DTYPES:
         parser.error(f"unknown device {asked.device!r}; there are {', '.join(DEFAULT_DTYPES)}")
     if asked.device == "cuda" and not torch.cuda.is_available():

@@ -17,7 +17,7 @@ from flamingo_blocks import MediaLayout, available_backends, media_attention
 
 
 def cases(device: str, dtype: str, *, tiny: bool = False) -> list[Case]:
-    """Scores to output at one size; the backends on text in even, uneven and short runs, with one item, seeing all."""
+    """Scores to output at one size; backends on even, uneven and short runs, one item, one token, and all items seen."""
     batch = 16 if device == "cuda" else 1
     found = []
     for way in WAYS:
@@ -29,6 +29,7 @@ def cases(device: str, dtype: str, *, tiny: bool = False) -> list[Case]:
             make("backends", "even/items32", many, prepare=_side_by_side),
             make("backends", "even/items8", few, prepare=_side_by_side),
             make("backends", "even/items1", Sizes(media=1, batch=batch), prepare=_side_by_side),
+            make("backends", "one-token/items1", Sizes(media=1, tokens=1, batch=8 * batch), prepare=_side_by_side),
             make("backends", "short/items32", replace(many, tokens=2), prepare=_side_by_side),
             make("backends", "uneven/items32", many, prepare=partial(_side_by_side, uneven=True)),
             make("backends", "all/items8", few, prepare=partial(_side_by_side, scope="all"), scope="all"),

@@ -20,6 +20,7 @@ from benchmarks.cases.evaluation import tiny_llama
 from flamingo_blocks import Flamingo, GatedCrossAttentionBlock, PerceiverResampler
 
 MOST_PEAK = {8: 0.7, 32: 0.4}  # by items a row, without activation checkpointing
+MOST_QUICK_MEDIA = 8  # with activation checkpointing, of which one size is enough for a short run
 EVERY = 2  # open_flamingo puts its blocks before layers 1, 3, ..., and so do we here
 
 
@@ -78,6 +79,7 @@ def _case(name: str, setup: Setup, bars: tuple[Bar, ...], device: str, dtype: st
         prepare=partial(_prepare, setup, device, dtype),
         check=partial(agree, dtype=dtype, rename=_rename),
         bar=bars,
+        quick=device == "cuda" or not (setup.checkpointing and setup.media > MOST_QUICK_MEDIA),
     )
 
 
