@@ -17,7 +17,7 @@ from flamingo_blocks import MediaLayout, available_backends, media_attention
 
 
 def cases(device: str, dtype: str, *, tiny: bool = False) -> list[Case]:
-    """Scores to output at one size; backends on even, uneven and short runs, one item, one token, and all items seen."""
+    """Scores to output; backends on even, uneven and short runs, one item, one token, and all items seen."""
     batch = 16 if device == "cuda" else 1
     found = []
     for way in WAYS:
