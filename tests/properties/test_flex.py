@@ -98,20 +98,31 @@ def test_no_block_that_holds_a_seen_pair_is_skipped(scope, masked):
     sees = layout.mask().repeat_interleave(64, dim=2)
     sees = torch.nn.functional.pad(sees, (0, -slots * 64 % 128, 0, -400 % 128))
     blocks = sees.unflatten(2, (-1, 128)).unflatten(1, (-1, 128)).any(2).any(-1)
-    assert torch.equal(flex._block_mask(layout, 64, valid).to_dense()[:, 0].bool(), blocks)
+    mask = flex._block_mask(layout, 64, valid)
+    assert torch.equal(mask.to_dense()[:, 0].bool(), blocks)
+    assert (mask.full_kv_num_blocks is None) == masked  # of a full block the kernel would not ask what is masked
 
 
 def test_the_block_mask_is_made_once_a_layout_and_forgotten_with_it(monkeypatch):
-    """The layers of a model share it; another number of latents gets its own, and it goes with its layout."""
+    """The layers of a model share it; other latents, or a mask of them, get their own; it goes with its layout."""
     made = []
     create = flex.create_block_mask
-    monkeypatch.setattr(flex, "create_block_mask", lambda *a, **b: made.append(1) or create(*a, **b))
+
+    def counted(mask_mod, B, H, Q_LEN, KV_LEN, device):  # noqa: N803 - what torch 2.10 calls them, and takes
+        made.append(1)
+        return create(mask_mod, B, H, Q_LEN, KV_LEN, device=device)
+
+    monkeypatch.setattr(flex, "create_block_mask", counted)
     layout = MediaLayout.from_tokens(torch.tensor([[True, False, True]]))
     query = torch.randn(1, 3, 1, 4)
     for latents, expected in ((2, 1), (2, 1), (3, 2)):
         media = torch.randn(2, latents, 1, 4)
         run(layout, query, media, media, None)
         assert len(made) == expected
+    for valid in (torch.tensor([[True, False], [True, True]]), torch.tensor([[False, False], [True, True]])):
+        media = torch.randn(2, 2, 1, 4)
+        run(layout, query, media, media, valid)  # of another mask of latents only what is masked is another
+        assert len(made) == 3
     before = len(flex._block_masks)
     del layout
     gc.collect()

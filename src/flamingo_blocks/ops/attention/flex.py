@@ -103,9 +103,8 @@ def _block_mask(layout: MediaLayout, latents: int, own_valid: Tensor | None) -> 
         rows, text = layout.last.shape
         columns = layout.item_ids.shape[1] * latents
         with torch.inference_mode(mode=False):  # a mask made in evaluation serves training too
-            masks[kind] = create_block_mask(
-                sees, rows, None, text, columns, device=str(layout.last.device), separate_full_blocks=own_valid is None
-            )
+            made = create_block_mask(sees, rows, None, text, columns, device=str(layout.last.device))
+            masks[kind] = made if own_valid is None else _without_full_blocks(made)
     if own_valid is None:
         return masks[kind]
     blocks = masks[kind]
@@ -114,6 +113,16 @@ def _block_mask(layout: MediaLayout, latents: int, own_valid: Tensor | None) -> 
         mask_mod=lambda row, head, token, place: sees(row, head, token, place) & own_valid[row, place],
     )  # fmt: skip
     return both
+
+
+def _without_full_blocks(mask: BlockMask) -> BlockMask:
+    """The same blocks, each to be masked in full; `create_block_mask` can be told so only from torch 2.13 on."""
+    seen = mask.to_dense()
+    counts, order = seen.sum(-1).int(), seen.argsort(dim=-1, descending=True, stable=True).int()
+    partial: BlockMask = BlockMask.from_kv_blocks(
+        counts, order, BLOCK_SIZE=mask.BLOCK_SIZE, mask_mod=mask.mask_mod, seq_lengths=mask.seq_lengths
+    )
+    return partial
 
 
 BACKEND = Backend(name="flex", refuse=refuse, attend=attend)
