@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils import _pytree as pytree
 
+from flamingo_blocks.nn.media_kv import MediaKV
 from flamingo_blocks.ops import MediaLayout
 from tests.oracle import Token
 from tests.strategies import LayoutCase, batches, last_document, layout_cases, light, padded, ragged, seen_by
@@ -179,7 +180,23 @@ def test_layout_is_a_pytree(case: LayoutCase, prepared: bool):
     assert named[".item_ids"] is layout.item_ids
     assert isinstance(rebuilt, MediaLayout)
     assert seen_by(rebuilt) == case.seen_items()
-    assert (rebuilt.direction, rebuilt.plan is None) == (layout.direction, layout.plan is None)
+    constants = ("direction", "single_item")
+    assert [getattr(rebuilt, name) for name in constants] == [getattr(layout, name) for name in constants]
+    assert (rebuilt.plan is None) == (layout.plan is None)
+    assert rebuilt.prepare().plan.single_item == layout.prepare().plan.single_item
+
+
+@light()
+@given(layout_cases(), st.booleans())
+def test_whatever_a_tree_is_mapped_to_it_is_rebuilt(case: LayoutCase, prepared: bool):
+    """Torch maps the tensors of a checkpointed call to nothing to see their devices; the annotations do not object."""
+    layout = case.layout().prepare("cpu") if prepared else case.layout()
+    kv = MediaKV(torch.zeros(1, 2, 1, 4), torch.zeros(1, 2, 1, 4))
+    for tree in (layout, kv):
+        rebuilt = pytree.tree_map(lambda _: None, tree)
+        assert type(rebuilt) is type(tree)
+        assert vars(rebuilt).keys() == vars(tree).keys()
+        assert pytree.tree_leaves(rebuilt) == []
 
 
 @light()

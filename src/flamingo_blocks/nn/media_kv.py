@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.utils import _pytree as pytree
+
+from flamingo_blocks.ops._pytree import register_tensors
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,4 +56,4 @@ def join_valid(
     return torch.cat([x.new_ones(x.shape[:2], dtype=torch.bool) if valid is None else valid for x, valid in pools])
 
 
-pytree.register_dataclass(MediaKV)
+register_tensors(MediaKV)

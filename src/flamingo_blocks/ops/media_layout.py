@@ -1,13 +1,10 @@
 """Which media items each text token sees: one index per token, the one source of every mask."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from flamingo_blocks.ops._explain_layout import explain_layout
 from flamingo_blocks.ops._item_ids import append_ids, ids_in_order
@@ -18,6 +15,7 @@ from flamingo_blocks.ops._layout_checks import (
     count_items,
     items_under_tags,
 )
+from flamingo_blocks.ops._pytree import register_tensors
 from flamingo_blocks.ops._visible_ranges import Carry, visible_ranges
 from flamingo_blocks.ops.attention_plan import AttentionPlan, make_plan
 from flamingo_blocks.types import Direction, Scope
@@ -389,30 +387,5 @@ def check_layout(layout: object) -> None:
         )
 
 
-_Constants = tuple[Direction, bool]
-
-
-def _flatten(layout: MediaLayout) -> tuple[list[object], _Constants]:
-    return [layout.item_ids, layout.first, layout.last, layout.plan], (layout.direction, layout.single_item)
-
-
-def _unflatten(values: Iterable[Any], constants: _Constants) -> MediaLayout:
-    item_ids, first, last, plan = values
-    direction, single_item = constants
-    return MediaLayout(item_ids, first, last, direction, plan, single_item)
-
-
-def _flatten_with_keys(layout: MediaLayout) -> tuple[list[tuple[Any, object]], _Constants]:
-    values, constants = _flatten(layout)
-    names = ("item_ids", "first", "last", "plan")
-    return [(pytree.GetAttrKey(name), value) for name, value in zip(names, values, strict=True)], constants
-
-
-pytree.register_pytree_node(
-    MediaLayout,
-    _flatten,
-    _unflatten,
-    serialized_type_name="flamingo_blocks.MediaLayout",
-    flatten_with_keys_fn=_flatten_with_keys,
-)
-pytree.register_dataclass(AttentionPlan)
+register_tensors(AttentionPlan)
+register_tensors(MediaLayout, constants=("direction", "single_item"))
