@@ -77,6 +77,25 @@ def test_a_kernel_that_raises_is_a_reason():
         assert _packed.fails(varlen.KERNEL, cpu, torch.float32, 8) is None
 
 
+def test_heads_without_a_backward_pass_are_taken_for_inference(monkeypatch):
+    """Where torch refuses the backward pass of a width alone, a call without gradients is tried without one."""
+
+    def refused(*_):
+        raise RuntimeError("no backward pass for this width")
+
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.cuda, "is_flash_attention_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 6))
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(varlen, "KERNEL", replace(varlen.KERNEL, backward=refused))
+    monkeypatch.setattr(varlen, "_fails_here", varlen._fails_here.__wrapped__)  # answers of this test are not kept
+    with kernels_on_cpu("varlen"):
+        assert varlen._refused_here(cpu, torch.bfloat16, 224, requires_grad=False) is None
+        assert varlen._refused_here(cpu, torch.bfloat16, 224, requires_grad=True).startswith("has no backward pass")
+        assert varlen._refused_here(cpu, torch.bfloat16, 64, requires_grad=True).startswith("a call on one token fails")
+
+
 def test_xformers_is_asked_for_a_pair_that_fits():
     """Where no operator of xformers runs, each family is named with xformers' own reasons."""
     fmha_or_skip()

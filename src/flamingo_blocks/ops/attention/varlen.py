@@ -47,7 +47,7 @@ def _refused_here(device: torch.device, dtype: torch.dtype, head_dim: int, requi
     # These devices have too little shared memory for the backward pass; torch's own attention refuses it as well.
     if requires_grad and head_dim == 224 and ((8, 0) < capability < (9, 0) or capability >= (12, 0)):
         return "has no backward pass for heads of 193 to 224 on this device"
-    return _fails_here(with_index(device), dtype, head_dim)
+    return _fails_here(with_index(device), dtype, head_dim, requires_grad)
 
 
 # What `torch.compiler.assume_constant_result` sets: compiled code takes the answer and does not look inside. Calling
@@ -56,8 +56,8 @@ _refused_here.__dict__["_dynamo_marked_constant"] = True
 
 
 @functools.cache
-def _fails_here(device: torch.device, dtype: torch.dtype, head_dim: int) -> str | None:
-    return fails(KERNEL, device, dtype, head_dim)
+def _fails_here(device: torch.device, dtype: torch.dtype, head_dim: int, requires_grad: bool) -> str | None:  # noqa: FBT001
+    return fails(KERNEL, device, dtype, head_dim, requires_grad=requires_grad)
 
 
 def attend(
