@@ -8,16 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.said_to_the_compiler import let_the_compiler_warn
+
 # A logger of the compiler that writes graphs out in full as soon as anybody listens, as pytest does to every logger.
 logging.getLogger("torch.__trace").disabled = True
-
-
-# What torch says of its own compiler's doing: nothing in our code brings it about.
-SAID_TO_THE_COMPILER = [
-    "The .grad attribute of a Tensor that is not a leaf",
-    ".*torch.autograd.function.Function.* should not be instantiated",
-    ".torch.jit.script_method. is deprecated",
-]
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves out what `-m` does not name
@@ -25,8 +19,7 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.compile)
-            for said in SAID_TO_THE_COMPILER:
-                item.add_marker(pytest.mark.filterwarnings(f"ignore:{said}"))
+            let_the_compiler_warn(item)
 
 
 @pytest.fixture(autouse=True)
