@@ -1,10 +1,14 @@
 """What the tests on a GPU stand on, where no GPU is."""
 
+import inspect
+import re
 import warnings
 
 import pytest
 import torch
 
+from tests.block_kernels import fmha_or_skip
+from tests.gpu.test_attention_on_cuda import is_broken
 from tests.gpu.waiting import waits_are_errors
 from tests.said_to_the_compiler import SAID_TO_THE_COMPILER
 
@@ -50,3 +54,14 @@ def test_what_the_compiler_says_of_itself_is_no_error():
     """The filters of the compiled tests hold in this folder too: flex brings the compiler in."""
     assert len(SAID_TO_THE_COMPILER) == 3
     warnings.warn("`torch.jit.script_method` is deprecated. Please switch", DeprecationWarning, stacklevel=1)
+
+
+def test_xformers_built_without_the_cuda_of_torch_is_broken():
+    """In the words of its operators, each of which then refuses: its tests fail, where all of them would skip."""
+    operator = fmha_or_skip().common.AttentionOpBase
+    words = re.search(r'"(xFormers wasn.t .*CUDA.*)"', inspect.getsource(operator.not_supported_reasons))[1]
+    assert is_broken(f"flash: operator wasn't built; cutlass: {words}")
+    assert is_broken("a call on one token fails here: no kernel image is available")
+    assert not is_broken(
+        "flash: requires device with capability >= (8, 0) but your GPU has capability (7, 5) (too old)"
+    )
