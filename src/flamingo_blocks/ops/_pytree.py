@@ -22,7 +22,7 @@ def register_tensors(cls: type, *, constants: tuple[str, ...] = ()) -> None:
     def unflatten(values: Iterable[object], context: list[list[Any]]) -> object:
         names, kept = context
         held = dict(zip(names, values, strict=True)) | dict(zip(constants, kept, strict=True))
-        rebuilt = object.__new__(cls)
+        rebuilt: Any = object.__new__(cls)
         rebuilt.__dict__.update(dict.fromkeys(branches) | held)  # past `__setattr__`, for the dataclass is frozen
         return rebuilt
 
