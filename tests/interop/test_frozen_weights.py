@@ -18,7 +18,7 @@ from flamingo_blocks.interop import (
     open_checkpoint,
 )
 from tests.interop.foreign_models import ForeignCase, foreign_cases
-from tests.interop.transformers_peers import tiny_idefics, tiny_mllama
+from tests.interop.transformers_peers import idefics_config, tiny_idefics, tiny_mllama
 from tests.strategies import heavy
 
 CASE = ForeignCase("open_flamingo", depth=3, every=1, latents=2, resampler_depth=1, frames=0, new_rows=True, seed=1)
@@ -89,6 +89,20 @@ def test_a_whole_part_of_transformers_is_missed(family, part):
     rest = {name: tensor for name, tensor in checkpoint.items() if not name.startswith(part)}
     with pytest.raises(CheckpointError, match=f"lacks.*{part}"):
         load_foreign(rest, **parts)
+
+
+@pytest.mark.parametrize(("lost", "left"), [("", 0), ("blocks.0.", 1), ("blocks.1.", 1)])
+def test_a_resampler_that_the_config_wants_is_missed(lost, left):
+    """IDEFICS without its resampler, or without one layer of it, is another IDEFICS: its config says which it is."""
+    checkpoint, parts = peer("idefics")
+    start = f"model.perceiver_resampler.{lost}"
+    rest = {name: tensor for name, tensor in checkpoint.items() if not name.startswith(start)}
+    assert len(rest) < len(checkpoint)
+    with pytest.raises(CheckpointError, match=rf"has {left} layers of the resampler .* wanted resampler_depth=2"):
+        load_foreign(rest, **parts)
+    bare = idefics_parts(idefics_config(resampler=False))
+    with pytest.raises(CheckpointError, match=r"has 2 layers of the resampler .* wanted resampler_depth=0"):
+        load_foreign(checkpoint, **bare)
 
 
 def test_a_layer_more_or_less_is_missed():

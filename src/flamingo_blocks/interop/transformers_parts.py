@@ -55,6 +55,7 @@ def idefics_parts(config: Any, *, dtype: torch.dtype | None = None) -> dict[str,
         "vision": IdeficsTower(transformers.CLIPVisionModel(clip).to(dtype)),
         "every": config.cross_layer_interval,
         "resampler_num_heads": perceiver.resampler_n_heads,
+        "resampler_depth": perceiver.resampler_depth if config.use_resampler else 0,
     }
 
 

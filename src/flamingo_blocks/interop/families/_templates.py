@@ -176,6 +176,26 @@ def indices(names: Iterable[str], prefix: str) -> list[int]:
     return sorted({int(number) for number in found if number.isdecimal()})
 
 
+def resampler_depth_of(shapes: Shapes, prefix: str, told: int | None) -> int:
+    """How many layers the resampler has: a last one that is lost is told by nothing but what the caller says.
+
+    Args:
+        shapes: Of the checkpoint.
+        prefix: What stands before the layers' numbers.
+        told: How many there are to be, where it is known.
+
+    Raises:
+        CheckpointError: If there are more or fewer.
+    """
+    depth = len(indices(shapes, prefix))
+    if told is not None and depth != told:
+        raise CheckpointError(
+            f"the checkpoint has {depth} layers of the resampler ({prefix}0, ...), wanted resampler_depth={told}; "
+            "layers are missing, or the config is that of another model"
+        )
+    return depth
+
+
 def shape_of(shapes: Shapes, *names: str, ndim: int | None = None) -> tuple[int, ...]:
     """The shape of a tensor that sizes are read off, under the first of its names that is there.
 

@@ -17,7 +17,15 @@ from flamingo_blocks.interop.families._llama_layers import (
     tower_entries,
     vocabulary_size,
 )
-from flamingo_blocks.interop.families._templates import Names, entries_of, ff_mult_of, heads_of, indices, shape_of
+from flamingo_blocks.interop.families._templates import (
+    Names,
+    entries_of,
+    ff_mult_of,
+    heads_of,
+    indices,
+    resampler_depth_of,
+    shape_of,
+)
 from flamingo_blocks.interop.key_map import Entry, Outline, Plan, Shapes
 from flamingo_blocks.lm.find_layers import find_decoder_layers
 from flamingo_blocks.nn.presets import block_preset, resampler_preset
@@ -80,6 +88,7 @@ class IdeficsFamily:
         norm_eps: float | None = None,
         resampler_num_heads: int | None = None,
         resampler_head_dim: int = 96,
+        resampler_depth: int | None = None,
     ) -> Plan:
         """Read the sizes off the shapes, and say where each tensor goes.
 
@@ -95,19 +104,22 @@ class IdeficsFamily:
             norm_eps: Of the blocks' norms; that of `lm` by default.
             resampler_num_heads: Heads of the resampler, in place of `resampler_head_dim`.
             resampler_head_dim: Width of these heads.
+            resampler_depth: Its layers, 0 for no resampler, to be compared with what the checkpoint holds; a part that
+                is lost whole is told by nothing else.
 
         Returns:
             The plan.
 
         Raises:
-            CheckpointError: If the checkpoint lacks a block, or does not fit `lm` or `vision`.
+            CheckpointError: If the checkpoint lacks a block or a layer of the resampler, or does not fit `lm` or
+                `vision`.
             ValueError: If the media tag cannot be told.
         """
         outline = self.outline(
             shapes, num_layers=len(find_decoder_layers(lm).layers), every=every,
             num_heads=num_heads or config_value(lm, "num_attention_heads"),
             norm_eps=norm_eps or config_value(lm, "rms_norm_eps"), resampler_num_heads=resampler_num_heads,
-            resampler_head_dim=resampler_head_dim,
+            resampler_head_dim=resampler_head_dim, resampler_depth=resampler_depth,
         )  # fmt: skip
         rows = {_NEW_INPUT, _NEW_OUTPUT} & shapes.keys()  # one of both is told to be missing, as any name is
         new = shape_of(shapes, _NEW_INPUT, _NEW_OUTPUT, ndim=2)[0] if rows else 0
@@ -136,6 +148,7 @@ class IdeficsFamily:
         norm_eps: float | None = None,
         resampler_num_heads: int | None = None,
         resampler_head_dim: int = 96,
+        resampler_depth: int | None = None,
     ) -> Outline:
         """What the checkpoint tells by itself.
 
@@ -147,15 +160,16 @@ class IdeficsFamily:
             norm_eps: As in `plan`.
             resampler_num_heads: Likewise.
             resampler_head_dim: Likewise.
+            resampler_depth: Likewise.
 
         Returns:
             Sizes, and the entries of what was trained.
 
         Raises:
-            CheckpointError: If a block is missing, or a tensor that sizes are read off.
+            CheckpointError: If a block or a layer of the resampler is missing, or a tensor that sizes are read off.
         """
         layers = len(indices(shapes, _LAYERS)) if num_layers is None else num_layers
-        sizes = _read_sizes(shapes, layers, every)
+        sizes = _read_sizes(shapes, layers, every, resampler_depth)
         block = _block_arguments(shapes, sizes, num_heads)
         block["norm_eps"] = norm_eps or block["norm_eps"]
         resampler = None
@@ -193,7 +207,7 @@ class IdeficsFamily:
 FAMILY = IdeficsFamily()
 
 
-def _read_sizes(shapes: Shapes, num_layers: int, every: int | None) -> _Sizes:
+def _read_sizes(shapes: Shapes, num_layers: int, every: int | None, resampler_depth: int | None) -> _Sizes:
     held = indices(shapes, _BLOCKS)
     if not held:
         raise CheckpointError(f"the checkpoint holds no gated block at all, no {_BLOCKS}0...")
@@ -211,7 +225,7 @@ def _read_sizes(shapes: Shapes, num_layers: int, every: int | None) -> _Sizes:
         layers,
         channels=gate[-1] if len(gate) == 3 else None,
         qk_norm=f"{_BLOCKS}0.cross_attn.q_layer_norm.weight" in shapes,
-        resampler_depth=len(indices(shapes, f"{_RESAMPLER}blocks.")),
+        resampler_depth=resampler_depth_of(shapes, f"{_RESAMPLER}blocks.", resampler_depth),
         resampler_qk_norm=f"{_RESAMPLER}blocks.0.0.q_layer_norm.weight" in shapes,
     )
 
