@@ -23,7 +23,7 @@ from tests.strategies import heavy
 
 CASE = ForeignCase("open_flamingo", depth=3, every=1, latents=2, resampler_depth=1, frames=0, new_rows=True, seed=1)
 WHOLE = {"open_flamingo": {"layout": "live"}, "otter": {"layout": "live"}}
-OPTIONAL = ("frame_embs", "video_frame_pos_emb", "time_pos_emb", "media_pos_emb")  # a model may be without
+OPTIONAL = ("frame_embs", "video_frame_pos_emb")  # a model may be without
 
 
 def live(case=CASE):

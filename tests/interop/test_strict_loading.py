@@ -17,7 +17,8 @@ from tests.language_models import DIM, VOCAB, PlainDecoder, draw_weights
 from tests.strategies import heavy
 
 CASE = ForeignCase("open_flamingo", depth=3, every=1, latents=2, resampler_depth=1, frames=0, new_rows=True, seed=1)
-TABLES_OF_FRAMES = ("frame_embs", "video_frame_pos_emb", "time_pos_emb")
+TABLES_OF_FRAMES = ("frame_embs", "video_frame_pos_emb")
+OF_ANY_LENGTH = (".latents", ".time_pos_emb")
 GATE = "lang_encoder.layers.1.gated_cross_attn_layer.attn_gate"
 
 
@@ -37,12 +38,12 @@ def test_any_tensor_that_is_missing_or_of_another_shape_is_named(case, data):
     checkpoint = export_foreign(case.build(), family=case.family)
     ours = case.language_model(case.seed + 7)
     outline = find_family(case.family).outline({name: tuple(tensor.shape) for name, tensor in checkpoint.items()})
-    name = data.draw(st.sampled_from(sorted(entry.foreign for entry in outline.entries if entry.ours)))
+    name = data.draw(st.sampled_from(sorted(entry.foreign for entry in outline.entries)))
     how = data.draw(st.sampled_from(["missing", "rows", "axes", "unknown"]))
     if name.endswith(TABLES_OF_FRAMES):  # without it the checkpoint is that of a model without one
         how = "unknown"
     tensor = checkpoint.pop(name)
-    if how == "rows" and not name.endswith(".latents"):  # which may be any number
+    if how == "rows" and not name.endswith((*OF_ANY_LENGTH, ".media_pos_emb")):
         checkpoint[name] = torch.cat([tensor, tensor, tensor])
     elif how in ("rows", "axes"):
         checkpoint[name] = tensor[None]
@@ -55,6 +56,57 @@ def test_any_tensor_that_is_missing_or_of_another_shape_is_named(case, data):
     assert all(torch.equal(before[key], value) for key, value in ours.state_dict().items())
     assert all(weight.requires_grad for weight in ours.parameters())
     assert not any(module._forward_pre_hooks for module in ours.modules())
+
+
+RESAMPLERS = {
+    "open_flamingo": "perceiver.layers.", "otter": "perceiver.layers.",
+    "flamingo_mini": "flamingo.resampler.layers.", "flamingo_pytorch": "perceiver_resampler.layers.",
+}  # fmt: skip
+
+
+@heavy()
+@given(foreign_cases(), st.data())
+def test_a_whole_layer_of_the_resampler_is_missed(case, data):
+    """Of every family, whichever layer is lost: by its number, or by the depth that is told; nothing changes."""
+    checkpoint = export_foreign(case.build(), family=case.family)
+    lost = data.draw(st.integers(0, case.resampler_depth - 1))
+    prefix = f"{RESAMPLERS[case.family]}{lost}."
+    rest = {name: tensor for name, tensor in checkpoint.items() if not name.startswith(prefix)}
+    assert len(rest) == len(checkpoint) - (12 if case.family == "flamingo_mini" else 11)
+    ours = case.language_model(case.seed + 7)
+    before = {key: value.clone() for key, value in ours.state_dict().items()}
+    wanted = f"has {case.resampler_depth - 1} layers of the resampler .* wanted resampler_depth={case.resampler_depth}"
+    parts = {"lm": ours, "vision": case.tower(), "resampler_depth": case.resampler_depth, **case.options}
+    with pytest.raises(CheckpointError, match=wanted):
+        load_foreign(rest, family=case.family, **parts)
+    assert all(torch.equal(before[key], value) for key, value in ours.state_dict().items())
+    assert len(load_foreign(checkpoint, family=case.family, **parts).resampler.layers) == case.resampler_depth
+
+
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [
+        ("flamingo_mini", "flamingo.resampler.time_pos_emb"),
+        ("flamingo_pytorch", "perceiver_resampler.media_pos_emb"),
+    ],
+)
+def test_what_every_model_of_a_family_has_is_missed(family, name):
+    """flamingo-mini always embeds frames, flamingo-pytorch always places media: without it the file is not whole."""
+    case = ForeignCase(family, 2, 1, 2, 1, frames=int(family == "flamingo_mini"), new_rows=False, seed=2)
+    checkpoint = export_foreign(case.build(), family=family)
+    parts = {"lm": case.language_model(3), "vision": case.tower(), **case.options}
+    with pytest.raises(CheckpointError, match=rf"lacks .*{name}"):
+        load_foreign(without(checkpoint, name), **parts)
+
+
+def test_the_distance_of_flamingo_pytorch_can_be_demanded():
+    """Of two blocks the last one is lost: the rest could be a model with one; `every` tells that it is not."""
+    case = ForeignCase("flamingo_pytorch", 4, 3, 2, 1, frames=0, new_rows=False, seed=2)
+    rest = without(export_foreign(case.build(), family="flamingo_pytorch"), "layers.3.1.")
+    parts = {"vision": case.tower(), **case.options}
+    assert list(load_foreign(rest, lm=case.language_model(3), **parts).blocks) == ["1"]
+    with pytest.raises(CheckpointError, match=r"blocks for layers \[0\], but lacks those for \[3\]"):
+        load_foreign(rest, lm=case.language_model(3), every=3, **parts)
 
 
 def without(checkpoint, part):

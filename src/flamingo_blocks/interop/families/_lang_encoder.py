@@ -63,6 +63,7 @@ class LangEncoderFamily:
         every: int | None = None,
         num_heads: int | None = None,
         head_dim: int = 64,
+        resampler_depth: int | None = None,
         num_new_tokens: int | None = None,
         layers: str | None = None,
         embedding: str | None = None,
@@ -79,6 +80,8 @@ class LangEncoderFamily:
             every: Distance between blocks, to be compared with what the checkpoint holds.
             num_heads: Heads of blocks and resampler, in place of `head_dim`.
             head_dim: Width of a head.
+            resampler_depth: Layers of the resampler, to be compared with what the checkpoint holds: no name tells that
+                the last ones are lost.
             num_new_tokens: Rows beyond the table of `lm`; told by the checkpoint where that holds the table.
             layers: Dotted name of the decoder layers, where `attach` cannot find them.
             embedding: Dotted name of the token embedding, likewise.
@@ -91,7 +94,7 @@ class LangEncoderFamily:
             CheckpointError: If the checkpoint lacks a block, or does not fit `lm` or `vision`.
         """
         decoder = find_decoder_layers(lm, layers)
-        outline = self.outline(shapes, num_heads=num_heads, head_dim=head_dim)
+        outline = self.outline(shapes, num_heads=num_heads, head_dim=head_dim, resampler_depth=resampler_depth)
         if outline.layers not in (None, decoder.name):
             raise CheckpointError(
                 f"the checkpoint was made around a language model with layers {outline.layers!r}; lm has "
@@ -115,13 +118,21 @@ class LangEncoderFamily:
             fresh=part.fresh,
         )
 
-    def outline(self, shapes: Shapes, *, num_heads: int | None = None, head_dim: int = 64) -> Outline:
+    def outline(
+        self,
+        shapes: Shapes,
+        *,
+        num_heads: int | None = None,
+        head_dim: int = 64,
+        resampler_depth: int | None = None,
+    ) -> Outline:
         """What the checkpoint tells by itself.
 
         Args:
             shapes: Of the checkpoint.
             num_heads: Heads of blocks and resampler, in place of `head_dim`.
             head_dim: Width of a head.
+            resampler_depth: As in `plan`.
 
         Returns:
             Sizes, and the entries of what was trained.
@@ -131,7 +142,7 @@ class LangEncoderFamily:
         """
         layers, prefixes = _blocks_held(shapes)
         heads: dict[str, Any] = {"num_heads": num_heads, "head_dim": head_dim}
-        resampler = templates.resampler_arguments(shapes, _RESAMPLER, self.spelling, **heads)
+        resampler = templates.resampler_arguments(shapes, _RESAMPLER, self.spelling, depth=resampler_depth, **heads)
         blocks = {
             layer: templates.block_arguments(shapes, _first_held(shapes, names), self.spelling, **heads)
             for layer, names in prefixes.items()

@@ -57,6 +57,7 @@ class Spelling:
         resampler: Names beside its layers.
         frames: Name of the frame embeddings.
         frames_axis: Whether these have an axis of one in the middle.
+        frames_always: Whether every resampler has them.
     """
 
     block: Names
@@ -64,6 +65,7 @@ class Spelling:
     resampler: Names
     frames: str = "frame_embs"
     frames_axis: bool = False
+    frames_always: bool = False
 
     def of_block(self, ours: str) -> str:
         """Their name of one of our block's tensors."""
@@ -90,15 +92,16 @@ def block_arguments(
 
 
 def resampler_arguments(
-    shapes: Shapes, prefix: str, spelling: Spelling, *, num_heads: int | None, head_dim: int
+    shapes: Shapes, prefix: str, spelling: Spelling, *, num_heads: int | None, head_dim: int, depth: int | None
 ) -> dict[str, Any]:
-    """Arguments of the resampler, off its shapes."""
+    """Arguments of the resampler, off its shapes; its depth may be told, and is compared then."""
     num_latents, dim = shape_of(shapes, f"{prefix}latents", ndim=2)
-    depth = len(indices(shapes, f"{prefix}layers."))
+    depth = resampler_depth_of(shapes, f"{prefix}layers.", depth)
     query = f"{prefix}layers.0.{spelling.of_layer('q_proj.weight')}"
     inner, _ = shape_of(shapes, query, ndim=2)
     hidden, _ = shape_of(shapes, f"{prefix}layers.0.{spelling.of_layer('feed_forward.up_proj.weight')}", ndim=2)
-    frames = shapes.get(prefix + spelling.frames, (0,))
+    name = prefix + spelling.frames
+    frames = shape_of(shapes, name, ndim=3) if spelling.frames_always else shapes.get(name, (0,))
     return resampler_preset(
         "open_flamingo", vision_dim=dim, dim=dim, num_latents=num_latents, depth=depth, max_frames=frames[0],
         ff_mult=ff_mult_of(hidden, dim), **heads_of(inner, head_dim, num_heads, query),

@@ -35,7 +35,12 @@ _LAYER_NAMES = templates.renamed(templates.RESAMPLER_LAYER, {"0.to_kv": "0.to_k"
 }
 _BLOCK_NAMES = templates.renamed(templates.BLOCK, {"attn_gate": "alpha_attn", "ff_gate": "alpha_ffw", "ff.": "ffw."})
 _SPELLING = templates.Spelling(
-    block=_BLOCK_NAMES, layer=_LAYER_NAMES, resampler=templates.RESAMPLER, frames="time_pos_emb", frames_axis=True
+    block=_BLOCK_NAMES,
+    layer=_LAYER_NAMES,
+    resampler=templates.RESAMPLER,
+    frames="time_pos_emb",
+    frames_axis=True,
+    frames_always=True,
 )
 
 
@@ -66,6 +71,7 @@ class FlamingoMini:
         every: int | None = None,
         num_heads: int | None = None,
         head_dim: int = 64,
+        resampler_depth: int | None = None,
     ) -> Plan:
         """Read the sizes off the shapes, and say where each tensor goes.
 
@@ -79,6 +85,8 @@ class FlamingoMini:
             every: Distance between blocks, to be compared with what the checkpoint holds.
             num_heads: Heads of blocks and resampler, in place of `head_dim`.
             head_dim: Width of a head.
+            resampler_depth: Layers of the resampler, to be compared with what the checkpoint holds: no name tells that
+                the last ones are lost.
 
         Returns:
             The plan.
@@ -87,7 +95,9 @@ class FlamingoMini:
             CheckpointError: If the checkpoint lacks a block, or does not fit `lm` or `vision`.
         """
         decoder = find_decoder_layers(lm)
-        outline = self.outline(shapes, num_heads=num_heads, head_dim=head_dim, activation=activation)
+        outline = self.outline(
+            shapes, num_heads=num_heads, head_dim=head_dim, activation=activation, resampler_depth=resampler_depth
+        )
         if outline.layers is None or not f".{decoder.name}".endswith(f".{outline.layers}"):
             raise CheckpointError(
                 f"the checkpoint was made around a language model with layers {outline.layers!r}; lm has "
@@ -117,6 +127,7 @@ class FlamingoMini:
         num_heads: int | None = None,
         head_dim: int = 64,
         activation: ActivationName = "gelu",
+        resampler_depth: int | None = None,
     ) -> Outline:
         """What the checkpoint tells by itself.
 
@@ -125,6 +136,7 @@ class FlamingoMini:
             num_heads: Heads of blocks and resampler, in place of `head_dim`.
             head_dim: Width of a head.
             activation: Of its config.
+            resampler_depth: As in `plan`.
 
         Returns:
             Sizes, and the entries of what was trained.
@@ -135,7 +147,7 @@ class FlamingoMini:
         found = [match for match in map(_INSIDE.match, shapes) if match]
         prefixes = dict(sorted({int(match["layer"]): match[0] for match in found}.items()))
         heads: dict[str, Any] = {"num_heads": num_heads, "head_dim": head_dim}
-        resampler = templates.resampler_arguments(shapes, _RESAMPLER, self.spelling, **heads)
+        resampler = templates.resampler_arguments(shapes, _RESAMPLER, self.spelling, depth=resampler_depth, **heads)
         resampler["activation"] = activation
         blocks = {
             layer: templates.block_arguments(shapes, prefix, self.spelling, **heads) | {"activation": activation}

@@ -55,7 +55,9 @@ class FlamingoPytorch:
         end_token_id: int | None = None,
         num_heads: int | None = None,
         head_dim: int = 64,
+        resampler_depth: int | None = None,
         clips: bool = False,
+        every: int | None = None,
     ) -> Plan:
         """Read the sizes off the shapes, and say where each tensor goes.
 
@@ -67,7 +69,10 @@ class FlamingoPytorch:
             end_token_id: Token to stop generation at.
             num_heads: Heads of blocks and resampler, in place of `head_dim`.
             head_dim: Width of a head.
+            resampler_depth: Layers of the resampler, to be compared with what the checkpoint holds: no name tells that
+                the last ones are lost.
             clips: All media are clips. Its frame embeddings are for clips and not for images; ours are for both.
+            every: Distance between blocks, to be compared with what the checkpoint holds.
 
         Returns:
             The plan.
@@ -77,9 +82,9 @@ class FlamingoPytorch:
                 `clips`.
         """
         decoder = find_decoder_layers(lm)
-        outline = self.outline(shapes, num_heads=num_heads, head_dim=head_dim)
+        outline = self.outline(shapes, num_heads=num_heads, head_dim=head_dim, resampler_depth=resampler_depth)
         layers = [layer - 1 for layer in outline.blocks]
-        check_layers(layers, 1 + max(templates.indices(shapes, "layers.")))
+        check_layers(layers, 1 + max(templates.indices(shapes, "layers.")), every=every)
         if layers[-1] + 1 >= len(decoder.layers):
             raise CheckpointError(
                 f"its block behind layer {layers[-1]} stands before layer {layers[-1] + 1} here, but lm has "
@@ -106,13 +111,21 @@ class FlamingoPytorch:
             fresh=part.fresh,
         )  # fmt: skip
 
-    def outline(self, shapes: Shapes, *, num_heads: int | None = None, head_dim: int = 64) -> Outline:
+    def outline(
+        self,
+        shapes: Shapes,
+        *,
+        num_heads: int | None = None,
+        head_dim: int = 64,
+        resampler_depth: int | None = None,
+    ) -> Outline:
         """What the checkpoint tells by itself.
 
         Args:
             shapes: Of the checkpoint.
             num_heads: Heads of blocks and resampler, in place of `head_dim`.
             head_dim: Width of a head.
+            resampler_depth: As in `plan`.
 
         Returns:
             Sizes, and the entries of what was trained.
@@ -122,9 +135,10 @@ class FlamingoPytorch:
         """
         layers = sorted({int(found[1]) for name in shapes if (found := _BLOCK.match(name))})
         heads: dict[str, Any] = {"num_heads": num_heads, "head_dim": head_dim}
-        resampler = templates.resampler_arguments(shapes, _RESAMPLER, self.spelling, **heads)
+        resampler = templates.resampler_arguments(shapes, _RESAMPLER, self.spelling, depth=resampler_depth, **heads)
         resampler["max_frames"] = templates.shape_of(shapes, _FRAMES)[0] if _FRAMES in shapes else 0
-        entries = self._trained_entries(layers, resampler) + templates.positions(shapes, _POSITIONS)
+        entries = self._trained_entries(layers, resampler)
+        entries.append(Entry(_POSITIONS, (), shape=shapes.get(_POSITIONS, (_NUM_POSITIONS, 1, resampler["dim"]))))
         blocks = {
             layer + 1: templates.block_arguments(shapes, f"layers.{layer}.1.", self.spelling, **heads)
             for layer in layers
