@@ -99,6 +99,30 @@ def test_what_every_model_of_a_family_has_is_missed(family, name):
         load_foreign(without(checkpoint, name), **parts)
 
 
+@pytest.mark.parametrize(("depth", "every", "lost"), [(4, 2, 2), (4, 1, 0), (3, 1, 2), (4, 3, 0)])
+def test_flamingo_mini_tells_by_its_layers_which_block_is_lost(depth, every, lost):
+    """A layer that had a block is called `lm_block`: without its block the rest is no model with fewer."""
+    case = ForeignCase("flamingo_mini", depth, every, 2, 1, frames=1, new_rows=False, seed=2)
+    checkpoint = export_foreign(case.build(), family="flamingo_mini")
+    parts = {"lm": case.language_model(3), "vision": case.tower(), **case.options}
+    with pytest.raises(CheckpointError, match=rf"has wrapped layers .* blocks for .*, but lacks those for \[{lost}\]"):
+        load_foreign(without(checkpoint, f"flamingo.lm.h.{lost}.xattn_block."), **parts)
+    bare = {name.replace(f"h.{lost}.lm_block.", f"h.{lost}."): tensor for name, tensor in checkpoint.items()}
+    with pytest.raises(CheckpointError, match=rf"has blocks for layers \[{lost}\], whose layers are not wrapped"):
+        load_foreign(bare, **parts)
+    left = {"leave_out": (f"flamingo.lm.h.{lost}.lm_block.",)}
+    assert str(lost) in load_foreign(checkpoint, **parts, **left).blocks
+
+
+def test_a_lost_first_block_is_told_by_the_distance_alone():
+    """Of blocks before layers 1 and 3 the first is lost: no name tells it, and `every` does."""
+    case = ForeignCase("open_flamingo", 4, 2, 2, 1, frames=0, new_rows=True, seed=2)
+    rest = without(export_foreign(case.build(), family="open_flamingo"), "layers.1.gated")
+    assert list(load_foreign(rest, lm=case.language_model(3)).blocks) == ["3"]
+    with pytest.raises(CheckpointError, match=r"blocks for layers \[3\], but lacks those for \[1\]"):
+        load_foreign(rest, lm=case.language_model(3), every=2)
+
+
 def test_the_distance_of_flamingo_pytorch_can_be_demanded():
     """Of two blocks the last one is lost: the rest could be a model with one; `every` tells that it is not."""
     case = ForeignCase("flamingo_pytorch", 4, 3, 2, 1, frames=0, new_rows=False, seed=2)

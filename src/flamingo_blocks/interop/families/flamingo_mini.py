@@ -103,6 +103,7 @@ class FlamingoMini:
                 f"the checkpoint was made around a language model with layers {outline.layers!r}; lm has "
                 f"{decoder.name!r}"
             )
+        _check_wrapped(shapes, outline.layers, set(outline.blocks))
         inner = decoder.name.removesuffix(outline.layers)
         check_layers(sorted(outline.blocks), len(decoder.layers), every=every)
         part = language_model_entries(
@@ -202,6 +203,22 @@ def _spelled(decoder: str, inner: str, layers: Sequence[int], name: str) -> str:
     if found and int(found[1]) in layers:
         return f"{_LM}{found[0].removeprefix(inner)}lm_block.{name.removeprefix(found[0])}"
     return f"{_LM}{name.removeprefix(inner)}" if name.startswith(inner) else f"{_ROOT}{name}"
+
+
+def _check_wrapped(shapes: Shapes, layers: str, blocks: set[int]) -> None:
+    """Layers with a block are wrapped, and others are not: of those that are held, the names tell which had one."""
+    own = re.compile(rf"^{re.escape(_LM + layers)}\.(\d+)\.(?!xattn_block\.)(lm_block\.)?")
+    held = [found for found in map(own.match, shapes) if found]
+    wrapped = {int(found[1]) for found in held if found[2]}
+    if lost := sorted(wrapped - blocks):
+        raise CheckpointError(
+            f"the checkpoint has wrapped layers {sorted(wrapped)} (lm_block) and blocks for layers {sorted(blocks)}, "
+            f"but lacks those for {lost}"
+        )
+    if bare := sorted({int(found[1]) for found in held} & blocks - wrapped):
+        raise CheckpointError(
+            f"the checkpoint has blocks for layers {bare}, whose layers are not wrapped (no lm_block)"
+        )
 
 
 def _language_model_held(shapes: Shapes, inner: str) -> dict[str, list[str]]:
