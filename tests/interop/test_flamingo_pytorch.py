@@ -70,6 +70,16 @@ def test_logits_of_the_whole_model(depth, every, ending):
     compare(peer, flamingo, [[4, 5, TAG, 6, TAG, TAG, 7], [TAG, 5, TAG, 6, 8, 7, TAG]])
 
 
+def test_logits_of_a_model_that_attends_to_all_images():
+    """Loaded with scope "all" it gives the same logits where rows begin with an image; with the other it does not."""
+    peer = build(3, 1, only_attend_immediate_media=False)
+    rows = [[TAG, 5, 6, TAG, TAG, 7], [TAG, 5, TAG, 6, 8, TAG]]
+    flamingo = load_foreign(peer.state_dict(), lm=plain(3, 1, ending=True), scope="all")
+    compare(peer, flamingo, rows)
+    with pytest.raises(AssertionError, match="not close"):
+        compare(peer, load_foreign(peer.state_dict(), lm=plain(3, 1, ending=True)), rows)
+
+
 def test_there_and_back():
     """The state dict comes back, and the peer takes it."""
     peer = build(3, 3)

@@ -92,6 +92,46 @@ def test_logits_of_any_text(rows, seed):
     torch.testing.assert_close(found[real], expected[real], atol=BOUND, rtol=0)
 
 
+def attending_to_all(peer: nn.Module) -> nn.Module:
+    """The peer in its other mode, which its blocks have and its factory does not set."""
+    for block in peer.lang_encoder.gated_cross_attn_layers:
+        block.attn.only_attend_immediate_media = False
+    return peer
+
+
+@pytest.mark.parametrize("name", [*COMMON, *RARER])
+def test_logits_of_a_model_that_attends_to_all_images(name):
+    """Loaded with scope "all" it gives the same logits where rows begin with an image, and it comes back."""
+    peer = attending_to_all(build_peer(name))
+    checkpoint = saved_by_peer(peer, "live")
+    ours = load_foreign(checkpoint, lm=plain_language_model(name), vision=our_tower(), scope="all")
+    ids = torch.tensor(
+        [[TAG, 5, 6, END, TAG, 7, 8, 9, TAG, TAG], [0, 0, 0, TAG, TAG, 9, TAG, 10, 11, 12], [0] * 8 + [TAG, 5]]
+    )
+    compare_logits(peer, ours, ids, ids != 0)
+    with pytest.raises(AssertionError, match="not close"):  # with the other scope they differ
+        compare_logits(peer, converted(name)[1], ids, ids != 0)
+    for options in ({"like": checkpoint}, {"layout": "live"}):
+        back = export_foreign(ours, family="open_flamingo", scope="all", **options)
+        assert all(torch.equal(back[key], tensor) for key, tensor in checkpoint.items())
+
+
+def test_text_before_the_first_image_is_where_the_peer_differs():
+    """Attending to all images, the peer's text before the first one moves with the images; ours does not."""
+    peer = attending_to_all(build_peer("opt"))
+    ours = load_foreign(
+        saved_by_peer(peer, "live"), lm=plain_language_model("opt"), vision=our_tower(), scope="all"
+    )  # fmt: skip
+    ids = torch.tensor([[0, 2, 5, TAG, 6, TAG, 7]])
+    pixels = torch.randn(2, 2, 1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    mask = (ids != 0).long()
+    with torch.no_grad():
+        theirs = [peer(their_pixels(images, ids == TAG), ids, attention_mask=mask).logits for images in pixels]
+        mine = [ours(ids, pixels=images, attention_mask=mask).logits for images in pixels]
+    assert (theirs[0] - theirs[1])[0, 1:3].abs().max() > 0.05
+    assert torch.equal(mine[0][0, 1:3], mine[1][0, 1:3])
+
+
 @pytest.mark.parametrize("layout", ["v1", "v2"])
 @pytest.mark.parametrize("name", [*COMMON, *RARER])
 def test_logits_of_what_its_training_saves(name, layout):
@@ -133,9 +173,12 @@ def generated(peer: nn.Module, ours: Flamingo, rows: list[list[int]], **options:
 
 
 PROMPTS = {
-    "padded": [[0, 0, 2, TAG, 5, 6, END, TAG, 7], [2, TAG, TAG, 9, 10, END, 11, TAG, 3], [0, 0, 0, 0, 2, 5, TAG, 8, 9]],
+    "padded": [
+        [0, 0, 2, TAG, 5, 6, END, TAG, 7], [2, TAG, TAG, 9, 10, END, 11, TAG, 3], [0, 0, 0, 0, 2, 5, TAG, 8, 9],
+        [0, 0, 0, 2, 5, 6, 10, 8, 9],  # no image
+    ],
     "unpadded": [[2, TAG, 5, 6], [2, 5, TAG, TAG]],
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("prompts", PROMPTS)

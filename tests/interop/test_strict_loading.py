@@ -256,6 +256,35 @@ def test_unknown_options_and_prefixes_are_said():
         load(saved(), leave_out=("vison.",))
 
 
+@pytest.mark.usefixtures("without_shape_checks")
+def test_a_scope_is_for_those_that_have_two_modes():
+    """Others have no such option on either way, and nobody shows text the images of its group alone."""
+    for family in ("open_flamingo", "otter", "flamingo_pytorch"):
+        case = ForeignCase(family, 2, 1, 2, 1, frames=0, new_rows=False, seed=2)
+        checkpoint = export_foreign(case.build(), family=family)
+        parts = {"lm": case.language_model(3), "vision": case.tower(), **case.options}
+        with pytest.raises(ValueError, match="scope is 'grouped', wanted 'last', or 'all' for only_attend_immediate"):
+            load_foreign(checkpoint, scope="grouped", **parts)
+        flamingo = load_foreign(checkpoint, scope="all", **parts)
+        assert flamingo.scope == "all"
+        assert export_foreign(flamingo, family=family, scope="all").keys() == checkpoint.keys()
+        with pytest.raises(CheckpointError, match=f"scope='all', and {family} computes scope='last'"):
+            export_foreign(flamingo, family=family)
+    case = ForeignCase("flamingo_mini", 2, 1, 2, 1, frames=1, new_rows=False, seed=2)
+    checkpoint = export_foreign(case.build(), family="flamingo_mini")
+    with pytest.raises(ValueError, match="flamingo_mini has no option 'scope'; its options are media_token_id"):
+        load_foreign(checkpoint, lm=case.language_model(3), vision=case.tower(), scope="all", **case.options)
+    with pytest.raises(ValueError, match="flamingo_mini has no option 'scope'; its options are head_dim, activation"):
+        export_foreign(case.build(), family="flamingo_mini", scope="all")
+
+
+def test_a_tag_that_is_told_leaves_the_end_of_a_chunk():
+    """The end of a chunk is the first new row, unless that is the tag."""
+    ends = {tag: load(saved(), media_token_id=tag).end_token_id for tag in (3, VOCAB, VOCAB + 1)}
+    assert ends == {3: VOCAB, VOCAB: None, VOCAB + 1: VOCAB}
+    assert load(saved(), media_token_id=VOCAB, end_token_id=VOCAB + 1).end_token_id == VOCAB + 1
+
+
 def test_a_failed_load_gives_the_parts_back():
     """A shape that does not fit is seen when the model stands already; its parts are as they were all the same."""
     lm, tower = CASE.language_model().train(), CASE.tower()

@@ -9,7 +9,7 @@ from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop.checkpoint_files import Checkpoint, ForeignCheckpoint, open_checkpoint
 from flamingo_blocks.interop.families import find_family
 from flamingo_blocks.interop.key_map import Entry
-from flamingo_blocks.interop.load import make_plan
+from flamingo_blocks.interop.load import check_options, make_plan
 from flamingo_blocks.models import Flamingo
 
 
@@ -39,7 +39,7 @@ def export_foreign(
 
     Raises:
         CheckpointError: If the family has no place for a part of the model, or the model does not fit `like`.
-        ValueError: If `family` is unknown.
+        ValueError: If `family` or an option is unknown.
 
     Example:
         >>> from flamingo_blocks.interop import load_foreign
@@ -54,6 +54,7 @@ def export_foreign(
     found = find_family(family)
     state = {name: tensor.detach() for name, tensor in flamingo.state_dict(keep_vars=True).items()}
     if like is None:
+        check_options(found, found.entries, options)
         return _join(found.entries(flamingo, **options), state)
     opened = like if isinstance(like, ForeignCheckpoint) else open_checkpoint(like)
     options = {"media_token_id": flamingo.media_token_id, **options}

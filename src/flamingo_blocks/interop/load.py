@@ -2,7 +2,7 @@
 
 import inspect
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -162,16 +162,30 @@ def make_plan(
     if nothing := [start for start, names in left.items() if not names]:
         raise ValueError(f"leave_out has {nothing[0]!r}, but no tensor of the checkpoint begins so")
     check_family(family, shapes)
-    known = inspect.signature(family.plan).parameters
-    if unknown := [option for option in options if option not in known]:
-        wanted = ", ".join(name for name in known if name not in ("shapes", "lm", "vision"))
-        raise ValueError(f"{family.name} has no option {unknown[0]!r}; its options are {wanted}")
+    check_options(family, family.plan, options)
     out = {name for names in left.values() for name in names}
     plan = family.plan(
         {name: shape for name, shape in shapes.items() if name not in out}, lm=lm, vision=vision, **options
     )
     entries = [rest for entry in plan.entries if (rest := _without(entry, leave_out)) is not None]
     return replace(plan, entries=entries, kept={**plan.kept, **dict.fromkeys(sorted(out), "left out")})
+
+
+def check_options(family: Family, way: Callable[..., Any], options: Iterable[str]) -> None:
+    """Refuse options that a family does not have on one of its two ways.
+
+    Args:
+        family: The family.
+        way: Its `plan` or its `entries`.
+        options: Names of the options given.
+
+    Raises:
+        ValueError: Naming an unknown one, and those that it has.
+    """
+    known = inspect.signature(way).parameters
+    if unknown := [option for option in options if option not in known]:
+        wanted = ", ".join(name for name in known if name not in ("shapes", "lm", "vision", "flamingo")) or "none"
+        raise ValueError(f"{family.name} has no option {unknown[0]!r}; its options are {wanted}")
 
 
 def _without(entry: Entry, leave_out: Sequence[str]) -> Entry | None:

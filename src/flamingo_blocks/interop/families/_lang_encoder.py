@@ -64,6 +64,7 @@ class LangEncoderFamily:
         num_heads: int | None = None,
         head_dim: int = 64,
         resampler_depth: int | None = None,
+        scope: templates.Scope = "last",
         num_new_tokens: int | None = None,
         layers: str | None = None,
         embedding: str | None = None,
@@ -82,6 +83,7 @@ class LangEncoderFamily:
             head_dim: Width of a head.
             resampler_depth: Layers of the resampler, to be compared with what the checkpoint holds: no name tells that
                 the last ones are lost.
+            scope: `"all"` for a model that was trained with `only_attend_immediate_media=False`.
             num_new_tokens: Rows beyond the table of `lm`; told by the checkpoint where that holds the table.
             layers: Dotted name of the decoder layers, where `attach` cannot find them.
             embedding: Dotted name of the token embedding, likewise.
@@ -112,7 +114,12 @@ class LangEncoderFamily:
         return Plan(
             blocks=outline.blocks,
             resampler=outline.resampler,
-            flamingo={**tokens, **names, "num_new_tokens": part.num_new_tokens},
+            flamingo={
+                **tokens,
+                **names,
+                "num_new_tokens": part.num_new_tokens,
+                "scope": templates.checked_scope(scope),
+            },
             entries=entries + part.entries,
             kept={**part.kept, **vision_constants(shapes, _VISION)},
             fresh=part.fresh,
@@ -152,7 +159,9 @@ class LangEncoderFamily:
         inside = (_RESAMPLER, *(name for names in prefixes.values() for name in names))
         return Outline(blocks, resampler, entries, inside, layers)
 
-    def entries(self, flamingo: "Flamingo", *, layout: Layout = "v2", head_dim: int = 64) -> list[Entry]:
+    def entries(
+        self, flamingo: "Flamingo", *, layout: Layout = "v2", head_dim: int = 64, scope: templates.Scope = "last"
+    ) -> list[Entry]:
         """What the family saves of such a model.
 
         Args:
@@ -160,17 +169,18 @@ class LangEncoderFamily:
             layout: `"v2"`: as open_flamingo 2.0.x saves it; `"v1"`: blocks twice, as before; `"live"`: its whole
                 `state_dict()`.
             head_dim: Width of a head in the code that will read it.
+            scope: Which images it will see: `"all"` with `only_attend_immediate_media=False`.
 
         Returns:
             The entries.
 
         Raises:
             CheckpointError: If the model computes what the family cannot.
-            ValueError: If `layout` is unknown.
+            ValueError: If `layout` or `scope` is unknown.
         """
         if layout not in ("v1", "v2", "live"):
             raise ValueError(f"layout is {layout!r}, wanted 'v1', 'v2' or 'live'")
-        templates.check_computes(flamingo, family=self.name, head_dim=head_dim)
+        templates.check_computes(flamingo, family=self.name, head_dim=head_dim, scope=scope)
         decoder = find_decoder_layers(flamingo.lm, flamingo.layers)
         common_step([int(layer) for layer in flamingo.blocks], len(decoder.layers), family=self.name)
         inside = f"{_LM}{decoder.name}."

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop.key_map import Entry, Shapes
@@ -12,6 +12,7 @@ from flamingo_blocks.nn.presets import block_preset, resampler_preset
 if TYPE_CHECKING:
     from flamingo_blocks.models import Flamingo
 
+Scope = Literal["last", "all"]  # the two modes of `only_attend_immediate_media`, which no tensor tells
 Names = dict[str, tuple[str, ...]]  # names inside a foreign module to ours inside our module
 
 BLOCK: Names = {
@@ -124,13 +125,27 @@ def positions(shapes: Shapes, name: str) -> list[Entry]:
     return [Entry(name, (), shape=shapes[name])] if name in shapes else []
 
 
-def check_computes(flamingo: "Flamingo", *, family: str, head_dim: int, activation: str = "gelu") -> None:
+def checked_scope(scope: str) -> str:
+    """The scope, if it is one of the two modes.
+
+    Raises:
+        ValueError: If it is another.
+    """
+    if scope not in ("last", "all"):
+        raise ValueError(f"scope is {scope!r}, wanted 'last', or 'all' for only_attend_immediate_media=False")
+    return scope
+
+
+def check_computes(
+    flamingo: "Flamingo", *, family: str, head_dim: int, activation: str = "gelu", scope: str = "last"
+) -> None:
     """Refuse to export what the family's code would compute otherwise.
 
     Raises:
         CheckpointError: Naming the option that the family does not have.
+        ValueError: If `scope` is not one of the two modes.
     """
-    wanted = {"scope": "last", "projection": None, "document_end_id": None, "predict_new_tokens": True}
+    wanted = {"scope": checked_scope(scope), "projection": None, "document_end_id": None, "predict_new_tokens": True}
     for argument, value in wanted.items():
         if (found := getattr(flamingo, argument)) != value:
             raise CheckpointError(f"this model has {argument}={found!r}, and {family} computes {argument}={value!r}")

@@ -21,9 +21,11 @@ def token_ids(
     Raises:
         ValueError: If the media tag cannot be told.
     """
-    if media_token_id is None and num_new_tokens >= 2 and table is not None:
+    if num_new_tokens >= 2 and table is not None:
         rows = lm.state_dict()[table].shape[0]
-        return {"media_token_id": rows + 1, "end_token_id": rows if end_token_id is None else end_token_id}
+        media_token_id = rows + 1 if media_token_id is None else media_token_id
+        if end_token_id is None and media_token_id != rows:  # a tag that is told leaves the end where it is
+            end_token_id = rows
     if media_token_id is None:
         raise ValueError(
             f"media_token_id is not told by a checkpoint with {num_new_tokens} new rows; pass the tokenizer's id of "

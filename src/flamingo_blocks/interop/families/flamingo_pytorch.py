@@ -56,6 +56,7 @@ class FlamingoPytorch:
         num_heads: int | None = None,
         head_dim: int = 64,
         resampler_depth: int | None = None,
+        scope: templates.Scope = "last",
         clips: bool = False,
         every: int | None = None,
     ) -> Plan:
@@ -71,6 +72,7 @@ class FlamingoPytorch:
             head_dim: Width of a head.
             resampler_depth: Layers of the resampler, to be compared with what the checkpoint holds: no name tells that
                 the last ones are lost.
+            scope: `"all"` for a model that was trained with `only_attend_immediate_media=False`.
             clips: All media are clips. Its frame embeddings are for clips and not for images; ours are for both.
             every: Distance between blocks, to be compared with what the checkpoint holds.
 
@@ -104,7 +106,8 @@ class FlamingoPytorch:
             blocks=outline.blocks,
             resampler=outline.resampler,
             flamingo={
-                "media_token_id": media_token_id, "end_token_id": end_token_id, "num_new_tokens": part.num_new_tokens
+                "media_token_id": media_token_id, "end_token_id": end_token_id, "num_new_tokens": part.num_new_tokens,
+                "scope": templates.checked_scope(scope),
             },
             entries=outline.entries + vision_entries(shapes, _VISION, vision) + part.entries,
             kept={**part.kept, **vision_constants(shapes, _VISION)},
@@ -146,12 +149,13 @@ class FlamingoPytorch:
         inside = (_RESAMPLER, _FRAMES, *(f"layers.{layer}.1." for layer in layers))
         return Outline(blocks, resampler, entries, inside, "layers")
 
-    def entries(self, flamingo: "Flamingo", *, head_dim: int = 64) -> list[Entry]:
+    def entries(self, flamingo: "Flamingo", *, head_dim: int = 64, scope: templates.Scope = "last") -> list[Entry]:
         """The state dict of `FlamingoPaLM`, its positions of media zero.
 
         Args:
             flamingo: The model.
             head_dim: Width of a head in the code that will read it.
+            scope: Which images it will see: `"all"` with `only_attend_immediate_media=False`.
 
         Returns:
             The entries.
@@ -159,7 +163,7 @@ class FlamingoPytorch:
         Raises:
             CheckpointError: If the model computes what `FlamingoPaLM` cannot.
         """
-        templates.check_computes(flamingo, family=self.name, head_dim=head_dim)
+        templates.check_computes(flamingo, family=self.name, head_dim=head_dim, scope=scope)
         if flamingo.token_rows is not None:
             raise CheckpointError(f"{self.name} has one table, and this model has rows for new tokens beside it")
         layers = [int(layer) - 1 for layer in flamingo.blocks]
