@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from flamingo_blocks import Flamingo, GatedCrossAttentionBlock, PerceiverResampler
+from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop import (
     detect_family,
     export_foreign,
@@ -102,6 +104,58 @@ def test_shards_come_back_as_shards(tmp_path):
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert len(files) == 4
     assert {path.name: path.read_bytes() for path in (tmp_path / "back").iterdir()} == files
+
+
+def rebuilt(family: str = "open_flamingo", *, block: dict | None = None, resampler: dict | None = None, **changes):
+    """A model of the family with other options or parts, and a checkpoint of the one without them."""
+    case = ForeignCase(family, 2, 1, 2, 1, frames=0, new_rows=False, seed=2)
+    flamingo = case.build()
+    checkpoint = export_foreign(flamingo, family=family)
+    parts = {int(layer): GatedCrossAttentionBlock(**part.config | (block or {}))
+             for layer, part in flamingo.blocks.items()}  # fmt: skip
+    own = PerceiverResampler(**flamingo.resampler.config | (resampler or {}))
+    model = Flamingo(lm=flamingo.detach(), blocks=parts, resampler=own, **{"media_token_id": 3} | changes)
+    return model, {name: tensor for name, tensor in checkpoint.items() if not name.startswith("vision")}
+
+
+NO_PLACE = {
+    "frame embeddings": ({"resampler": {"max_frames": 2}}, r"1 trained tensors .*: resampler\.frame_embeddings;"),
+    "rows of new tokens": ({"num_new_tokens": 2}, r"2 trained tensors .*: token_rows\.input, token_rows\.output"),
+    "the norm of media": ({"block": {"media_norm": True}}, r"4 trained tensors .*: blocks\.0\.attention\.media_norm"),
+    "more images": ({"scope": "all"}, "this model has scope='all', and .* read with scope='last'; pass the options"),
+    "the end of documents": ({"document_end_id": 4}, "document_end_id=4, and .* read with document_end_id=None"),
+    "another activation": ({"block": {"activation": "relu"}}, "blocks.0 has activation='relu', and .*'gelu'"),
+    "other heads": ({"resampler": {"num_heads": 1, "head_dim": 128}}, "resampler has num_heads=1, .* num_heads=2"),
+}
+
+
+@pytest.mark.parametrize("name", NO_PLACE)
+def test_nothing_trained_is_dropped_for_a_checkpoint_to_be_like(name):
+    """Written like a checkpoint without a place for it, or that would be read as another model: said, not dropped."""
+    change, message = NO_PLACE[name]
+    flamingo, checkpoint = rebuilt(**change)
+    with pytest.raises(CheckpointError, match=message):
+        export_foreign(flamingo, family="open_flamingo", like=checkpoint)
+    flamingo, checkpoint = rebuilt()
+    assert list(export_foreign(flamingo, family="open_flamingo", like=checkpoint)) == list(checkpoint)
+
+
+def test_rows_of_new_tokens_want_a_table():
+    """A checkpoint without the table has no place for trained rows, also when they were asked for on loading."""
+    checkpoint = export_foreign(CASE.build(), family="open_flamingo")
+    rest = {name: tensor for name, tensor in checkpoint.items() if "embedding" not in name}
+    flamingo = load_foreign(rest, lm=CASE.language_model(3), vision=CASE.tower(), num_new_tokens=2)
+    with pytest.raises(CheckpointError, match=r"no place for 1 trained tensors of this model: token_rows\.input"):
+        export_foreign(flamingo, family="open_flamingo", like=rest, num_new_tokens=2)
+
+
+@pytest.mark.parametrize("like", [False, True])
+def test_what_is_not_in_memory_is_not_exported(like):
+    """A weight on the meta device has no values to write."""
+    flamingo, checkpoint = rebuilt()
+    flamingo.blocks["1"].to("meta")
+    with pytest.raises(CheckpointError, match=r"1\.gated\S+ is made of blocks\.1\.\S+, which is not in memory"):
+        export_foreign(flamingo, family="open_flamingo", like=checkpoint if like else None)
 
 
 def write_shards(checkpoint: dict[str, Tensor], folder, count: int = 3) -> None:

@@ -10,6 +10,7 @@ from flamingo_blocks.interop.checkpoint_files import Checkpoint, ForeignCheckpoi
 from flamingo_blocks.interop.families import find_family
 from flamingo_blocks.interop.key_map import Entry
 from flamingo_blocks.interop.load import check_options, make_plan
+from flamingo_blocks.interop.same_model import check_same_model
 from flamingo_blocks.models import Flamingo
 
 
@@ -30,7 +31,7 @@ def export_foreign(
         family: See `load_foreign`.
         like: A checkpoint of the family whose names (wrappers' prefixes, doubled layouts), order and dtypes are
             wanted; what our model has no place for is taken from it. By default the names that the family's own code
-            saves.
+            saves. It must have a place for all that was trained, and be read as the same model.
         leave_out: What was left out of `like` when it was loaded, and is taken from it as it is.
         **options: Those of the family, of loading beside `like`.
 
@@ -60,6 +61,7 @@ def export_foreign(
     options = {"media_token_id": flamingo.media_token_id, **options}
     vision: Any = flamingo.vision
     plan = make_plan(found, opened.shapes, lm=flamingo.lm, vision=vision, leave_out=leave_out, options=options)
+    check_same_model(flamingo, plan, where=opened.where)
     joined = _join(plan.entries, state)
     for name in plan.kept:
         joined[name] = opened.read(name)
@@ -79,6 +81,11 @@ def _join(entries: Iterable[Entry], state: Mapping[str, Tensor]) -> dict[str, Te
     for entry in entries:
         if absent := [name for name in entry.ours if name not in state]:
             raise CheckpointError(f"{entry.foreign} is made of {', '.join(absent)}, which this model does not have")
+        if away := [name for name in entry.ours if state[name].is_meta]:
+            raise CheckpointError(
+                f"{entry.foreign} is made of {away[0]}, which is not in memory (offloaded, or on the meta device); "
+                "export the model with all its weights in memory"
+            )
         parts = [state[name] for name in entry.ours]
         key = (*((part.data_ptr(), part.shape) for part in parts), entry.shape) if parts else (entry.foreign,)
         if key not in made:
