@@ -1,5 +1,6 @@
 """Checkpoints as they are found: files, folders, shards, wrappers' prefixes; and those that cannot be read."""
 
+import argparse
 import json
 from collections import OrderedDict
 
@@ -132,7 +133,16 @@ class Evil:
 def test_a_pickle_file_runs_nothing(tmp_path):
     """A pickle that would call a function when it is loaded is refused."""
     torch.save({"a": Evil()}, tmp_path / "a.pt")
-    with pytest.raises(CheckpointError, match="damaged or of another kind"):
+    with pytest.raises(CheckpointError, match=r"a\.pt holds an object of \S*exec beside or in place of tensors"):
+        open_checkpoint(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_an_object_that_is_not_read_is_named(tmp_path, zipped):
+    """Training scripts save their arguments beside the tensors: the class is in the error."""
+    content = {"model_state_dict": TENSORS, "args": argparse.Namespace(lr=1)}
+    torch.save(content, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(CheckpointError, match=r"holds an object of argparse\.Namespace .* save the state dict alone"):
         open_checkpoint(tmp_path / "a.pt")
 
 
@@ -183,9 +193,49 @@ def test_nothing_is_written_over_and_nothing_half(tmp_path, monkeypatch):
         write_checkpoint(TENSORS, tmp_path / "a.pt")
     with pytest.raises(CheckpointError, match=r"ends in '\.txt'"):
         write_checkpoint(TENSORS, tmp_path / "a.txt")
-    with pytest.raises(Exception, match="meta"):
-        write_checkpoint({"a": torch.zeros(1, device="meta")}, tmp_path / "b.safetensors")
+    for name in ("b.safetensors", "b.pt", "b"):
+        with pytest.raises(CheckpointError, match=r"a is not in memory \(offloaded, or on the meta device\)"):
+            write_checkpoint({"a": torch.zeros(1, device="meta")}, tmp_path / "new" / name)
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
+
+
+@pytest.mark.parametrize("name", ["a.pt", "a.safetensors", "a"])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("No space left on device")])
+def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch, name, error):
+    """Path and reason are said, and the folders that were made for it go away; those that were there stay."""
+    import safetensors.torch
+
+    def fail(content, path, *args, **options):
+        path.write_bytes(b"half")
+        raise error
+
+    monkeypatch.setattr(torch, "save", fail)
+    monkeypatch.setattr(safetensors.torch, "save_file", fail)
+    (tmp_path / "there").mkdir()
+    with pytest.raises(CheckpointError, match=rf"newer/{name} cannot be written: No space left on device"):
+        write_checkpoint(TENSORS, tmp_path / "there" / "new" / "newer" / name)
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
+
+
+def test_a_place_that_cannot_be_is_said(tmp_path):
+    """Below a file there are no folders."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match=r"file/new/a\.pt cannot be written: Not a directory"):
+        write_checkpoint(TENSORS, tmp_path / "file" / "new" / "a.pt")
+    assert [path.name for path in tmp_path.rglob("*")] == ["file"]
+
+
+@pytest.mark.parametrize("form", ["one file", "shards"])
+def test_safetensors_go_before_pickles(tmp_path, form):
+    """A folder that holds both, shards of pickles too, is read from its safetensors."""
+    folder = tmp_path / "both"
+    places = dict.fromkeys(TENSORS, "0.safetensors")
+    sharded(folder, places, TENSORS)
+    if form == "one file":
+        (folder / "model.safetensors.index.json").unlink()
+    torch.save({"a": torch.zeros(1)}, folder / "part.bin")
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": {"a": "part.bin"}}))
+    assert same(folder)
 
 
 def test_an_index_does_not_reach_outside_its_folder(tmp_path):

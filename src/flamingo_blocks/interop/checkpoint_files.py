@@ -241,11 +241,10 @@ def _open_pickle(path: Path) -> tuple[_InMemory, str | None]:
 
 def _files_of(folder: Path) -> tuple[dict[str, Path], Path | None, dict[str, str] | None]:
     """The files of a folder, the index that lists them, and its list; or the only one; safetensors before pickles."""
-    for name in INDEXES:
-        if (folder / name).is_file():
-            places = _places_of_index(folder, folder / name)
-            return {name: folder / name for name in sorted(set(places.values()))}, folder / name, places
-    for suffixes in ((".safetensors",), PICKLE_SUFFIXES):
+    for index, suffixes in zip(INDEXES, ((".safetensors",), PICKLE_SUFFIXES), strict=True):
+        if (folder / index).is_file():
+            places = _places_of_index(folder, folder / index)
+            return {name: folder / name for name in sorted(set(places.values()))}, folder / index, places
         found = sorted(path for path in folder.iterdir() if path.suffix in suffixes and path.name not in _OURS)
         if len(found) == 1:
             return {found[0].name: found[0]}, None, None

@@ -1,9 +1,11 @@
 """What is wrong with a file that does not open, in words: the libraries that read it speak of bytes."""
 
+import re
 import zipfile
 from pathlib import Path
 
 _ZIP, _PICKLE = b"PK", b"\x80"
+_REFUSED = re.compile(r"Unsupported global: GLOBAL (\S+)")  # torch's word for a class that it does not make
 _LENGTH = 8  # bytes before the header of safetensors: its length
 
 
@@ -39,5 +41,10 @@ def why_unreadable(path: Path, error: Exception) -> str:
         cut = isinstance(error, EOFError) or "EOF" in str(error)
     if cut:
         return f"{path} is cut off: it ends before its tensors do"
+    if refused := _REFUSED.search(str(error)):
+        return (
+            f"{path} holds an object of {refused[1]} beside or in place of tensors, and is not read, for "
+            "making it could run code; save the state dict alone"
+        )
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return f"{path} is damaged or of another kind: {lines[0].partition('. ')[0]}"

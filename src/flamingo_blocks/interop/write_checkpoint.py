@@ -1,11 +1,10 @@
 """Tensors written as another implementation would: one file, or the shards they came from; whole or not at all."""
 
 import os
-import shutil
 import tempfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +28,8 @@ def write_checkpoint(
             that a file of safetensors comes back byte for byte.
 
     Raises:
-        CheckpointError: If `path` is there already or of another kind, or `like` names files outside it. Nothing is
-            written then.
+        CheckpointError: If `path` is there already or of another kind, cannot be written, `like` names files outside
+            it, or a tensor is not in memory. Nothing is written then.
 
     Example:
         >>> import tempfile
@@ -44,6 +43,8 @@ def write_checkpoint(
     kinds = (".safetensors", *PICKLE_SUFFIXES)
     if target.suffix not in ("", *kinds):
         raise CheckpointError(f"{target} ends in {target.suffix!r}, wanted one of {', '.join(kinds)}, or a folder")
+    if away := next((name for name, tensor in tensors.items() if tensor.is_meta), None):
+        raise CheckpointError(f"{away} is not in memory (offloaded, or on the meta device), so it cannot be written")
     if target.suffix:
         with written_whole(target) as beside:
             _write_file(dict(tensors), beside, target.name, like, None if like is None else _only_shard(like))
@@ -68,19 +69,27 @@ def written_whole(target: Path) -> Iterator[Path]:
         target: A file or folder that is not there yet.
 
     Raises:
-        CheckpointError: If it is.
+        CheckpointError: If it is, or cannot be written (a full disk, a folder of someone else).
     """
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise CheckpointError(f"{target} is there already; name another, or take it away first")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    made = [folder for folder in target.parents if not folder.exists()]
     try:
-        yield scratch / target.name
-        if target.is_dir():
-            target.rmdir()
-        (scratch / target.name).replace(target)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            prefix=f".{target.name}.", dir=target.parent, ignore_cleanup_errors=True
+        ) as name:
+            yield Path(name) / target.name
+            if target.is_dir():
+                target.rmdir()
+            (Path(name) / target.name).replace(target)
+    except BaseException as error:
+        for folder in made:  # the innermost first; what another process has put there stays
+            with suppress(OSError):
+                folder.rmdir()
+        if isinstance(error, OSError):
+            raise CheckpointError(f"{target} cannot be written: {error.strerror or error}") from error
+        raise
 
 
 def _shards(tensors: Mapping[str, Tensor], like: ForeignCheckpoint | None) -> dict[str, dict[str, Tensor]]:
@@ -101,6 +110,16 @@ def _write_file(
     tensors: dict[str, Tensor], path: Path, name: str, like: ForeignCheckpoint | None, shard: str | None
 ) -> None:
     header = like.headers.get(shard) if like is not None and shard is not None else None
+    try:
+        _save(tensors, path, name, like, header)
+    except (OSError, ImportError):
+        raise
+    except Exception as error:  # each library has a class of its own for a disk that is full
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise OSError(lines[0]) from error
+
+
+def _save(tensors: dict[str, Tensor], path: Path, name: str, like: ForeignCheckpoint | None, header: Any) -> None:
     if Path(name).suffix == ".safetensors":
         safetensors = require("safetensors.torch", used_by="write_checkpoint", extra="hf")
         seen: set[int] = set()
