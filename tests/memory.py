@@ -44,7 +44,7 @@ class PeakBytes(TorchDispatchMode):
         before = {_key(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
         result = function(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor) and _key(leaf) not in before | self.known:
+            if isinstance(leaf, Tensor) and not leaf.is_meta and _key(leaf) not in before | self.known:
                 self._count(leaf.untyped_storage())
         return result
 

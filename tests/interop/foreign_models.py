@@ -1,11 +1,14 @@
 """Small models that compute what a family computes, with drawn weights, and their language models."""
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from hypothesis import strategies as st
-from torch import nn
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from flamingo_blocks import Flamingo, GatedCrossAttentionBlock, PerceiverResampler
 from flamingo_blocks.nn.presets import block_preset, resampler_preset
@@ -147,3 +150,15 @@ def foreign_cases(draw: st.DrawFn, *, families: tuple[str, ...] = FAMILIES) -> F
         new_rows=family != "flamingo_pytorch" and draw(st.booleans()),
         seed=draw(st.integers(0, 2**16)),
     )
+
+
+def write_shards(checkpoint: dict[str, Tensor], folder: Path, count: int = 3) -> None:
+    """Three files of safetensors and their index, as transformers writes them."""
+    folder.mkdir()
+    places = {}
+    for number in range(count):
+        name = f"model-{number + 1:05}-of-{count:05}.safetensors"
+        part = {key: tensor.clone() for n, (key, tensor) in enumerate(checkpoint.items()) if n % count == number}
+        save_file(part, folder / name, metadata={"format": "pt"})
+        places |= dict.fromkeys(part, name)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))

@@ -1,5 +1,6 @@
 """Weights of the language model and of the tower: all of them or none, and never into what cannot hold them."""
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -12,13 +13,15 @@ from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop import (
     ForeignCheckpoint,
     export_foreign,
+    find_family,
     idefics_parts,
     load_foreign,
     mllama_parts,
     open_checkpoint,
 )
-from tests.interop.foreign_models import ForeignCase, foreign_cases
+from tests.interop.foreign_models import ForeignCase, foreign_cases, write_shards
 from tests.interop.transformers_peers import idefics_config, tiny_idefics, tiny_mllama
+from tests.memory import PeakBytes
 from tests.strategies import heavy
 
 CASE = ForeignCase("open_flamingo", depth=3, every=1, latents=2, resampler_depth=1, frames=0, new_rows=True, seed=1)
@@ -220,6 +223,49 @@ def test_a_read_that_fails_midway_gives_the_parts_back(reads):
     assert all(module.training for module in lm.modules())
     assert not any(module._forward_pre_hooks or module._forward_hooks for module in lm.modules())
     assert list(load(checkpoint, lm=lm, vision=tower).blocks) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_new_parts_are_made_in_the_dtype_they_will_have(tmp_path, dtype):
+    """Loading from several shards in half precision takes their bytes and a tensor more, and not twice of them."""
+    case = replace(CASE, new_rows=False)
+    checkpoint = {name: tensor.to(dtype) for name, tensor in export_foreign(case.build(), family=case.family).items()
+                  if name.startswith("perceiver.") or "gated_cross" in name}  # fmt: skip
+    write_shards(checkpoint, tmp_path / "shards", 3)
+    lm = case.language_model(3)
+    total = sum(tensor.nbytes for tensor in checkpoint.values())
+    largest = max(tensor.nbytes for tensor in checkpoint.values())
+    assert largest < total / 10
+    with PeakBytes() as counted:
+        flamingo = load_foreign(tmp_path / "shards", lm=lm, media_token_id=3)
+    assert {weight.dtype for weight in flamingo.blocks.parameters()} == {dtype}
+    assert total <= counted.peak <= total + 2 * largest
+
+
+def test_a_quantised_trained_part_is_refused():
+    """Float8 without its scales, or integers, are no weights of a block, which keeps the dtypes of others."""
+    checkpoint = export_foreign(CASE.build(), family="open_flamingo")
+    name = "lang_encoder.layers.1.gated_cross_attn_layer.ff.1.weight"
+    for dtype in (torch.float8_e4m3fn, torch.int8):
+        with pytest.raises(CheckpointError, match=rf"{name} .* cannot be copied into blocks\.1\.\S+: that is of"):
+            load(checkpoint | {name: checkpoint[name].to(dtype)})
+
+
+def test_a_part_without_a_source_is_an_error(monkeypatch):
+    """A family whose plan fills not all of its model leaves no weight as it happens to be in memory."""
+    family = find_family("open_flamingo")
+    plan = family.plan
+
+    def without_a_gate(self, shapes, **options):
+        made = plan(shapes, **options)
+        made.entries.pop(
+            next(n for n, entry in enumerate(made.entries) if "blocks.1.attention_gate.gate" in entry.ours)
+        )
+        return replace(made, kept=made.kept | {"lang_encoder.layers.1.gated_cross_attn_layer.attn_gate": "forgotten"})
+
+    monkeypatch.setattr(type(family), "plan", without_a_gate)
+    with pytest.raises(CheckpointError, match=r"has no tensors for blocks\.1\.attention_gate\.gate of the model"):
+        load(export_foreign(CASE.build(), family="open_flamingo"))
 
 
 def test_frozen_weights_of_transformers_can_be_left_out():

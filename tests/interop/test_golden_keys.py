@@ -121,12 +121,88 @@ flamingo.lm.h.1.fn.bias 32
 flamingo.lm.wte.weight 52 32
 flamingo.lm_head.weight 52 32
 """
+# Around OPT and GPT-2, the two it knows: of its own are the names `flamingo.lm.{h|decoder.layers}.{N}.xattn_block`, and
+# `lm_block` where a layer is wrapped; the rest are those of transformers, whose GPT-2 saved causal masks in 2023.
+_OF_MINI = "\n".join(line for line in FLAMINGO_MINI.splitlines() if ".resampler." in line or ".xattn_block." in line)
+_OPT_LAYER = """
+self_attn.k_proj.weight 32 32
+self_attn.k_proj.bias 32
+self_attn.v_proj.weight 32 32
+self_attn.v_proj.bias 32
+self_attn.q_proj.weight 32 32
+self_attn.q_proj.bias 32
+self_attn.out_proj.weight 32 32
+self_attn.out_proj.bias 32
+self_attn_layer_norm.weight 32
+self_attn_layer_norm.bias 32
+fc1.weight 48 32
+fc1.bias 48
+fc2.weight 32 48
+fc2.bias 32
+final_layer_norm.weight 32
+final_layer_norm.bias 32
+"""
+_GPT2_LAYER = """
+ln_1.weight 32
+ln_1.bias 32
+attn.bias 1 1 64 64
+attn.masked_bias
+attn.c_attn.weight 32 96
+attn.c_attn.bias 96
+attn.c_proj.weight 32 32
+attn.c_proj.bias 32
+ln_2.weight 32
+ln_2.bias 32
+mlp.c_fc.weight 32 128
+mlp.c_fc.bias 128
+mlp.c_proj.weight 128 32
+mlp.c_proj.bias 32
+"""
+
+
+def around(layers: str, num_layers: int, layer: str, rest: str) -> str:
+    """The list of a flamingo-mini of so many layers, the first of which is wrapped."""
+    inside = f"flamingo.lm.{layers}."
+    places = [f"{inside}0.lm_block.", *(f"{inside}{number}." for number in range(1, num_layers))]
+    lines = [place + line for place in places for line in layer.split("\n") if line]
+    return "\n".join([_OF_MINI.replace("flamingo.lm.h.", f"flamingo.lm.{layers}."), *lines, rest])
+
+
+FLAMINGO_MINI_OPT = around(
+    "decoder.layers",
+    2,
+    _OPT_LAYER,
+    """
+flamingo.lm.decoder.embed_tokens.weight 52 32
+flamingo.lm.decoder.embed_positions.weight 66 32
+flamingo.lm.decoder.final_layer_norm.weight 32
+flamingo.lm.decoder.final_layer_norm.bias 32
+flamingo.lm_head.weight 52 32
+""",
+)
+FLAMINGO_MINI_GPT2 = around(
+    "h",
+    3,
+    _GPT2_LAYER,
+    """
+flamingo.lm.wte.weight 52 32
+flamingo.lm.wpe.weight 64 32
+flamingo.lm.ln_f.weight 32
+flamingo.lm.ln_f.bias 32
+flamingo.lm_head.weight 52 32
+""",
+)
 GOLDEN = {
     "otter": ("otter", OTTER, "llama"),
     "open_flamingo, version 2": ("open_flamingo", OPEN_FLAMINGO_V2, "llama"),
     "open_flamingo, version 1": ("open_flamingo", OPEN_FLAMINGO_V1, "llama"),
     "flamingo_mini": ("flamingo_mini", FLAMINGO_MINI, "inner"),
+    "flamingo_mini around OPT": ("flamingo_mini", FLAMINGO_MINI_OPT, "opt"),
+    "flamingo_mini around GPT-2": ("flamingo_mini", FLAMINGO_MINI_GPT2, "gpt2"),
 }
+TABLES = (
+    "flamingo.lm.wte.weight", "flamingo.lm.decoder.embed_tokens.weight", "lang_encoder.model.embed_tokens.weight",
+)  # fmt: skip
 
 
 def tensors(listing: str) -> dict[str, torch.Tensor]:
@@ -137,14 +213,15 @@ def tensors(listing: str) -> dict[str, torch.Tensor]:
         if line:
             name, *shape = line.split()
             twin = name.replace("gated_cross_attn_layers.1.", "model.layers.1.gated_cross_attn_layer.")
-            twin = "flamingo.lm.wte.weight" if name == "flamingo.lm_head.weight" else twin
+            if name == "flamingo.lm_head.weight":  # tied
+                twin = next(table for table in TABLES if table in drawn)
             shape = tuple(map(int, shape))
             drawn[name] = drawn[twin] if twin in drawn else torch.randn(shape, generator=noise)
     return drawn
 
 
 def language_model(kind: str) -> nn.Module:
-    return make_language_model("llama") if kind == "llama" else draw_weights(InnerDecoder(2))
+    return draw_weights(InnerDecoder(2)) if kind == "inner" else make_language_model(kind)
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -160,14 +237,16 @@ def test_listed_names_load_and_come_back(name):
     fused = next(tensor for key, tensor in checkpoint.items() if key.endswith("attn.to_kv.weight"))
     assert torch.equal(block.attention.k_proj.weight, fused[:64])
     assert torch.equal(block.attention.v_proj.weight, fused[64:])
-    rows = "flamingo.lm.wte.weight" if kind == "inner" else "lang_encoder.model.embed_tokens.weight"
+    rows = next(table for table in TABLES if table in checkpoint)
     assert torch.equal(flamingo.token_rows.input, checkpoint[rows][50:])
 
 
 def test_what_is_exported_has_exactly_the_listed_names():
     """Without a checkpoint to be like, the names and shapes are those of the lists."""
-    for family, listing, kind in (GOLDEN["open_flamingo, version 2"], GOLDEN["flamingo_mini"]):
-        checkpoint = tensors(listing)
+    for name in ("open_flamingo, version 2", "flamingo_mini", "flamingo_mini around OPT", "flamingo_mini around GPT-2"):
+        family, listing, kind = GOLDEN[name]
+        masks = (".attn.bias", ".attn.masked_bias")
+        checkpoint = {key: tensor for key, tensor in tensors(listing).items() if not key.endswith(masks)}
         back = export_foreign(load_foreign(checkpoint, lm=language_model(kind)), family=family)
         assert {name: back[name].shape for name in back} == {name: checkpoint[name].shape for name in checkpoint}
 

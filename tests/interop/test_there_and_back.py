@@ -17,7 +17,7 @@ from flamingo_blocks.interop import (
     open_checkpoint,
     write_checkpoint,
 )
-from tests.interop.foreign_models import FAMILIES, SIDE, ForeignCase, foreign_cases
+from tests.interop.foreign_models import FAMILIES, SIDE, ForeignCase, foreign_cases, write_shards
 from tests.strategies import heavy
 
 CASE = ForeignCase("open_flamingo", depth=3, every=1, latents=2, resampler_depth=1, frames=0, new_rows=True, seed=1)
@@ -156,22 +156,6 @@ def test_what_is_not_in_memory_is_not_exported(like):
     flamingo.blocks["1"].to("meta")
     with pytest.raises(CheckpointError, match=r"1\.gated\S+ is made of blocks\.1\.\S+, which is not in memory"):
         export_foreign(flamingo, family="open_flamingo", like=checkpoint if like else None)
-
-
-def write_shards(checkpoint: dict[str, Tensor], folder, count: int = 3) -> None:
-    """Three files of safetensors and their index, as transformers writes them."""
-    import json
-
-    from safetensors.torch import save_file
-
-    folder.mkdir()
-    places = {}
-    for number in range(count):
-        name = f"model-{number + 1:05}-of-{count:05}.safetensors"
-        part = {key: tensor.clone() for n, (key, tensor) in enumerate(checkpoint.items()) if n % count == number}
-        save_file(part, folder / name, metadata={"format": "pt"})
-        places |= dict.fromkeys(part, name)
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
 
 
 @pytest.mark.gpu

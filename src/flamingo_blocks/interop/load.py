@@ -75,7 +75,7 @@ def load_foreign(
     _check_tensors(opened, plan.entries)
     before = _state_of((lm, vision))
     try:
-        flamingo = _build(plan, lm, vision)
+        flamingo = _build(opened, plan, lm, vision)
     except ValueError as error:  # parts whose widths or ids do not fit each other
         raise CheckpointError(f"{opened.where} does not fit what it is loaded around: {error}") from error
     try:
@@ -201,12 +201,18 @@ def _without(entry: Entry, leave_out: Sequence[str]) -> Entry | None:
     return None
 
 
-def _build(plan: Plan, lm: nn.Module, vision: nn.Module | None) -> Flamingo:
-    """The model, with memory for its new parts but no values: all of them come from the checkpoint."""
+def _build(opened: ForeignCheckpoint, plan: Plan, lm: nn.Module, vision: nn.Module | None) -> Flamingo:
+    """The model, with memory for its new parts but no values: all of them come from the checkpoint, in its dtypes."""
     with torch.device("meta"):
         blocks = {layer: GatedCrossAttentionBlock(**arguments) for layer, arguments in plan.blocks.items()}
         resampler = None if plan.resampler is None else PerceiverResampler(**plan.resampler)
         projection = None if plan.projection is None else nn.Linear(**plan.projection)
+    parts: dict[str, nn.Module | None] = {"resampler": resampler, "projection": projection}
+    parts |= {f"blocks.{layer}": block for layer, block in blocks.items()}
+    dtypes = _dtypes(opened, plan.entries)
+    for name, part in parts.items():
+        for key, weight in () if part is None else part.named_parameters(prefix=name):
+            weight.data = weight.data.to(dtypes.get(key, weight.dtype))
     decoder = find_decoder_layers(lm, plan.flamingo.get("layers"))
     for layer, block in blocks.items():
         block.to_empty(device=_device_of(decoder.layers[layer], lm))
@@ -215,6 +221,13 @@ def _build(plan: Plan, lm: nn.Module, vision: nn.Module | None) -> Flamingo:
             part.to_empty(device=_device_of(vision, lm))
     arguments: dict[str, Any] = {"vision": vision, **plan.flamingo}
     return Flamingo(lm=lm, blocks=blocks, resampler=resampler, projection=projection, **arguments)
+
+
+def _dtypes(opened: ForeignCheckpoint, entries: Iterable[Entry]) -> dict[str, torch.dtype]:
+    """Dtypes by our names, of tensors that are weights as they stand: no quantised one becomes the dtype of a part."""
+    held = {entry: next(iter(_names_held(opened, entry)), None) for entry in entries}
+    found = {ours: opened.tensors[name].dtype for entry, name in held.items() if name for ours in entry.ours}
+    return {ours: dtype for ours, dtype in found.items() if dtype.is_floating_point and dtype.itemsize > 1}
 
 
 def _device_of(*parts: nn.Module | None) -> torch.device:
@@ -273,7 +286,8 @@ def _check_parts(opened: ForeignCheckpoint, plan: Plan, flamingo: Flamingo) -> N
     filled = {id(state[name]) for name in sources}
     wanted = (name for name in state if not name.startswith(_GIVEN) and name not in plan.fresh)
     missing = [name for name in wanted if id(state[name]) not in filled]
-    assert not missing, f"the key map fills no {missing[:3]}"
+    if missing:
+        raise CheckpointError(f"{opened.where} has no tensors for {_some(missing)} of the model that it describes")
     for entry in plan.entries:
         wanted_shape = entry.foreign_shape([state[name].shape for name in entry.ours])
         for name in _names_held(opened, entry):
