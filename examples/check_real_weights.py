@@ -156,7 +156,7 @@ def check_open_flamingo(args: argparse.Namespace, dtype: torch.dtype) -> Check:
             lm.resize_token_embeddings(len(tokenizer))
         model = load_foreign(
             args.checkpoint, family="open_flamingo", lm=lm, vision=TransformersTower(clip), media_token_id=tag,
-            end_token_id=end, every=args.every,
+            end_token_id=end, every=args.every, resampler_depth=6,  # its factory makes no other
         )  # fmt: skip
         return run_ours(model, open_flamingo_inputs, inputs, args, dtype)
 
