@@ -49,8 +49,9 @@ class LangEncoderFamily:
 
     def matches(self, shapes: Shapes) -> bool:
         """Whether there are blocks in a `lang_encoder` that are spelled so."""
-        ending = "." + self.spelling.of_block("feed_forward.up_proj.weight")
-        return any(name.startswith(_LM) and "gated_cross_attn" in name and name.endswith(ending) for name in shapes)
+        dense = (name for name, ours in self.spelling.block.items() if ours[0].startswith("feed_forward."))
+        endings = tuple(f".{name}" for name in dense)  # any of them: one may be lost, which is told later
+        return any(name.startswith(_LM) and "gated_cross_attn" in name and name.endswith(endings) for name in shapes)
 
     def plan(
         self,

@@ -42,8 +42,8 @@ class FlamingoPytorch:
 
     def matches(self, shapes: Shapes) -> bool:
         """Whether there is a resampler of that name, and a gate in the second of a pair of layers."""
-        has_gate = any(_BLOCK.match(name) and name.endswith(".attn_gate") for name in shapes)
-        return f"{_RESAMPLER}latents" in shapes and has_gate
+        has_gate = any(_BLOCK.match(name) and name.endswith((".attn_gate", ".ff_gate")) for name in shapes)
+        return has_gate and any(name.startswith(_RESAMPLER) for name in shapes)
 
     def plan(
         self,
