@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,19 +14,12 @@ from torch import Tensor, nn
 from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop.checkpoint_files import Checkpoint, ForeignCheckpoint, open_checkpoint
 from flamingo_blocks.interop.families import check_family, detect_family, find_family
-from flamingo_blocks.interop.key_map import Outlined, Shapes
+from flamingo_blocks.interop.key_map import Entry, Outlined
 from flamingo_blocks.interop.load import make_plan, missing_names, unknown_names
 from flamingo_blocks.models.describe_module import build_module, can_build
 from flamingo_blocks.models.saving import CONFIG, TRAINED, read_config
 
-# How the families call the gates of attention and of the feed-forward layer; ours at last.
-_GATES = (
-    ("attn_gate", "ff_gate"),
-    ("alpha_attn", "alpha_ffw"),
-    ("alpha_cross_attn", "alpha_dense"),
-    ("cross_attn_attn_gate", "cross_attn_mlp_gate"),
-    ("attention_gate.gate", "feed_forward_gate.gate"),
-)
+_ATTENTION_GATE = re.compile(r"^(?P<block>blocks\.(?P<layer>\d+))\.attention_gate\.gate$")
 _TABLES = (".embed_tokens.weight", ".embed_in.weight", ".wte.weight", ".token_emb.weight", ".embedding.weight")
 
 _TOWERS = ("vision_encoder.", "flamingo.vision_encoder.", "img_encoder.", "model.vision_model.", "vision_model.")
@@ -46,7 +39,8 @@ class Inspection:
         parts: Numbers in each part, by the first word of its names.
         blocks: Arguments of a block by layer, where they can be told.
         resampler: Arguments of the resampler, likewise.
-        gates: Of each layer the tanh of both gates, attention first; a channel gate by its mean size.
+        gates: The tanh of both gates by layer of the language model, as `blocks`, attention first; a channel gate by
+            its mean size.
         missing: Names that are not there and should be.
         unknown: Names that are there and are not known.
         needs: What it takes to run it, in words.
@@ -111,7 +105,7 @@ def inspect_checkpoint(
     kind = detect_family(shapes) if family is None else check_family(find_family(family), shapes)
     found = _count(opened, kind.name)
     if isinstance(kind, Outlined):
-        _add_outline(found, shapes, kind)
+        _add_outline(found, opened, kind)
     if lm is None:
         if not isinstance(kind, Outlined):
             found.needs.append(f"the config.json of its folder, which tells the parts of {kind.name}; or lm")
@@ -127,6 +121,7 @@ def inspect_checkpoint(
         found.missing, found.unknown = [], []
         return found
     found.error, found.blocks, found.resampler = None, plan.blocks, plan.resampler
+    found.gates = _gates(opened, plan.entries)
     found.missing, found.unknown = missing_names(opened, plan), unknown_names(opened, plan)
     found.notes += [f"{count} tensors: {reason}" for reason, count in Counter(plan.kept.values()).items()]
     return found
@@ -146,7 +141,7 @@ def is_ours(path: str | Path) -> bool:
 
 
 def _count(opened: ForeignCheckpoint, family: str) -> Inspection:
-    """What can be counted without knowing any name but those of the gates."""
+    """What can be counted without knowing any name."""
     facts = opened.tensors
     dtypes = Counter(str(found.dtype).removeprefix("torch.") for found in facts.values())
     parts: Counter[str] = Counter()
@@ -155,23 +150,17 @@ def _count(opened: ForeignCheckpoint, family: str) -> Inspection:
     num_bytes = sum(math.prod(found.shape) * found.dtype.itemsize for found in facts.values())
     wrapped = sum(name != found.name for name, found in facts.items())
     notes = [f"{wrapped} names had prefixes of wrappers, which are read without"] if wrapped else []
-    return Inspection(
-        opened.where, family, len(facts), num_bytes, dict(dtypes), dict(parts), gates=_gates(opened), notes=notes
-    )
+    return Inspection(opened.where, family, len(facts), num_bytes, dict(dtypes), dict(parts), notes=notes)
 
 
-def _gates(opened: ForeignCheckpoint) -> dict[int, tuple[float, float]]:
-    """The tanh of both gates of each block, by the number that stands before the block's name."""
+def _gates(opened: ForeignCheckpoint, entries: Iterable[Entry]) -> dict[int, tuple[float, float]]:
+    """The tanh of both gates by layer, as the entries have it: some families number blocks on their own."""
+    held = {ours: name for entry in entries for ours in entry.ours for name in entry.names if name in opened.tensors}
     gates: dict[int, tuple[float, float]] = {}
-    for attention, dense in _GATES:
-        for name in opened.tensors:
-            if not name.endswith("." + attention):
-                continue
-            block = name.removesuffix(attention)
-            number = re.search(r"(?:^|\.)(\d+)\.(?:1\.)?[a-z_]*\.?$", block)  # the second of a pair in flamingo-pytorch
-            if number is not None and block + dense in opened.tensors:
-                pair = _opening(opened.read(name)), _opening(opened.read(block + dense))
-                gates.setdefault(int(number[1]), pair)
+    for attention, name in held.items():
+        found = _ATTENTION_GATE.match(attention)
+        if found and (dense := held.get(f"{found['block']}.feed_forward_gate.gate")):
+            gates[int(found["layer"])] = _opening(opened.read(name)), _opening(opened.read(dense))
     return dict(sorted(gates.items()))
 
 
@@ -180,13 +169,15 @@ def _opening(gate: Tensor) -> float:
     return round(float(opening if opening.numel() == 1 else opening.abs().mean()), 4)
 
 
-def _add_outline(found: Inspection, shapes: Shapes, family: Outlined) -> None:
+def _add_outline(found: Inspection, opened: ForeignCheckpoint, family: Outlined) -> None:
+    shapes = opened.shapes
     try:
         outline = family.outline(shapes)
     except CheckpointError as error:
         found.error = str(error)
         return
     found.blocks, found.resampler = outline.blocks, outline.resampler
+    found.gates = _gates(opened, outline.entries)
     found.missing, found.unknown = outline.missing(shapes), outline.unknown(shapes)
     block = next(iter(outline.blocks.values()))
     rows = [shape[0] for name, shape in shapes.items() if f".{name}".endswith(_TABLES) and shape[1:] == (block["dim"],)]
@@ -206,7 +197,7 @@ def _inspect_own(folder: Path) -> Inspection:
     config = read_config(folder)
     opened = open_checkpoint(folder / TRAINED)
     found = _count(opened, "flamingo_blocks")
-    found.where = str(folder)
+    found.where, found.gates = str(folder), _gates(opened, [Entry(name, (name,)) for name in opened.tensors])
     with torch.device("meta"):
         expected = _expected_names(config)
     held = [name for name in opened.tensors if name.startswith(tuple(_TRAINED_PARTS))]
