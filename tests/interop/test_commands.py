@@ -192,15 +192,21 @@ def test_inspect_draws_gates_and_says_what_is_needed(parts, capsys):
 
 
 def test_inspect_compares_names_with_a_language_model(parts, tmp_path, capsys):
-    """With the language model's config all names are compared, and both lists are printed."""
+    """With the language model's config all names are compared and both lists are printed; where they are not empty,
+    the status is that of `convert`.
+    """
     opened = open_checkpoint(parts / "checkpoint.safetensors")
     checkpoint = {name: opened.read(name) for name in opened.tensors}
-    del checkpoint["perceiver.norm.bias"]
-    checkpoint["lang_encoder.model.decoder.unheard_of"] = torch.zeros(1)
-    torch.save(checkpoint, tmp_path / "odd.pt")
-    status, out, _ = run(capsys, "inspect", tmp_path / "odd.pt", "--lm", parts / "opt")
-    assert status == 0
+    more = {"lang_encoder.model.decoder.unheard_of": torch.zeros(1)}
+    less = {name: tensor for name, tensor in checkpoint.items() if name != "perceiver.norm.bias"}
+    torch.save(less | more, tmp_path / "odd.pt")
+    status, out, error = run(capsys, "inspect", tmp_path / "odd.pt", "--lm", parts / "opt")
+    assert (status, error.endswith("odd.pt cannot be loaded as it is; names missing: 1, unknown: 1")) == (1, True)
     assert "missing: 1\n  perceiver.norm.bias\nunknown: 1\n  lang_encoder.model.decoder.unheard_of" in out
+    for odd in (less, checkpoint | more):
+        torch.save(odd, tmp_path / "half.pt")
+        assert run(capsys, "inspect", tmp_path / "half.pt", "--lm", parts / "opt")[0] == 1
+        assert run(capsys, "convert", tmp_path / "half.pt", *words(parts), "--out", tmp_path / "ours")[0] == 1
     assert run(capsys, "inspect", tmp_path / "odd.pt", "--lm", parts / "clip")[0] == 1
 
 
@@ -249,7 +255,8 @@ def test_inspect_finds_what_a_folder_of_ours_lost(tmp_path, capsys):
     tensors = load_file(path)
     tensors["resampler.more"] = tensors.pop("resampler.latents")
     save_file(tensors, path)
-    _, out, _ = run(capsys, "inspect", tmp_path / "ours")
+    status, out, _ = run(capsys, "inspect", tmp_path / "ours")
+    assert status == 1
     assert "missing: 1\n  resampler.latents\nunknown: 1\n  resampler.more" in out
 
 

@@ -29,7 +29,7 @@ def add_to(commands: Any) -> None:
         "inspect",
         help="look into a checkpoint",
         description="Say which family a checkpoint is of, its sizes, how far its gates are open, what is missing and "
-        "what it needs to run. Weights are not read, but for the gates.",
+        "what it needs to run. Weights are not read, but for the gates. A name missing or unknown is exit status 1.",
         epilog="example: flamingo-blocks inspect checkpoint.pt --lm facebook/opt-125m",
     )
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="file or folder, of others or of ours")
@@ -54,6 +54,9 @@ def run(arguments: argparse.Namespace) -> int:
     print(describe(found))
     if found.error is not None:
         raise CheckpointError(as_typed(found.error))
+    if found.missing or found.unknown:
+        counts = f"names missing: {len(found.missing)}, unknown: {len(found.unknown)}"
+        raise CheckpointError(f"{found.where} cannot be loaded as it is; {counts}")
     return 0
 
 
