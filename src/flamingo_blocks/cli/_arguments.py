@@ -4,15 +4,23 @@ import argparse
 import re
 
 _ARGUMENT = re.compile(
-    r"\b(?P<name>(?:family|lm|vision)(?==)|leave_out|media_token_id|end_token_id)\b=?(?P<value>(?<==)\('[^']*',\))?"
+    r"(?<!--option )\b(?P<name>(?:family|lm|vision)(?==)|leave_out|media_token_id|end_token_id)\b=?"
+    r"(?P<value>(?<==)\('[^']*',\))?"
 )
-_OPTION = re.compile(r"\b(num_heads|head_dim|clips|every|layers|embedding|head|num_new_tokens)=(True)?")
+_OPTION = re.compile(r"(?<!--option )\b(num_heads|head_dim|clips|every|layers|embedding|head|num_new_tokens)=(True)?")
 
 
 def positive(word: str) -> int:
     """A whole number above 0."""
     if not word.isdecimal() or int(word) < 1:
         raise argparse.ArgumentTypeError(f"{word!r} is no whole number above 0")
+    return int(word)
+
+
+def natural(word: str) -> int:
+    """A whole number, 0 or more."""
+    if not word.isdecimal():
+        raise argparse.ArgumentTypeError(f"{word!r} is no whole number, 0 or more")
     return int(word)
 
 
@@ -29,6 +37,8 @@ def as_typed(message: str) -> str:
         'pass it as --vision, or leave them out with --leave-out img.'
         >>> as_typed("media_token_id is not told; pass num_heads= or clips=True")
         '--media-token-id is not told; pass --option num_heads= or --option clips=True'
+        >>> as_typed("--option every='x'")  # is typed already
+        "--option every='x'"
     """
 
     def typed(found: re.Match[str]) -> str:

@@ -17,6 +17,7 @@ from flamingo_blocks.interop import ForeignCheckpoint, idefics_parts, mllama_par
 from flamingo_blocks.vision import TransformersTower
 
 _PARTS_BY_FAMILY = {"idefics": idefics_parts, "mllama": mllama_parts}
+_OWN_LANGUAGE_MODEL = {"flamingo_pytorch": "a PaLM of its own"}
 
 
 def option(word: str) -> tuple[str, Any]:
@@ -73,6 +74,23 @@ def parts_of_checkpoint(family: str, checkpoint: Path, *, dtype: torch.dtype | N
     config = checkpoint / "config.json"
     build = _PARTS_BY_FAMILY.get(family)
     return {} if build is None or not config.is_file() else build(checkpoint, dtype=dtype)
+
+
+def refuse_own_language_model(family: str, function: str) -> None:
+    """Say of a family whose language model cannot be named how it is converted instead.
+
+    Args:
+        family: Its name.
+        function: What to call in Python.
+
+    Raises:
+        CheckpointError: If it is such a family.
+    """
+    if family in _OWN_LANGUAGE_MODEL:
+        raise CheckpointError(
+            f"{family} is for Python alone: its language model is {_OWN_LANGUAGE_MODEL[family]}, and --lm names models "
+            f"of transformers; call {function}, as the page 'Convert checkpoints' shows"
+        )
 
 
 def main_dtype(opened: ForeignCheckpoint) -> torch.dtype:

@@ -8,8 +8,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from flamingo_blocks.cli._arguments import as_typed, positive
-from flamingo_blocks.cli._parts import load_language_model, load_tower, main_dtype, option, parts_of_checkpoint
+from flamingo_blocks.cli._arguments import as_typed, natural, positive
+from flamingo_blocks.cli._options import check_options
+from flamingo_blocks.cli._parts import (
+    load_language_model,
+    load_tower,
+    main_dtype,
+    option,
+    parts_of_checkpoint,
+    refuse_own_language_model,
+)
 from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop import (
     FAMILIES,
@@ -26,6 +34,10 @@ from flamingo_blocks.interop import (
     written_whole,
 )
 from flamingo_blocks.models import Flamingo
+
+# Words of the way in, with their defaults.
+_WAY_IN: dict[str, Any] = dict.fromkeys(("family", "media_token_id", "end_token_id"))
+_WAY_IN |= {"leave_out": [], "frozen": "auto", "dtype": "auto"}
 
 
 def add_to(commands: Any) -> None:
@@ -46,8 +58,10 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--lm", metavar="DIR_or_NAME", help="language model of transformers, plain")
     parser.add_argument("--lm-rows", type=positive, metavar="N", help="rows that its table is to have")
     parser.add_argument("--vision", metavar="DIR_or_NAME", help="vision tower of transformers")
-    parser.add_argument("--media-token-id", type=int, metavar="ID", help="id of the media tag, where it is not told")
-    parser.add_argument("--end-token-id", type=int, metavar="ID", help="id of the end of a chunk")
+    parser.add_argument(
+        "--media-token-id", type=natural, metavar="ID", help="id of the media tag, where it is not told"
+    )
+    parser.add_argument("--end-token-id", type=natural, metavar="ID", help="id of the end of a chunk")
     parser.add_argument(
         "--leave-out", action="append", default=[], metavar="PREFIX", help="beginning of names that are not wanted"
     )
@@ -75,6 +89,13 @@ def run(arguments: argparse.Namespace) -> int:
         raise CheckpointError(f"{arguments.out} is there already; name another, or take it away first")
     if arguments.to is None and is_ours(arguments.checkpoint):
         raise CheckpointError(f"{arguments.checkpoint} is a folder of ours already; say with --to what it is to become")
+    if arguments.to is not None:
+        for name, default in _WAY_IN.items():
+            if getattr(arguments, name) != default:
+                word = f"--{name.replace('_', '-')}"
+                raise CheckpointError(f"{word} is for the way to a folder of ours, and does nothing with --to; omit it")
+    if arguments.lm_rows is not None and arguments.lm is None:
+        raise CheckpointError("--lm-rows is of the language model that --lm names; name it, or omit --lm-rows")
     try:
         return _to_others(arguments) if arguments.to else _from_others(arguments)
     except ValueError as error:  # of the checkpoint, or an option that is missing or unknown
@@ -83,8 +104,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _from_others(arguments: argparse.Namespace) -> int:
     opened = open_checkpoint(arguments.checkpoint)
-    family = (detect_family(opened.shapes) if arguments.family is None else find_family(arguments.family)).name
-    options = dict(arguments.option)
+    kind = detect_family(opened.shapes) if arguments.family is None else find_family(arguments.family)
+    options, family = dict(arguments.option), kind.name
+    refuse_own_language_model(family, "load_foreign and save_pretrained")
+    check_options(kind, options, kind.plan)
     tokens = {"media_token_id": arguments.media_token_id, "end_token_id": arguments.end_token_id}
     options |= {name: token for name, token in tokens.items() if token is not None}
     dtype = main_dtype(opened) if arguments.dtype == "auto" else getattr(torch, arguments.dtype)
@@ -132,18 +155,22 @@ def _parts_inside(vision: nn.Module | None, frozen: str) -> list[str]:
 
 
 def _to_others(arguments: argparse.Namespace) -> int:
+    family = find_family(arguments.to)
+    refuse_own_language_model(family.name, "export_foreign and write_checkpoint")
+    record = read_record(arguments.checkpoint)
+    like = None if record is None or record.family != family.name else record
+    check_options(family, dict(arguments.option), family.entries if like is None else family.plan)
     lm = None if arguments.lm is None else load_language_model(arguments.lm, rows=arguments.lm_rows)
     vision = None if arguments.vision is None else load_tower(arguments.vision)
     flamingo = Flamingo.from_pretrained(arguments.checkpoint, lm=lm, vision=vision)
-    record = read_record(arguments.checkpoint)
-    if record is not None and record.family == arguments.to:
-        options = {**record.options, **dict(arguments.option)}
+    if like is not None:
+        options = {**like.options, **dict(arguments.option)}
         tensors = export_foreign(
-            flamingo, family=arguments.to, like=record.like, leave_out=record.leave_out, **options
+            flamingo, family=family.name, like=like.like, leave_out=like.leave_out, **options
         )  # fmt: skip
-        write_checkpoint(tensors, arguments.out, like=record.like)
+        write_checkpoint(tensors, arguments.out, like=like.like)
     else:
-        tensors = export_foreign(flamingo, family=arguments.to, **dict(arguments.option))
+        tensors = export_foreign(flamingo, family=family.name, **dict(arguments.option))
         write_checkpoint(tensors, arguments.out)
     print(f"{arguments.out}: {arguments.to}, {len(tensors)} tensors")
     return 0

@@ -7,12 +7,19 @@ from typing import Any
 import torch
 
 from flamingo_blocks.cli._arguments import as_typed
-from flamingo_blocks.cli._parts import option, outline_language_model, parts_of_checkpoint
+from flamingo_blocks.cli._options import check_options
+from flamingo_blocks.cli._parts import (
+    option,
+    outline_language_model,
+    parts_of_checkpoint,
+    refuse_own_language_model,
+)
 from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop import (
     FAMILIES,
     Inspection,
     detect_family,
+    find_family,
     inspect_checkpoint,
     is_ours,
     open_checkpoint,
@@ -47,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Look, and print."""
     path, options = arguments.checkpoint, dict(arguments.option)
     try:
-        parts = {} if is_ours(path) else _parts(path, arguments.family, arguments.lm)
+        parts = {} if is_ours(path) else _parts(arguments, options)
         found = inspect_checkpoint(path, family=arguments.family, **(parts | options))
     except ValueError as error:  # of the checkpoint, or an option that is missing or unknown
         raise CheckpointError(as_typed(str(error))) from error
@@ -60,12 +67,16 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _parts(checkpoint: Path, family: str | None, lm: str | None) -> dict[str, Any]:
+def _parts(arguments: argparse.Namespace, options: dict[str, Any]) -> dict[str, Any]:
     """Language model and tower without weights: of the checkpoint's own config, or named."""
-    family = detect_family(open_checkpoint(checkpoint).shapes).name if family is None else family
+    path, name = arguments.checkpoint, arguments.family
+    family = detect_family(open_checkpoint(path).shapes) if name is None else find_family(name)
+    check_options(family, options, family.plan)
+    if arguments.lm is not None:
+        refuse_own_language_model(family.name, "inspect_checkpoint")
     with torch.device("meta"):
-        parts = parts_of_checkpoint(family, checkpoint)
-    return parts if lm is None else {**parts, "lm": outline_language_model(lm)}
+        parts = parts_of_checkpoint(family.name, path)
+    return parts if arguments.lm is None else {**parts, "lm": outline_language_model(arguments.lm)}
 
 
 def describe(found: Inspection) -> str:
