@@ -20,7 +20,7 @@ class FlamingoConfig(PreTrainedConfig):  # type: ignore[misc]
         media_token_id: Id of the media tag; by default the first id behind the language model's table.
         end_token_id: Id of `<EOC>`, at which generation stops; by default the one behind it.
         num_new_tokens: Trained rows behind the table. `vocab_size` counts them, `text_config.vocab_size` does not.
-        scope: `"last"` or `"all"`, as in `Flamingo`.
+        scope: `"last"`, `"all"` or `"grouped"`, as in `Flamingo`.
         every: A block before each layer `i` with `i % every == 0`; used where `blocks` is `None`.
         num_latents: Media tokens of an item; used where `blocks` is `None`.
         options: Further plain arguments of `Flamingo`: `layers`, `embedding`, `head`, `predict_new_tokens`, ...
