@@ -74,6 +74,23 @@ def test_there_and_back_gives_the_same_file(parts, tmp_path, capsys):
     assert back.read_bytes() == (parts / "checkpoint.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize("family", ["otter", "flamingo_mini"])
+def test_other_families_there_and_back(parts, tmp_path, capsys, family):
+    """Around a named OPT, with new rows and frames: to a folder of ours and back to the same file."""
+    case = ForeignCase(family, depth=2, every=1, latents=2, resampler_depth=1, frames=1, new_rows=True, seed=3)
+    made = case.build()
+    flamingo = Flamingo(
+        lm=make_language_model("opt"), blocks={int(layer): block for layer, block in made.blocks.items()}, resampler=made.resampler,
+        media_token_id=VOCAB + 1, end_token_id=VOCAB, num_new_tokens=2,
+    )  # fmt: skip
+    theirs, ours, back = tmp_path / "theirs.safetensors", tmp_path / "ours", tmp_path / "back.safetensors"
+    write_checkpoint(export_foreign(flamingo, family=family), theirs)
+    status, out, _ = run(capsys, "convert", theirs, "--out", ours, *words(parts))
+    assert (status, f"ours: from {family}, " in out) == (0, True)
+    assert run(capsys, "convert", ours, "--to", family, "--out", back, *words(parts))[0] == 0
+    assert back.read_bytes() == theirs.read_bytes()
+
+
 def test_what_is_converted_computes_the_same(parts, tmp_path, capsys):
     """The folder loads by `Flamingo.from_pretrained` and gives the logits of `load_foreign`."""
     run(capsys, "convert", parts / "checkpoint.safetensors", "--out", tmp_path / "ours", *words(parts))
@@ -335,7 +352,7 @@ def test_the_session_of_the_page_can_be_typed(tmp_path):
     assert typed.returncode == 0, typed.stderr
     assert "missing: none" in typed.stdout
     assert "torch.Size([1, 7])" in typed.stdout
-    first, back = (torch.load(tmp_path / "work" / name) for name in ("checkpoint.pt", "back.pt"))
+    first, back = (torch.load(tmp_path / "work" / name) for name in ("checkpoint.pt", "back/checkpoint.pt"))
     assert list(first) == list(back)
     assert all(torch.equal(first[name], back[name]) for name in first)
 

@@ -1,5 +1,9 @@
 """flamingo-pytorch's whole `FlamingoPaLM`, run from its package, and ours after conversion."""
 
+import copy
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -91,6 +95,18 @@ def test_there_and_back():
     other = draw_weights(build(3, 3), 5)
     other.load_state_dict(export_foreign(flamingo, family="flamingo_pytorch"), strict=True)
     assert all(torch.equal(other.state_dict()[name], tensor) for name, tensor in checkpoint.items())
+
+
+def test_the_code_of_the_page_converts_a_palm():
+    """The block of "Convert checkpoints" loads a `FlamingoPaLM` that computes the same, and gives its tensors back."""
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "convert-checkpoints.md").read_text()
+    (code,) = re.findall(r"^```{\.python \.peers}\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    peer = build(4, 3)
+    found = {"nn": nn, "peer": peer, "load_foreign": load_foreign, "export_foreign": export_foreign}
+    before = copy.deepcopy(peer)  # whose layers take no blocks of ours
+    exec(code, found)
+    compare(before, found["flamingo"], [[4, 5, TAG, 6, TAG, TAG, 7]])
+    assert all(torch.equal(found["back"][name], tensor) for name, tensor in peer.state_dict().items())
 
 
 def test_positions_of_media_are_added_to_the_features_by_the_caller():
