@@ -131,9 +131,11 @@ def floor(session: nox.Session) -> None:
     install(session)
     # Not under the pins: what this transformers stands on is older than they are.
     session.install("--editable", ".[hf,vision,test]", OLDEST_TRANSFORMERS)
+    session.install("--constraint", CONSTRAINTS, "--no-deps", *PEERS)  # run beside what this transformers makes
     keep_inside(session)
     paths = (
         "tests/lm", "tests/models", "tests/lm_matrix", "tests/vision", "tests/hf", "tests/properties/test_families.py",
+        "tests/interop", "tests/parity/test_transformers_blocks.py",
     )  # fmt: skip
     chosen = "not compile and not adapters"  # what takes longer too
     session.run("python", "-m", "pytest", "-n", "2", "-m", chosen, *paths, *session.posargs)

@@ -80,8 +80,8 @@ def test_other_families_there_and_back(parts, tmp_path, capsys, family):
     case = ForeignCase(family, depth=2, every=1, latents=2, resampler_depth=1, frames=1, new_rows=True, seed=3)
     made = case.build()
     flamingo = Flamingo(
-        lm=make_language_model("opt"), blocks={int(layer): block for layer, block in made.blocks.items()}, resampler=made.resampler,
-        media_token_id=VOCAB + 1, end_token_id=VOCAB, num_new_tokens=2,
+        lm=make_language_model("opt"), blocks={int(layer): block for layer, block in made.blocks.items()},
+        resampler=made.resampler, media_token_id=VOCAB + 1, end_token_id=VOCAB, num_new_tokens=2,
     )  # fmt: skip
     theirs, ours, back = tmp_path / "theirs.safetensors", tmp_path / "ours", tmp_path / "back.safetensors"
     write_checkpoint(export_foreign(flamingo, family=family), theirs)

@@ -88,11 +88,11 @@ def mllama_parts(config: Any, *, dtype: torch.dtype | None = None) -> dict[str, 
         (3, 30)
     """
     transformers = require("transformers", used_by="mllama_parts", extra="hf")
-    config = _as_config(
-        config, {"mllama": transformers.MllamaConfig, "mllama_text_model": transformers.MllamaTextConfig}
-    )
+    own = transformers.MllamaConfig  # 5.0 does not name its text config at the top
+    config = _as_config(config, {"mllama": own, "mllama_text_model": own.sub_configs["text_config"]})
     text = config.get_text_config()
-    values = {name: getattr(text, name) for name in (*_LLAMA, "num_key_value_heads")}
+    names = (*_LLAMA, "num_key_value_heads")
+    values = {name: getattr(text, name) for name in names if hasattr(text, name)}
     parts: dict[str, Any] = {
         "lm": _llama(transformers, values, text, text.num_hidden_layers - len(text.cross_attention_layers), dtype),
         "vision": None,
