@@ -127,7 +127,7 @@ def adapters(session: nox.Session) -> None:
 
 @nox.session
 def floor(session: nox.Session) -> None:
-    """Language models, towers, the Hugging Face front and what runs them, on the oldest supported transformers."""
+    """Language models, towers, conversions, the Hugging Face front and what runs them, on the oldest transformers."""
     install(session)
     # Not under the pins: what this transformers stands on is older than they are.
     session.install("--editable", ".[hf,vision,test]", OLDEST_TRANSFORMERS)
