@@ -174,8 +174,8 @@ MUTATIONS = {
     ),
     "candidates and rows are mixed up": (
         f"{PACKAGE}/models/generation.py",
-        "torch.tensor(padded, device=input_ids.device).repeat(rows, 1)",
-        "torch.tensor(padded, device=input_ids.device).repeat_interleave(rows, 0)",
+        "torch.tensor(padded, device=device).repeat(rows, 1)",
+        "torch.tensor(padded, device=device).repeat_interleave(rows, 0)",
         f"{DECODING}::test_scores_are_those_of_the_whole_text_one_candidate_at_a_time",
     ),
     "generation runs past the end of a chunk": (

@@ -28,7 +28,7 @@ MUTATIONS = {
     ),
     "rows that see nothing are not zeroed": (
         f"{PACKAGE}/ops/attention/_shared.py",
-        "return out.masked_fill(blind[:, None], 0).transpose(1, 2)",
+        "return (out if bias is None else out.masked_fill(bias.blind[:, None], 0)).transpose(1, 2)",
         "return out.transpose(1, 2)",
         f"{ATTEND}::test_tokens_that_see_nothing_get_exact_zeros",
     ),
@@ -88,8 +88,8 @@ MUTATIONS = {
     ),
     "masked latents are seen": (
         f"{PACKAGE}/ops/attention/sdpa.py",
-        "sees = sees & valid[items][:, None]",
-        "sees = sees.clone()",
+        "else sees & own_valid[:, None]",
+        "else sees.expand(*sees.shape[:-1], latents)",
         f"{ATTEND}::test_backend_is_the_loops",
     ),
     "NaN of an item reaches tokens that do not see it": (
