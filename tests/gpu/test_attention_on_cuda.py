@@ -79,6 +79,8 @@ CASES = {
     "wide head": Case((row(40, 60), row(100)), latents=33, head_dim=200, heads=(2, 2)),
     "grouped heads": Case((row(40, 60), row(100)), latents=33, head_dim=64, heads=(8, 2)),
     "one head of keys, one token": Case((row(1, 1, 1), row(1, before=2)), latents=9, heads=(4, 1)),
+    "one token a row": Case((row(1), row(after=1), row(1)), latents=16),
+    "one token a row, one head of keys": Case((row(1), row(1)), latents=9, heads=(4, 1)),
     "shared items": Case((row(30, 34), row(20, 44), row(64)), latents=16, item_ids=((2, 0), (0, 2), (2,))),
     "unseen items": Case((row(30, 34), row(20, 44)), latents=16, item_ids=((7, 1), (1, 4)), spare_items=5),
     "rows without items": Case((row(after=40), row(40), row(before=40)), latents=16),

@@ -94,6 +94,37 @@ def test_backend_is_the_loops(backend, dtype, case, seed, heads, head_dim, laten
         torch.testing.assert_close(ours, theirs, atol=bound, rtol=BOUNDS[dtype])
 
 
+items_of_rows = st.one_of(
+    st.builds(
+        lambda start, step, rows: [start + step * row for row in range(rows)],
+        *[st.integers(0, 2)] * 2,
+        st.integers(1, 3),
+    ),
+    st.lists(st.integers(-1, 6), min_size=1, max_size=4),
+)
+
+
+@every_backend
+@heavy()
+@given(items_of_rows, seeds, head_counts, st.booleans())
+def test_one_token_a_row_is_the_loops(backend, items, seed, heads, masked):
+    """Decoding: rows at even distances in the pool, rows that share an item, any others, and rows without one."""
+    ids = torch.tensor(items)[:, None]
+    layout = MediaLayout.from_tokens(ids >= 0, item_ids=ids)
+    if refused(layout, backend, masked=masked):
+        return
+    noise = torch.Generator().manual_seed(seed)
+    text, media = (len(items), 1, heads[0], 3), (7, 2, heads[1], 3)
+    inputs = [tensor(noise, *shape).requires_grad_() for shape in (text, media, media)]
+    valid = torch.rand(7, 2, generator=noise) < 0.7 if masked else None
+    seen = [[[item] if item >= 0 else []] for item in items]
+    outs = [with_layout(layout, backend)(*inputs, valid), naive_attention(*inputs, seen, valid=valid)]
+    nothing = sum(x.flatten()[:0].sum() for x in inputs)  # keeps all three in the graph
+    results = [[out, *torch.autograd.grad((out + nothing).sum(), inputs)] for out in outs]
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=1e-9)
+
+
 @every_backend
 @heavy()
 @given(cases, seeds, st.booleans())

@@ -1,9 +1,13 @@
 """Decoding: one text token a row takes its own item; no plan, and no cost that grows with the pool."""
 
+from itertools import pairwise
+from weakref import WeakKeyDictionary
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from flamingo_blocks.ops._layout_checks import may_read, on_host
 from flamingo_blocks.ops.attention._shared import masked_attention, refuse_ranges, zeros_in_graph
 from flamingo_blocks.ops.attention.backend import Backend, Request
 from flamingo_blocks.ops.attention_plan import item_of_token
@@ -28,6 +32,9 @@ def attend(
     """Take each row's item and attend to it; rows that see nothing are wiped."""
     if key.shape[0] == 0:
         return zeros_in_graph(query, key, value)
+    if (rows := _evenly_spaced(layout)) is not None:
+        own_valid = None if valid is None else _view(valid, *rows)[:, None]
+        return masked_attention(query, _view(key, *rows), _view(value, *rows), own_valid, scale)
     item = item_of_token(layout.item_ids, layout.last)[:, 0]
     blind = (item < 0)[:, None, None, None]
     item = item.clamp(min=0)
@@ -36,6 +43,32 @@ def attend(
         own_key, own_value = own_key.masked_fill(blind, 0), own_value.masked_fill(blind, 0)
     own_valid = None if valid is None else valid.index_select(0, item)[:, None]
     return masked_attention(query, own_key, own_value, own_valid, scale).masked_fill(blind, 0)
+
+
+_spaced: "WeakKeyDictionary[MediaLayout, tuple[int, int, int] | None]" = WeakKeyDictionary()
+
+
+def _evenly_spaced(layout: MediaLayout) -> tuple[int, int, int] | None:
+    """First item, distance and number of the rows' items, where none is without and all lie at one distance.
+
+    A view of the pool holds them then: those of one row, of rows with as many items each, and of beams, which see the
+    same one. Asked on the CPU, once for all layers; `None` where a copy is needed, or asking would wait for a device.
+    """
+    if not may_read(layout.last):
+        return None
+    if layout not in _spaced:
+        items = on_host(item_of_token(layout.item_ids, layout.last)[:, 0])
+        steps = {after - before for before, after in pairwise(items)} or {0}
+        even = len(steps) == 1 and min(steps) >= 0 and min(items, default=-1) >= 0
+        _spaced[layout] = (items[0], min(steps), len(items)) if even else None
+    return _spaced[layout]
+
+
+def _view(pool: Tensor, first: int, step: int, rows: int) -> Tensor:
+    """The items of the rows, one behind the other, without a copy."""
+    if step == 0:
+        return pool[first].expand(rows, *pool.shape[1:])
+    return pool[first : first + (rows - 1) * step + 1 : step]
 
 
 BACKEND = Backend(name="one_token", refuse=refuse, attend=attend)
