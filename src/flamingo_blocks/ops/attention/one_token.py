@@ -66,6 +66,8 @@ def _evenly_spaced(layout: MediaLayout) -> tuple[int, int, int] | None:
 
 def _view(pool: Tensor, first: int, step: int, rows: int) -> Tensor:
     """The items of the rows, one behind the other, without a copy."""
+    if rows == pool.shape[0] and step == 1:
+        return pool
     if step == 0:
         return pool[first].expand(rows, *pool.shape[1:])
     return pool[first : first + (rows - 1) * step + 1 : step]
