@@ -50,6 +50,7 @@ VALUES = [
     ("every=x", "wanted a whole number above 0 or None"),
     ("every=-1", "wanted a whole number above 0 or None"),
     ("every=True", "wanted a whole number above 0 or None"),
+    ("resampler_depth=-1", "wanted a whole number, 0 or more or None"),
     ("num_heads=2.0", "wanted a whole number above 0 or None"),
     ("media_token_id=x", "wanted a whole number, 0 or more or None"),
     ("media_token_id=-1", "wanted a whole number, 0 or more or None"),
@@ -74,8 +75,8 @@ def test_the_way_back_has_options_of_its_own(folder, tmp_path, capsys):
     cases = {
         "layout=v3": "--option layout='v3' of otter: wanted 'v1' or 'v2' or 'live'",
         "head_dim=0": "--option head_dim=0 of otter: wanted a whole number above 0",
-        "evry=2": "otter has no option 'evry'; its options are layout, head_dim",
-        "flamingo=2": "otter has no option 'flamingo'; its options are layout, head_dim",
+        "evry=2": "otter has no option 'evry'; its options are layout, head_dim, scope",
+        "flamingo=2": "otter has no option 'flamingo'; its options are layout, head_dim, scope",
     }
     for option, message in cases.items():
         command = ["convert", "mine", "--to", "otter", "--out", tmp_path / "new.pt", "--option", option]

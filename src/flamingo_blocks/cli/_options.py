@@ -9,7 +9,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop import Family
 
-_FROM_ZERO = ("media_token_id", "end_token_id", "document_end_id", "num_new_tokens")  # ids and counts; sizes are from 1
+# Ids and counts, and the depth of a resampler that may be absent; sizes are from 1.
+_FROM_ZERO = ("media_token_id", "end_token_id", "document_end_id", "num_new_tokens", "resampler_depth")
 _PARTS = ("shapes", "lm", "vision", "flamingo")  # no options: what the command passes by itself
 
 
