@@ -132,6 +132,7 @@ def floor(session: nox.Session) -> None:
     # Not under the pins: what this transformers stands on is older than they are.
     session.install("--editable", ".[hf,vision,test]", OLDEST_TRANSFORMERS)
     session.install("--constraint", CONSTRAINTS, "--no-deps", *PEERS)  # run beside what this transformers makes
+    session.env["FLAMINGO_BLOCKS_PEERS"] = "1"
     keep_inside(session)
     paths = (
         "tests/lm", "tests/models", "tests/lm_matrix", "tests/vision", "tests/hf", "tests/properties/test_families.py",
