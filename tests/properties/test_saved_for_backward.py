@@ -147,13 +147,15 @@ def test_a_feed_forward_layer_keeps_its_hidden_tokens_once(tokens, activation):
 
 @pytest.mark.parametrize("backend", ["runs", "sdpa"])
 def test_what_stands_in_order_is_not_copied(backend):
-    """Rows of as many items each, pool and tokens in the order of the items: no copy is kept of them."""
+    """Rows of as many items each, pool and tokens in the order of the items: no copy is kept of them, nor a second one
+    of the output, where every token sees an item.
+    """
     layout = layout_of(2, 3, 24)
-    query = torch.randn(2, 72, 2, 4, requires_grad=True)
-    media = [torch.randn(6, LATENTS, 2, 4, requires_grad=True) for _ in "kv"]
+    query = torch.randn(2, 72, 2, 64, requires_grad=True)
+    media = [torch.randn(6, LATENTS, 2, 64, requires_grad=True) for _ in "kv"]
 
     def attend():
-        return media_attention(query, *media, layout, backend=backend)
+        return media_attention(query, *media, layout, backend=backend).square()  # keeps what it is given
 
     mask = 0 if backend == "runs" else 2 * 72 * 3 * LATENTS * 4
     statistics = 2 * 72 * 2 * 4

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from flamingo_blocks.ops._layout_checks import may_read, on_host
 from flamingo_blocks.ops.attention_plan import AttentionPlan, make_plan
 from flamingo_blocks.ops.media_layout import MediaLayout
 
@@ -48,18 +49,19 @@ class ScoreBias:
 
     Args:
         scores: Added to the scores: 0 where a row may attend, minus infinity elsewhere; 0 throughout in blind rows.
-        blind: Rows that may attend to nothing; what they give is wiped.
+        blind: Rows that may attend to nothing; what they give is wiped. `None` where it is known that no row is blind:
+            wiping is one more copy of what attention gives.
     """
 
     scores: Float[Tensor, "group 1 _rows columns"]
-    blind: Bool[Tensor, "group _rows 1"]
+    blind: Bool[Tensor, "group _rows 1"] | None
 
     @classmethod
     def of(cls, mask: Bool[Tensor, "group _rows columns"], dtype: torch.dtype) -> "ScoreBias":
         """The bias of a mask in which True may attend."""
         blind = ~mask.any(-1, keepdim=True)
         scores = torch.zeros_like(mask, dtype=dtype).masked_fill(~(mask | blind), float("-inf"))
-        return cls(scores[:, None], blind)
+        return cls(scores[:, None], None if may_read(blind) and not on_host(blind.any()) else blind)
 
 
 def masked_attention(
@@ -92,7 +94,9 @@ def biased_attention(
         gqa["enable_gqa"] = True
     mask = None if bias is None else bias.scores
     out = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale, **gqa)
-    return (out if bias is None else out.masked_fill(bias.blind[:, None], 0)).transpose(1, 2)
+    if bias is not None and bias.blind is not None:
+        out = out.masked_fill(bias.blind[:, None], 0)
+    return out.transpose(1, 2)
 
 
 def hide_invalid(x: Float[Tensor, "items latents *rest"], valid: Bool[Tensor, "items latents"] | None) -> Tensor:
