@@ -148,3 +148,13 @@ def test_a_lost_block_and_a_wrong_shape(folder, tmp_path, capsys):
         torch.save(tensors, tmp_path / "odd.pt")
         command = ["convert", tmp_path / "odd.pt", *words(folder), "--out", tmp_path / "new"]
         assert message in refused(capsys, folder, tmp_path, *command)
+
+
+@pytest.mark.parametrize(
+    ("beside", "named"),
+    [(("--family", "otter"), "--family"), (("--lm", "opt"), "--lm"), (("--option", "every=2"), "--option every=")],
+)
+def test_nothing_is_said_beside_a_folder_of_ours(folder, tmp_path, capsys, beside, named):
+    """What `inspect` would not use is refused, and not passed over."""
+    found = refused(capsys, folder, tmp_path, "inspect", "mine", *beside)
+    assert found == f"{folder / 'mine'} is a folder of ours, which tells all by itself; omit {named}"

@@ -297,12 +297,12 @@ def blocks_shown(out: str) -> tuple[list[int], list[int]]:
     return [int(layer) for layer in before.split(", ")], [int(layer) for layer in drawn]
 
 
-@pytest.mark.parametrize("family", ["idefics", "mllama"])
-def test_folders_of_transformers_tell_their_parts(tmp_path, capsys, family):
+@pytest.mark.parametrize(("family", "options"), [("idefics", {}), ("idefics", {"resampler": False}), ("mllama", {})])
+def test_folders_of_transformers_tell_their_parts(tmp_path, capsys, family, options):
     """A folder that transformers saved needs no further word: its config tells language model and tower."""
     from tests.interop import transformers_peers as peers
 
-    config = {"idefics": peers.idefics_config, "mllama": peers.mllama_config}[family]()
+    config = {"idefics": peers.idefics_config, "mllama": peers.mllama_config}[family](**options)
     model = {"idefics": peers.IdeficsForVisionText2Text, "mllama": peers.MllamaForConditionalGeneration}[family](config)
     peers.draw(model).save_pretrained(tmp_path / "theirs")
     status, out, _ = run(capsys, "inspect", tmp_path / "theirs")

@@ -24,6 +24,7 @@ from flamingo_blocks.interop import (
     is_ours,
     open_checkpoint,
 )
+from flamingo_blocks.interop.inspect_checkpoint import refuse_beside_ours
 
 _BAR = 16
 _SIZES = ("dim", "vision_dim", "num_heads", "num_kv_heads", "head_dim", "hidden_dim", "num_latents", "depth",
@@ -54,6 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Look, and print."""
     path, options = arguments.checkpoint, dict(arguments.option)
     try:
+        if is_ours(path) and arguments.lm is not None:
+            refuse_beside_ours(path, ["lm"])
         parts = {} if is_ours(path) else _parts(arguments, options)
         found = inspect_checkpoint(path, family=arguments.family, **(parts | options))
     except ValueError as error:  # of the checkpoint, or an option that is missing or unknown

@@ -90,7 +90,8 @@ def inspect_checkpoint(
         What was found.
 
     Raises:
-        CheckpointError: If the checkpoint cannot be opened, is of no family, or not of the one that is named.
+        CheckpointError: If the checkpoint cannot be opened, is of no family, or not of the one that is named; or if it
+            is a folder of ours, and anything is passed beside it.
 
     Example:
         >>> from flamingo_blocks.interop.example import tiny_open_flamingo
@@ -99,6 +100,8 @@ def inspect_checkpoint(
         ('open_flamingo', [1, 3], {1: (0.0, 0.0), 3: (0.0, 0.0)}, [])
     """
     if isinstance(checkpoint, str | Path) and is_ours(checkpoint):
+        beside = {"family": family, "lm": lm, "vision": vision, "leave_out": leave_out or None, **options}
+        refuse_beside_ours(checkpoint, [name for name, value in beside.items() if value is not None])
         return _inspect_own(Path(checkpoint))
     opened = open_checkpoint(checkpoint)
     shapes = opened.shapes
@@ -125,6 +128,26 @@ def inspect_checkpoint(
     found.missing, found.unknown = missing_names(opened, plan), unknown_names(opened, plan)
     found.notes += [f"{count} tensors: {reason}" for reason, count in Counter(plan.kept.values()).items()]
     return found
+
+
+def refuse_beside_ours(path: str | Path, names: Sequence[str]) -> None:
+    """Refuse what a folder of ours would be looked into without.
+
+    Args:
+        path: Of the folder.
+        names: Arguments that came beside it.
+
+    Raises:
+        CheckpointError: If there is one.
+
+    Example:
+        >>> refuse_beside_ours("mine", ["lm", "every"])
+        Traceback (most recent call last):
+        flamingo_blocks.errors.CheckpointError: mine is a folder of ours, which tells all by itself; omit lm=, every=
+    """
+    if names:
+        needless = ", ".join(f"{name}=" for name in names)
+        raise CheckpointError(f"{path} is a folder of ours, which tells all by itself; omit {needless}")
 
 
 def is_ours(path: str | Path) -> bool:
