@@ -31,5 +31,5 @@ def require(package: str, *, used_by: str, extra: str) -> ModuleType:
             raise
         raise MissingDependencyError(
             f"{used_by} needs the package {package!r}, which is not installed; "
-            f"install it with: pip install 'flamingo_blocks[{extra}]'"
+            f"install the extra {extra!r} of flamingo_blocks, from a clone: pip install '.[{extra}]'"
         ) from error

@@ -17,7 +17,7 @@ MARK = "<!-- Written by flamingo_blocks and written anew with each save; remove 
 _USAGE = [
     "## Use it",
     "",
-    f"Written with flamingo_blocks {__version__}; `pip install 'flamingo-blocks[hf,vision]'`.",
+    f'Written with flamingo_blocks {__version__}; from a clone: `pip install ".[hf,vision]"`.',
     "",
     "```python",
     "import flamingo_blocks.hf  # registers the model with the Auto classes",
