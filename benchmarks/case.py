@@ -26,6 +26,7 @@ class Contender:
         run: One timed call on the inputs of this set-up; gives the outputs that are compared. Holds nothing back.
         fresh: Called with a seed before every timed call; refills the inputs in place with new random values.
             The same seed gives every contender the same inputs.
+        same_work: Whether it does the work that the case counts; not where it stands for another size, or for nothing.
         missing: Why this contender cannot run here, such as a package that is not installed. It is left out and named.
     """
 
@@ -33,6 +34,7 @@ class Contender:
     run: Callable[[], Any]
     fresh: Callable[[int], None]
     missing: str | None = None
+    same_work: bool = True
 
     @classmethod
     def left_out(cls, name: str, why: str) -> "Contender":

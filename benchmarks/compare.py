@@ -8,8 +8,10 @@ from benchmarks.report import bytes_told, ours_of, seconds_told
 from benchmarks.results import CaseResult, ContenderResult, Run
 
 
-def _mark(new: ContenderResult, old: ContenderResult, scale: float) -> str:
-    """`faster` and `slower` only where the quartiles of the two runs do not overlap."""
+def _mark(new: ContenderResult, old: ContenderResult, scale: float, *, alike: bool) -> str:
+    """`faster` and `slower` only where the quartiles of the two runs do not overlap; no verdict on other settings."""
+    if not alike:
+        return "?"
     if new.q3_s * scale < old.q1_s:
         return "faster"
     if new.q1_s * scale > old.q3_s:
@@ -27,16 +29,21 @@ def _scale(case: CaseResult, new: Run, old: Run) -> float:
     return new.limits.matmul_flops_per_s / old.limits.matmul_flops_per_s
 
 
+def _other_settings(new: Run, old: Run) -> list[str]:
+    """What was chosen otherwise: times of two such runs are no matter of the code."""
+    pairs = {name: (getattr(old, name), getattr(new, name)) for name in ("device", "dtype", "threads")}
+    return [f"WARNING: {name} was {then}, and is {now}" for name, (then, now) in pairs.items() if then != now]
+
+
 def _warnings(new: Run, old: Run) -> list[str]:
-    found = []
+    found = _other_settings(new, old)
     if new.machine != old.machine:
         found.append(
             f"WARNING: other machines, {old.machine.slug} then and {new.machine.slug} now: "
             "times are scaled by the measured limits of the two, which is a rough guide"
         )
-    pairs = {name: (getattr(old, name), getattr(new, name)) for name in ("device", "dtype", "threads")}
-    pairs["torch"] = (old.versions.torch, new.versions.torch)
-    found += [f"WARNING: {name} was {then}, and is {now}" for name, (then, now) in pairs.items() if then != now]
+    if new.versions.torch != old.versions.torch:
+        found.append(f"WARNING: torch was {old.versions.torch}, and is {new.versions.torch}")
     return found
 
 
@@ -49,7 +56,9 @@ def _controls(new: Run, old: Run) -> str:
         for one in case.contenders
         if one.name != OURS and (case.name, one.name) in known
     ]
-    return f"the other contenders, whose code is the same: {statistics.median(ratios):.3f}x" if ratios else ""
+    if not ratios:
+        return ""
+    return f"the machine: the other contenders, whose code is the same, take {statistics.median(ratios):.3f}x"
 
 
 def compare(new: Run, old: Run) -> str:
@@ -60,14 +69,17 @@ def compare(new: Run, old: Run) -> str:
         old: The run it is held against.
 
     Returns:
-        The text: warnings, one line a case, the cases that only one of the two has, and the drift of the machine.
+        The text: warnings, the drift of the machine, one line a case, and the cases that only one of the two has. No
+        case is called faster or slower where device, dtype or threads differ.
     """
     before = {case.name: case for case in old.cases if case.status == "ok"}
     now = {case.name: case for case in new.cases if case.status == "ok"}
     lines = [
         *_warnings(new, old),
+        *filter(None, [_controls(new, old)]),
         "new / old, time of ours; = where the quartiles overlap; memory saved where it moved",
     ]
+    alike = not _other_settings(new, old)
     for name, case in now.items():
         if name not in before:
             continue
@@ -77,7 +89,10 @@ def compare(new: Run, old: Run) -> str:
         told = f"{seconds_told(theirs.median_s)} to {seconds_told(mine.median_s)}"
         saved = f", saved {bytes_told(theirs.saved_bytes)} to {bytes_told(mine.saved_bytes)}"
         moved = saved if mine.saved_bytes != theirs.saved_bytes else ""
-        lines.append(f"  {ratio:6.3f}x  {_mark(mine, theirs, scale):6}  {name}  ({told}{moved})")
+        lines.append(f"  {ratio:6.3f}x  {_mark(mine, theirs, scale, alike=alike):6}  {name}  ({told}{moved})")
     lines += [f"  only now:  {name}" for name in now if name not in before]
-    lines += [f"  only then: {name}" for name in before if name not in now]
-    return "\n".join([*lines, *filter(None, [_controls(new, old)])])
+    covered = {case.suite for case in new.cases}
+    gone = [name for name, case in before.items() if name not in now and case.suite in covered]
+    lines += [f"  only then: {name}" for name in gone]
+    skipped = sum(case.suite not in covered for case in before.values())
+    return "\n".join([*lines, *([f"  only then: {skipped} cases of suites that were not run now"] if skipped else [])])

@@ -3,7 +3,7 @@
 import re
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -97,7 +97,10 @@ def _section(run: Run, known: list[Reason], plots_folder: Path) -> Iterator[str]
         cases = [case for case in run.cases if case.suite == suite and case.status == "ok"]
         if cases:
             yield f"### All cases of `{suite}`"
-            yield _markdown(COLUMNS, [row for case in cases for row in rows(case)])
+            yield _markdown(COLUMNS, [row for case in cases for row in rows(replace(case, missing={}))])
+            left_out = {f"`{name}`: {reason}" for case in cases for name, reason in case.missing.items()}
+            if left_out:
+                yield f"Not run here: {'; '.join(sorted(left_out))}."
 
 
 def _markdown(head: tuple[str, ...], table: list[tuple[str, ...]]) -> str:

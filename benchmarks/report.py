@@ -80,7 +80,8 @@ def bar_told(bar: BarResult) -> str:
     wanted = f"wanted {'at least' if least else 'at most'} {_times(bar.ratio)}"
     if bar.slack:
         wanted += f" or {seconds_told(bar.slack) if bar.metric == 'time' else bytes_told(int(bar.slack))} more"
-    return f"{bar.what}: {_times(bar.value)} in {of} against {bar.against}, {wanted}: {verdict}"
+    sides = (bar.against, "ours") if least else ("ours", bar.against)
+    return f"{bar.what}: {sides[0]} is {_times(bar.value)} {sides[1]} in {of}, {wanted}: {verdict}"
 
 
 def losses(run: Run) -> list[Loss]:
@@ -98,9 +99,9 @@ def losses(run: Run) -> list[Loss]:
 
 def _wins(peer: ContenderResult, ours: ContenderResult) -> Iterator[tuple[str, float]]:
     if peer.ratio < 1:
-        doubt = " (within the noise of the rounds)" if peer.ratio_q3 >= 1 else ""
-        took = f"{seconds_told(peer.median_s)} to our {seconds_told(ours.median_s)}"
-        yield f"{peer.name} is {_times(1 / peer.ratio)} as fast: {took}{doubt}", 1 / peer.ratio
+        doubt = ", within the noise of the rounds" if peer.ratio_q3 >= 1 else ""
+        medians = f"median {seconds_told(peer.median_s)}, ours {seconds_told(ours.median_s)}"
+        yield f"{peer.name} takes {_times(peer.ratio)} our time in a round{doubt} ({medians})", 1 / peer.ratio
     if ours.saved_bytes > SAVED_NOISE * peer.saved_bytes:
         told = f"{bytes_told(peer.saved_bytes)} to our {bytes_told(ours.saved_bytes)}"
         yield f"{peer.name} saves less for backward: {told}", ours.saved_bytes / max(peer.saved_bytes, 1)

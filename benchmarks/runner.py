@@ -161,7 +161,7 @@ def _measure(
                 saved_bytes=saved[name].activations,
                 given_bytes=saved[name].given,
                 peak_bytes=peaks.get(name),
-                limit_fraction=None if least is None else least / spread.median,
+                limit_fraction=least / spread.median if least is not None and contender.same_work else None,
             )
         )
     return results, [judge(bar, results, timings, least) for bar in case.bar]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -234,5 +235,6 @@ def _prepare_growth(sizes_of: dict[str, Sizes], way: str, device: str, dtype: st
         layout = MediaLayout.from_tokens(tags(sizes, device=device)).prepare()
         call = partial(call_ours, module["attention"], inputs, layout)
         add = partial(contender, inputs=inputs, module=module, way=way, shapes=[tuple(inputs["text"].shape)])
-        found.append(add(name, call, function=name, oracle=oracle_for(sizes)))
+        made = add(name, call, function=name, oracle=oracle_for(sizes))
+        found.append(replace(made, same_work=name == OURS))
     return found

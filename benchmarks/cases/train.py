@@ -128,7 +128,11 @@ def _prepare(setup: Setup, device: str, dtype: str) -> list[Contender]:
 
 
 def _step(name: str, loss_of: Any, module: nn.Module, parts: Mapping[str, nn.Module], batch: Batch) -> Contender:
-    """Forward, backward, AdamW. Weights and moments are set back before each call, so that all calls do the same."""
+    """Forward, backward, AdamW.
+
+    Weights and moments are set back before each call, so that all calls do the same, and the gradients of the call
+    before are let go: freed within a call, they would hide as much of its peak.
+    """
     trained = {f"{part}|{n}": p for part, module in parts.items() for n, p in module.named_parameters()}
     weights = list(trained.values())
     start = [p.detach().clone() for p in weights]
@@ -136,6 +140,7 @@ def _step(name: str, loss_of: Any, module: nn.Module, parts: Mapping[str, nn.Mod
 
     def fresh(seed: int) -> None:
         batch.fresh(seed)
+        optimiser.zero_grad()
         with torch.no_grad():
             torch._foreach_copy_(weights, start)
             for state in optimiser.state.values():
@@ -143,7 +148,6 @@ def _step(name: str, loss_of: Any, module: nn.Module, parts: Mapping[str, nn.Mod
                     moment.zero_()
 
     def run() -> dict[str, Tensor]:
-        optimiser.zero_grad()
         loss = loss_of()
         loss.backward()
         optimiser.step()

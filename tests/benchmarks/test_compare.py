@@ -35,7 +35,7 @@ def test_other_machines_are_warned_of_and_scaled_by_their_limits():
     text = compare(run(case("block/a", ours=2e-3, peer=4e-3), machine=machine, limits=limits), old)
     assert "WARNING: other machines" in text
     assert line_of(text, "block/a").startswith("1.000x  =")
-    assert "the other contenders, whose code is the same: 1.000x" in text
+    assert "the other contenders, whose code is the same, take 1.000x" in text
 
 
 def test_other_settings_are_warned_of():
@@ -45,7 +45,21 @@ def test_other_settings_are_warned_of():
     assert "WARNING: dtype was bfloat16, and is float32" in text
 
 
+def test_no_verdict_on_other_settings():
+    """Another number of threads is no change of the code, whatever it does to the time."""
+    text = compare(run(case("block/a", ours=1e-3), threads=1), run(case("block/a", ours=3e-3), threads=2))
+    assert line_of(text, "block/a").startswith("0.333x  ?")
+
+
+def test_suites_that_were_not_run_are_counted():
+    """A run of one suite beside a run of all: the rest is one line."""
+    old = run(case("block/a"), case("loss/b"), case("loss/c"))
+    text = compare(run(case("block/a")), old)
+    assert text.endswith("only then: 2 cases of suites that were not run now")
+    assert "loss/b" not in text
+
+
 def test_the_others_show_the_drift_of_the_machine():
     """Contenders whose code is the same are told as a control."""
     text = compare(run(case("block/a", peer=3e-3)), run(case("block/a", peer=2e-3)))
-    assert "the other contenders, whose code is the same: 1.500x" in text
+    assert text.index("whose code is the same, take 1.500x") < text.index("new / old")
