@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from flamingo_blocks.ops._layout_checks import on_host
+from flamingo_blocks.ops._host_reads import on_host
 
 
 def attach_token_rows(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from flamingo_blocks.models.call_language_model import accepts, caches, call_language_model
 from flamingo_blocks.models.check_arguments import refuse_where
 from flamingo_blocks.models.eval_mode import eval_mode
-from flamingo_blocks.ops._layout_checks import on_host
+from flamingo_blocks.ops._host_reads import on_host
 
 if TYPE_CHECKING:
     from flamingo_blocks.models.flamingo import Flamingo

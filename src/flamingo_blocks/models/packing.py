@@ -10,7 +10,7 @@ from flamingo_blocks.models.abilities import remembered
 from flamingo_blocks.models.call_language_model import accepts, call_language_model
 from flamingo_blocks.models.check_arguments import refuse_where
 from flamingo_blocks.models.eval_mode import eval_mode
-from flamingo_blocks.ops._layout_checks import on_host
+from flamingo_blocks.ops._host_reads import on_host
 from flamingo_blocks.ops._visible_ranges import run_start_columns
 
 if TYPE_CHECKING:
