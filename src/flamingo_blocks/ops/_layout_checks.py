@@ -123,8 +123,13 @@ def _check_ids(item_ids: Tensor, batch: int) -> None:
     if item_ids.ndim != 2 or item_ids.shape[0] != batch:
         raise ValueError(f"item_ids has shape {tuple(item_ids.shape)}, wanted [{batch} media]")
     gap = (item_ids[:, :-1] < 0) & (item_ids[:, 1:] >= 0)
-    if gap.any() or (item_ids < -1).any():
-        raise ValueError("item_ids may hold pool ids of 0 or more, then -1 as pads on the right of a row")
+    wrong = gap.any(1) | (item_ids < -1).any(1)
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"item_ids of row {row} is {item_ids[row].tolist()}, wanted pool ids of 0 or more, then -1 as pads on the "
+            "right of the row"
+        )
 
 
 _pool_sizes: "WeakKeyDictionary[MediaLayout, int]" = WeakKeyDictionary()  # every layer asks again
