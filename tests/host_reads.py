@@ -29,7 +29,7 @@ READ_WITH: dict[str, Callable[[Any, Any], bool]] = {
 METHODS = {Tensor.tolist: "tolist", Tensor.numpy: "numpy", Tensor.cpu: "cpu"}
 # Where the library reads on purpose, what is on the CPU: "module.function", and how.
 ALLOWED = {
-    "flamingo_blocks.ops._layout_checks.on_host": "tolist",  # asserts that it is on the CPU
+    "flamingo_blocks.ops._host_reads.on_host": "tolist",  # asserts that it is on the CPU
     "flamingo_blocks.ops.attention._packed.query_lengths": "tolist",  # the host's own copy of the starts
     "flamingo_blocks.ops.linear_cross_entropy._counting_rows": "masked_select",  # of labels on the CPU alone
     "flamingo_blocks.ops.linear_cross_entropy._check_labels": "masked_select tolist",  # of those labels

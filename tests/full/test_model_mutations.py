@@ -48,8 +48,8 @@ MUTATIONS = {
     ),
     "contexts nest, and the inner one wins": (
         f"{PACKAGE}/lm/attach.py",
-        '        if self._call is not None:\n            raise RuntimeError("media() or',
-        '        if False:\n            raise RuntimeError("media() or',
+        '        if self._call is not None:\n            raise RuntimeError(\n                "media() or',
+        '        if False:\n            raise RuntimeError(\n                "media() or',
         f"{ATTACH}::test_contexts_do_not_nest",
     ),
     "a layer takes two blocks": (

@@ -28,8 +28,8 @@ MUTATIONS = {
     ),
     "rows that see nothing are not zeroed": (
         f"{PACKAGE}/ops/attention/_shared.py",
-        "return (out if bias is None else out.masked_fill(bias.blind[:, None], 0)).transpose(1, 2)",
-        "return out.transpose(1, 2)",
+        "out = out.masked_fill(bias.blind[:, None], 0)",
+        "out = out.masked_fill(bias.blind[:, None], 1)",
         f"{ATTEND}::test_tokens_that_see_nothing_get_exact_zeros",
     ),
     "the index is one token late": (

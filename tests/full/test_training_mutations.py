@@ -89,9 +89,15 @@ MUTATIONS = {
     ),
     "what was proven of one head is believed of another": (
         OUTPUT_HEAD,
-        "if shown is None or shown[:2] != (name, module):",
+        "if shown is None or shown[:2] != (proven_of, module):",
         "if shown is None:",
         f"{HEAD}::test_a_head_that_is_changed_is_shown_again",
+    ),
+    "what is put behind a proven head is not seen": (
+        OUTPUT_HEAD,
+        'for kind in ("_forward_pre_hooks", "_forward_hooks"))',
+        "for kind in ())",
+        f"{HEAD}::test_what_is_put_behind_a_proven_head_is_seen",
     ),
     "the head makes all logits": (
         OUTPUT_HEAD,

@@ -1,6 +1,8 @@
 """Trained rows for new tokens beside a frozen table and head."""
 
 import copy
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -175,3 +177,46 @@ def test_what_cannot_be_found_is_named():
     twice = nn.Sequential(nn.Embedding(5, 2), nn.Linear(2, 5), nn.Linear(5, 5))
     with pytest.raises(ValueError, match=r"2 modules that could be its head: \['1', '2'\]; pass head="):
         attach_token_rows(twice, 1)
+
+
+def test_threads_that_run_one_model_look_up_their_own_words():
+    """Also where each has shown its ids to the table before one of them looks up its rows."""
+    lm, _ = with_rows("plain")
+    texts = [IDS, torch.tensor([[VOCAB + 1, 8]])]
+    expected = [logits_of(lm, ids) for ids in texts]
+    both_are_in = threading.Barrier(2)
+
+    def wait(module, args):
+        both_are_in.wait(timeout=60)
+
+    lm.embedding.register_forward_pre_hook(wait)
+    with ThreadPoolExecutor(2) as threads:
+        for actual, wanted in zip(threads.map(lambda ids: logits_of(lm, ids), texts), expected, strict=True):
+            assert torch.equal(actual, wanted)
+
+
+def test_a_copy_of_a_model_looks_up_rows_of_its_own():
+    """The copy gives what the model gives, and takes its rows from its own parameters."""
+    lm, rows = with_rows("plain")
+    twin = copy.deepcopy(nn.ModuleList([lm, rows]))
+    expected = logits_of(lm, IDS)
+    with torch.no_grad():
+        rows.input.zero_()
+    assert torch.equal(logits_of(twin[0], IDS), expected)
+
+
+def test_table_and_head_may_be_called_by_keyword():
+    """Torch calls what enters `input`."""
+    lm, _ = with_rows("plain")
+    embedded = lm.embedding(IDS)
+    assert torch.equal(lm.embedding(input=IDS), embedded)
+    assert torch.equal(lm.head(input=embedded), lm.head(embedded))
+
+
+@pytest.mark.parametrize("shape", [(3, DIM), (2, DIM + 1), (1, DIM)])
+def test_first_values_have_the_shape_of_the_rows(shape):
+    """The error says both shapes, one row is not spread over several tokens, and the model is as before."""
+    lm = make_language_model("plain")
+    with pytest.raises(ValueError, match=rf"init has shape \({shape[0]}, {shape[1]}\), wanted \(2, {DIM}\)"):
+        attach_token_rows(lm, 2, init=torch.zeros(shape))
+    attach_token_rows(lm, 2, init=torch.zeros(2, DIM))

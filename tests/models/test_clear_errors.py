@@ -38,7 +38,10 @@ class Unknown(nn.Module):
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        (dict(vision=tower(6), resampler=resampler()), "vision gives width 6, resampler wants vision_dim 8"),
+        (
+            dict(vision=tower(6), resampler=resampler()),
+            "vision gives width 6, resampler wants vision_dim 8; build it with vision_dim=6$",
+        ),
         (dict(resampler=resampler(dim=12)), "resampler gives width 12, the block before layer 0 wants vision_dim 8"),
         (dict(vision=tower(6)), "vision gives width 6, the block before layer 0 wants vision_dim 8"),
         (dict(vision=tower(6), projection=nn.Linear(5, 8)), "vision gives width 6, projection wants in_features 5"),
@@ -51,7 +54,7 @@ class Unknown(nn.Module):
             "projection gives width 7, the block before layer 0 wants vision_dim 8",
         ),
         (dict(resampler=nn.Linear(8, 7)), "resampler gives width 7, the block before layer 0 wants vision_dim 8"),
-        (dict(dim=12), "lm gives width 16, the block before layer 0 wants dim 12"),
+        (dict(dim=12), "lm gives width 16, the block before layer 0 wants dim 12; build it with dim=16$"),
     ],
 )
 def test_parts_of_different_widths_are_refused_with_both_names(parts, message):

@@ -193,6 +193,63 @@ def test_a_head_that_is_changed_is_shown_again():
     assert proven_head(flamingo) is None
 
 
+def times_three(module, args, output):
+    return output * 3
+
+
+CHANGES = {
+    "a hook on the model": lambda lm: lm.register_forward_hook(times_three).remove,
+    "a hook on the head": lambda lm: lm.head.register_forward_hook(times_three).remove,
+    "another forward of the model": lambda lm: replaced_forward(lm, lm.forward),
+}
+
+
+def replaced_forward(module, forward):
+    module.forward = lambda input_ids: 3 * forward(input_ids)
+    return lambda: delattr(module, "forward")
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_is_put_behind_a_proven_head_is_seen(change):
+    """The loss is that of the logits as they are now, and of the head alone again when the change is undone."""
+    flamingo = make_flamingo("plain", **NO_ROWS)
+    before = flamingo(IDS, labels=IDS).loss
+    assert proven_head(flamingo) is not None
+    undo = CHANGES[change](flamingo.lm)
+    assert_same_loss(flamingo, input_ids=IDS, labels=IDS)
+    assert proven_head(flamingo) is None
+    assert flamingo(IDS, labels=IDS).loss != before
+    undo()
+    assert torch.equal(flamingo(IDS, labels=IDS).loss, before)
+    assert proven_head(flamingo) is not None
+
+
+class Tripled(nn.Module):
+    """What an adapter may do behind a head, in a module of its own that the model calls."""
+
+    def forward(self, logits):
+        return 3 * logits
+
+
+class WithLastModule(PlainDecoder):
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Identity()
+
+    def forward(self, input_ids):
+        return self.last(super().forward(input_ids))
+
+
+def test_a_module_that_is_put_behind_a_proven_head_is_seen():
+    """Neither head nor model has a hook: the kinds of modules tell."""
+    flamingo = make_flamingo("plain", lm=draw_weights(WithLastModule()), **NO_ROWS)
+    flamingo(IDS, labels=IDS)
+    assert proven_head(flamingo) is not None
+    flamingo.lm.last = Tripled()
+    assert_same_loss(flamingo, input_ids=IDS, labels=IDS)
+    assert proven_head(flamingo) is None
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_loss_is_float32_beside_a_language_model_in_bfloat16(dtype):
     """And so under autocast; within the rounding of bfloat16 it is that of all logits."""

@@ -4,7 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from flamingo_blocks.nn import FeedForward, GatedCrossAttention, GatedCrossAttentionBlock, TanhGate, closed_gates
+from flamingo_blocks.nn import (
+    FeedForward,
+    GatedCrossAttention,
+    GatedCrossAttentionBlock,
+    PerceiverResampler,
+    TanhGate,
+    closed_gates,
+)
 from flamingo_blocks.ops import MediaLayout, media_attention
 from tests.strategies import make_block, tensor
 
@@ -64,6 +71,22 @@ def test_autocast_computes_in_its_dtype_and_keeps_the_text(block, text, media):
     expected = block(text, media, LAYOUT)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         out = block(text, media, LAYOUT)
+    assert out.dtype == torch.float32
+    torch.testing.assert_close(out, expected, atol=0.1, rtol=0.1)
+    out.sum().backward()
+    assert all(weight.grad.dtype == torch.float32 for weight in block.parameters())
+
+
+@pytest.mark.parametrize("qk_norm", [None, "rms_norm"])
+@pytest.mark.parametrize("projected_under", [True, False])
+def test_media_projected_under_autocast_serve_outside_and_the_other_way_round(projected_under, qk_norm, text, media):
+    """Decoding may go on under other rules than the prompt was read by; the results stay near."""
+    block = make_block(OPTIONS | {"qk_norm": qk_norm}, 0, dtype=torch.float32)
+    expected = block(text, media, LAYOUT)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=projected_under):
+        kv = block.project_media(media)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=not projected_under):
+        out = block(text, kv, LAYOUT)
     assert out.dtype == torch.float32
     torch.testing.assert_close(out, expected, atol=0.1, rtol=0.1)
     out.sum().backward()
@@ -216,6 +239,34 @@ def test_sizes_below_one_are_told(name):
     """Before anything divides by them."""
     with pytest.raises(ValueError, match=f"^{name} is 0, wanted "):
         GatedCrossAttentionBlock(**{**OPTIONS, name: 0})
+
+
+WIDTHS = {
+    "no hidden width": (dict(hidden_dim=0), "hidden_dim is 0, wanted 1 or more"),
+    "a negative one": (dict(hidden_dim=-1), "hidden_dim is -1, wanted 1 or more"),
+    "a multiple of nothing": (dict(ff_mult=0), "ff_mult is 0, .* hidden width of 0 for dim 8; .* or hidden_dim itself"),
+    "a negative multiple": (dict(ff_mult=-1), "ff_mult is -1, .* hidden width of -8"),
+    "less than one": (dict(ff_mult=0.1), "ff_mult is 0.1, .* hidden width of 0"),
+}
+
+
+@pytest.mark.parametrize("name", WIDTHS)
+def test_hidden_widths_below_one_are_told(name):
+    """By the layer itself, the block and the resampler, each by the argument that they were given."""
+    options, message = WIDTHS[name]
+    with pytest.raises(ValueError, match=message):
+        FeedForward(8, **options)
+    with pytest.raises(ValueError, match=message):
+        GatedCrossAttentionBlock(**OPTIONS | options)
+    if "ff_mult" in options:
+        with pytest.raises(ValueError, match=message):
+            PerceiverResampler(vision_dim=6, dim=8, depth=1, num_heads=2, **options)
+
+
+def test_a_feed_forward_layer_of_no_width_is_told():
+    """Nothing can be normed there."""
+    with pytest.raises(ValueError, match="^dim is 0, wanted 1 or more"):
+        FeedForward(0)
 
 
 @pytest.mark.usefixtures("without_shape_checks")

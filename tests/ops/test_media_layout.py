@@ -158,7 +158,11 @@ SLIPS = {
     ),
     "items without a tag": (dict(counts=torch.tensor([2, 3])), r"row 1 has 1 media tags .* counts gives it 3 items"),
     "more tags than ids": (dict(item_ids=torch.tensor([[0], [1]])), r"row 0 has 2 .* item_ids gives it 1 items"),
-    "ids with a gap": (dict(item_ids=torch.tensor([[-1, 0], [1, -1]])), "item_ids may hold .* pads on the right"),
+    "ids with a gap": (
+        dict(item_ids=torch.tensor([[0, 1], [-1, 2]])),
+        r"item_ids of row 1 is \[-1, 2\], wanted .* pads on the right",
+    ),
+    "an id that is none": (dict(item_ids=torch.tensor([[0, 1], [-2, -1]])), r"item_ids of row 1 is \[-2, -1\], wanted"),
     "too few tiles": (dict(per_tag=torch.tensor([[1], [1]])), r"per_tag of row 0 is \[1\] for 2 tags"),
     "tiles beyond the tags": (dict(per_tag=torch.tensor([[1, 1], [1, 1]])), r"per_tag of row 1 is \[1, 1\] for 1 tags"),
     "a tag without tiles": (dict(per_tag=torch.tensor([[1, 0], [1, 0]])), r"per_tag of row 0 is \[1, 0\] for 2 tags"),

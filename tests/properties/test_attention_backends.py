@@ -287,3 +287,38 @@ def test_reasons_are_told_before_they_bite(case, dtype):
         else:
             with pytest.raises(BackendRefusedError, match=re.escape(reason)):
                 attend(problem.query, problem.key, problem.value, None)
+
+
+@every_backend
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("text", ["aMbMc", "abc"])
+def test_autocast_changes_no_dtype(backend, dtype, text, generator):
+    """The result has the dtype of the query in every backend, with media and without any."""
+    device, name = backend
+    layout = MediaLayout.from_tokens(torch.tensor([[word == "M" for word in text]])).prepare(device)
+    if name == "one_token":
+        layout = layout.slice(layout.num_text - 1, layout.num_text)
+    if refused(layout, backend, dtype):
+        pytest.skip("refused")
+    query = tensor(generator, 1, layout.num_text, 2, 4, dtype=dtype).to(device)
+    key, value = (tensor(generator, layout.num_items, 3, 2, 4, dtype=dtype).to(device) for _ in "kv")
+    with torch.no_grad(), torch.autocast(device, dtype=torch.bfloat16):
+        assert media_attention(query, key, value, layout, backend=name).dtype == dtype
+
+
+@every_backend
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_a_token_that_sees_a_bad_value_is_not_finite(backend, number, generator):
+    """Which numbers of it, and how, differs by backend; tokens that see another item are finite in all."""
+    layout = MediaLayout.from_tokens(torch.tensor([[True, False], [True, False]])).prepare()
+    if backend[1] == "one_token":
+        layout = layout.slice(1, 2)
+    if refused(layout, backend, torch.float32):
+        pytest.skip("refused")
+    query = tensor(generator, 2, layout.num_text, 2, 4, dtype=torch.float32)
+    key, value = (tensor(generator, 2, 3, 2, 4, dtype=torch.float32) for _ in "kv")
+    value[0, 0, 0, 0] = number
+    with torch.no_grad():
+        out = with_layout(layout, backend)(query, key, value, None)
+    assert not out[0, :, 0, 0].isfinite().any()
+    assert out[1].isfinite().all()

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from torch.nn.modules import module as modules
 
 from flamingo_blocks.nn import FeedForward
 from flamingo_blocks.ops.activated_projection import ACTIVATIONS, project_activated
@@ -76,8 +77,31 @@ def test_second_derivatives_are_right(features_grad, generator):
         return project_context(features, own, norm_weight=scale, norm_bias=offset, **weights)
 
     assert torch.autograd.gradgradcheck(projected, inputs)
-    pair = [tensor(generator, *shape).requires_grad_() for shape in ((2, 3), (4, 3))]
-    assert torch.autograd.gradgradcheck(lambda x, w: project_activated(x, w, activation="gelu"), pair)
+
+
+@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+@pytest.mark.parametrize("multiplied", [False, True])
+def test_second_derivatives_of_each_activation_are_right(activation, multiplied, generator):
+    """A gradient penalty can be taken through whatever a feed-forward layer is built with."""
+    hidden, factor, weight = (tensor(generator, *shape).requires_grad_() for shape in ((2, 3), (2, 3), (4, 3)))
+
+    def projected(hidden, weight, factor=None):
+        return project_activated(hidden, weight, activation=activation, factor=factor)
+
+    inputs = (hidden, weight, factor) if multiplied else (hidden, weight)
+    assert torch.autograd.gradcheck(projected, inputs)
+    assert torch.autograd.gradgradcheck(projected, inputs)
+
+
+@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+def test_a_lone_token_has_the_gradients_of_a_row_of_one(activation, generator, assert_close):
+    """Tokens may come without any leading axis."""
+    feed_forward = FeedForward(8, activation=activation).double()
+    x = tensor(generator, 8).requires_grad_()
+    inputs = [x, *feed_forward.parameters()]
+    alone = torch.autograd.grad(feed_forward(x).sum(), inputs)
+    for ours, theirs in zip(alone, torch.autograd.grad(feed_forward(x[None]).sum(), inputs), strict=True):
+        assert_close(ours, theirs)
 
 
 OPTIONS = {"vision_dim": 8, "dim": 8, "num_latents": 3, "depth": 2, "num_heads": 2, "head_dim": 4, "max_frames": 0}
@@ -127,6 +151,26 @@ def test_a_hook_on_the_last_projection_is_called(generator):
     feed_forward.down_proj.register_forward_hook(lambda module, inputs, output: seen.append(output.shape))
     feed_forward(tensor(generator, 2, 8, dtype=torch.float32))
     assert seen == [(2, 8)]
+
+
+GLOBAL_HOOKS = {
+    "forward": modules.register_module_forward_hook,
+    "before": modules.register_module_forward_pre_hook,
+    "backward": modules.register_module_full_backward_hook,
+    "before backward": modules.register_module_full_backward_pre_hook,
+}
+
+
+@pytest.mark.parametrize("kind", GLOBAL_HOOKS)
+def test_a_hook_on_all_modules_sees_the_last_projection(kind, generator):
+    """Profilers and debuggers hook every module at once, and miss none in training."""
+    feed_forward, seen = FeedForward(8), []
+    handle = GLOBAL_HOOKS[kind](lambda layer, *_: seen.append(layer))
+    try:
+        feed_forward(tensor(generator, 2, 8, dtype=torch.float32).requires_grad_()).sum().backward()
+    finally:
+        handle.remove()
+    assert any(layer is feed_forward.down_proj for layer in seen)
 
 
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))

@@ -91,6 +91,14 @@ def test_many_bad_steps_in_a_row_end_the_run():
         train(config(linear(1.0), [objective], steps=9, max_skipped=4))
 
 
+@pytest.mark.parametrize("max_skipped", [0, -1])
+def test_a_run_that_may_not_even_start_is_refused(max_skipped):
+    """No step would be finite enough; the error says what the smallest number means."""
+    objective = Objective(name="x", batches=[torch.ones(1, 1)], loss=mean_output)
+    with pytest.raises(ValueError, match=f"max_skipped is {max_skipped}, wanted 1 or more; with 1"):
+        train(config(linear(1.0), [objective], max_skipped=max_skipped))
+
+
 def test_frozen_parameters_do_not_move():
     """A parameter that needs no gradient is bit for bit the same after training."""
     model = nn.Sequential(linear(1.0).requires_grad_(False), linear(2.0))

@@ -224,7 +224,10 @@ class Attachment:
     @contextmanager
     def _open(self, call: _Call) -> Iterator[None]:
         if self._call is not None:
-            raise RuntimeError("media() or without_media() is open already; leave that with block first")
+            raise RuntimeError(
+                "media() or without_media() is open already, or another thread is running this model; leave that with "
+                "block first, or give each thread a copy of the model"
+            )
         self._call = call
         try:
             yield

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from flamingo_blocks.ops.media_layout import MediaLayout
 
+_NAMES = ("past_key_values", "cache_params")
 _ADVICE = "tell it: attachment.media(state, past=number of tokens in the cache)"
 
 
@@ -43,13 +44,9 @@ class CountedCaches:
         Raises:
             RuntimeError: If it cannot be told.
         """
-        cache = next((value for value in (*kwargs.values(), *args) if hasattr(value, "get_seq_length")), None)
-        cache = (
-            next((kwargs[name] for name in _NAMES if kwargs.get(name) is not None), None) if cache is None else cache
-        )
         if layout is None:
             return 0
-        new = _num_text(args, kwargs)
+        cache, new = _cache_of(args, kwargs), _num_text(args, kwargs)
         length = 0 if cache is None else _asked(cache)
         if length is None:
             length = self._count(cache, new, layout)
@@ -72,7 +69,10 @@ class CountedCaches:
         return count
 
 
-_NAMES = ("past_key_values", "cache_params")
+def _cache_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """What tells its length, wherever it stands; else what stands under a name of caches."""
+    named = (kwargs[name] for name in _NAMES if kwargs.get(name) is not None)
+    return next((value for value in (*kwargs.values(), *args) if hasattr(value, "get_seq_length")), next(named, None))
 
 
 def _asked(cache: Any) -> int | None:

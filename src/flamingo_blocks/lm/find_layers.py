@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from flamingo_blocks.errors import LayersNotFoundError
+from flamingo_blocks.lm.text_config import text_config
 
 _LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 
@@ -89,9 +90,7 @@ def _only_candidate(lm: nn.Module, lists: dict[str, nn.ModuleList], listing: str
 
 
 def _configured_layers(lm: nn.Module) -> int | None:
-    config = getattr(lm, "config", None)
-    if hasattr(config, "get_text_config"):
-        config = config.get_text_config()  # type: ignore[union-attr]
+    config = text_config(lm)
     counts = (getattr(config, name, None) for name in _LAYER_COUNTS)
     return next((count for count in counts if isinstance(count, int)), None)
 

@@ -1,5 +1,6 @@
 """Trained rows for new tokens, beside a frozen embedding table and head that keep their size."""
 
+import threading
 from typing import Any
 
 import torch
@@ -7,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from flamingo_blocks.ops._layout_checks import on_host
+from flamingo_blocks.ops._host_reads import on_host
 
 
 def attach_token_rows(
@@ -38,7 +39,8 @@ def attach_token_rows(
         The rows, a module to be trained and saved beside the blocks.
 
     Raises:
-        ValueError: If embedding or head cannot be found, their sizes differ, or rows are attached already.
+        ValueError: If embedding or head cannot be found, their sizes differ, rows are attached already, or `init` has
+            another shape.
 
     Example:
         >>> lm = nn.Sequential(nn.Embedding(10, 4), nn.Linear(4, 10, bias=False))
@@ -56,15 +58,20 @@ def attach_token_rows(
         raise ValueError("the embedding has token rows already; call detach() on them first")
     rows = TokenRows(table.weight, output.weight if predicted else None, num_tokens)
     if init is not None:
+        if init.shape != rows.input.shape:
+            raise ValueError(
+                f"init has shape {tuple(init.shape)}, wanted {tuple(rows.input.shape)}: a row as wide as the embedding "
+                "for each new token"
+            )
         with torch.no_grad():
             rows.input.copy_(init)
     clamp = _Clamp(rows)
     rows._handles = [
-        table.register_forward_pre_hook(clamp),
-        table.register_forward_hook(_LookUp(rows, clamp)),
+        table.register_forward_pre_hook(clamp, with_kwargs=True),
+        table.register_forward_hook(_LookUp(rows, clamp), with_kwargs=True),
     ]
     if predicted:
-        rows._handles.append(output.register_forward_hook(_Append(rows)))
+        rows._handles.append(output.register_forward_hook(_Append(rows), with_kwargs=True))
     return rows
 
 
@@ -128,18 +135,30 @@ class TokenRows(nn.Module):
         self._handles = []
 
 
+class _Given(threading.local):
+    """The ids of a look-up that goes on; several threads may run one model at once."""
+
+    ids: Tensor | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Given, ()  # a copy of a model is in no look-up
+
+
 class _Clamp:
     """Shows the table only ids that it has, and keeps the others for the look-up that follows at once."""
 
     def __init__(self, rows: TokenRows) -> None:
         self.rows = rows
-        self.ids: Tensor | None = None
+        self.given = _Given()
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        ids = args[0]
+    def __call__(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        ids = _entering(args, kwargs)
         self._check(ids)
-        self.ids = ids
-        return (ids.masked_fill(ids >= self.rows.vocab_size, 0), *args[1:])
+        self.given.ids = ids
+        known = ids.masked_fill(ids >= self.rows.vocab_size, 0)
+        return ((known, *args[1:]), kwargs) if args else (args, {**kwargs, "input": known})
 
     def _check(self, ids: Tensor) -> None:
         """The table can no longer tell an id that does not exist; on the CPU, where it would have, this does."""
@@ -153,8 +172,8 @@ class _LookUp:
     def __init__(self, rows: TokenRows, clamp: _Clamp) -> None:
         self.rows, self.clamp = rows, clamp
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-        ids, self.clamp.ids = self.clamp.ids, None
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor:
+        ids, self.clamp.given.ids = self.clamp.given.ids, None
         assert ids is not None
         return self.rows.embed(ids, output, scale=getattr(module, "embed_scale", 1.0))
 
@@ -163,8 +182,14 @@ class _Append:
     def __init__(self, rows: TokenRows) -> None:
         self.rows = rows
 
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-        return torch.cat([output, self.rows.logits(args[0])], dim=-1)
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor:
+        return torch.cat([output, self.rows.logits(_entering(args, kwargs))], dim=-1)
+
+
+def _entering(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """What enters an embedding or a linear layer: its only argument, which both call `input`."""
+    entering: Tensor = args[0] if args else kwargs["input"]
+    return entering
 
 
 def _mean_rows(table: Tensor, num_tokens: int) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from flamingo_blocks.models.call_language_model import accepts, caches, call_language_model
 from flamingo_blocks.models.check_arguments import refuse_where
 from flamingo_blocks.models.eval_mode import eval_mode
-from flamingo_blocks.ops._layout_checks import on_host
+from flamingo_blocks.ops._host_reads import on_host
 
 if TYPE_CHECKING:
     from flamingo_blocks.models.flamingo import Flamingo
@@ -21,7 +21,7 @@ class Abilities:
     """What was seen of a language model; `None` where nobody has looked yet.
 
     Args:
-        of: The make of the model that was looked at, see `_make`.
+        of: The make of the model that was looked at, see `make_of`.
         left_pads: Whether pads left of a text change nothing.
         inner_pads: Whether pads between the words of a text change nothing.
         cache: Whether its cache goes on with several tokens at once, and for several rows.
@@ -52,7 +52,7 @@ def look_at_language_model(flamingo: "Flamingo") -> None:
         flamingo: The model.
     """
     lm = flamingo.lm
-    seen = flamingo._abilities = Abilities(of=_make(lm))
+    seen = flamingo._abilities = Abilities(of=make_of(lm))
     if accepts(lm, "attention_mask"):
         seen.left_pads, seen.inner_pads = _shown(flamingo, _left_error), _shown(flamingo, _inner_error)
     if caches(lm):
@@ -62,7 +62,7 @@ def look_at_language_model(flamingo: "Flamingo") -> None:
 def remembered(flamingo: "Flamingo") -> Abilities:
     """What was seen of the language model as it is now; nothing, once attention, adapters or weights are others."""
     if not torch.compiler.is_compiling():
-        make = _make(flamingo.lm)
+        make = make_of(flamingo.lm)
         if flamingo._abilities.of != make and (flamingo._abilities.of is None or _can_be_shown(flamingo.lm)):
             flamingo._abilities = Abilities(of=make)
     return flamingo._abilities
@@ -154,7 +154,7 @@ def _can_be_shown(lm: nn.Module) -> bool:
     return not sharded and not any(type(module).__name__ == "FullyShardedDataParallel" for module in lm.modules())
 
 
-def _make(lm: nn.Module) -> int:
+def make_of(lm: nn.Module) -> int:
     """A number that changes with the attention implementation, with adapters and with quantisation."""
     found: list[Any] = []
     waiting = [lm]
@@ -168,8 +168,7 @@ def _make(lm: nn.Module) -> int:
 @torch.no_grad()
 def _shown(flamingo: "Flamingo", error: Any) -> bool:
     lm = flamingo.lm
-    weight = next(p for p in lm.parameters() if p.is_floating_point())
-    device = torch.device("cpu") if weight.is_meta else weight.device  # of an offloaded model
+    dtype, device = dtype_and_device(lm)
     with eval_mode(lm), flamingo.attachment.without_media():
         call_language_model(lm, torch.tensor([_IDS], device=device))  # a model that runs no plain text says why itself
         try:
@@ -178,15 +177,30 @@ def _shown(flamingo: "Flamingo", error: Any) -> bool:
             raise  # it says nothing of the model, and the answer is remembered
         except Exception:  # noqa: BLE001 - whatever a model does with what it was not made for
             return False
-    # NaN is no small error
-    return found <= (1e-3 if weight.dtype in (torch.float32, torch.float64) else 5e-2)
+    return found <= rounding_error(dtype)  # NaN is no small error
+
+
+def dtype_and_device(lm: nn.Module) -> tuple[torch.dtype, torch.device]:
+    """The dtype that a language model computes in, and the device that it is called on."""
+    weight = next(p for p in lm.parameters() if p.is_floating_point())
+    return weight.dtype, torch.device("cpu") if weight.is_meta else weight.device  # of an offloaded model
+
+
+def rounding_error(dtype: torch.dtype) -> float:
+    """How far apart, by `relative_error`, the same logits may be when they are computed in two ways."""
+    return 1e-3 if dtype in (torch.float32, torch.float64) else 5e-2
+
+
+def relative_error(actual: Tensor, expected: Tensor) -> Tensor:
+    """The largest difference between logits, relative to the largest that is expected."""
+    return (actual.float() - expected.float()).abs().max() / expected.float().abs().max().clamp(min=1e-6)
 
 
 def _left_error(lm: nn.Module, device: torch.device) -> Tensor:
     ids = torch.tensor([_PADS + _IDS], device=device)
     mask = (torch.arange(ids.shape[1], device=device) >= len(_PADS))[None]
     padded = call_language_model(lm, ids, attention_mask=mask).logits[:, len(_PADS) :]
-    return _relative(padded, call_language_model(lm, ids[:, len(_PADS) :]).logits)
+    return relative_error(padded, call_language_model(lm, ids[:, len(_PADS) :]).logits)
 
 
 def _inner_error(lm: nn.Module, device: torch.device) -> Tensor:
@@ -194,7 +208,7 @@ def _inner_error(lm: nn.Module, device: torch.device) -> Tensor:
     columns = torch.arange(ids.shape[1], device=device)
     real = (columns < 2) | (columns >= 2 + len(_PADS))
     padded = call_language_model(lm, ids, attention_mask=real[None]).logits[:, real]
-    return _relative(padded, call_language_model(lm, ids[:, real]).logits)
+    return relative_error(padded, call_language_model(lm, ids[:, real]).logits)
 
 
 def _cache_error(lm: nn.Module, device: torch.device) -> Tensor:
@@ -212,8 +226,4 @@ def _cache_error(lm: nn.Module, device: torch.device) -> Tensor:
         )
         cache = copy.deepcopy(output.cache)
         pieces.append(output.logits)
-    return _relative(torch.cat(pieces, 1), whole)
-
-
-def _relative(actual: Tensor, expected: Tensor) -> Tensor:
-    return (actual.float() - expected.float()).abs().max() / expected.float().abs().max().clamp(min=1e-6)
+    return relative_error(torch.cat(pieces, 1), whole)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from flamingo_blocks.lm.media_state import MediaState
 from flamingo_blocks.models.prompt import PromptState
-from flamingo_blocks.ops._layout_checks import on_host
+from flamingo_blocks.ops._host_reads import on_host
 
 
 def refuse_where(wrong: Tensor, message: Callable[[], str]) -> None:

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from numbers import Integral
-from typing import Any
 
 from torch import nn
 
+from flamingo_blocks.lm.text_config import text_config
 from flamingo_blocks.models.paper_language_model import PaperLanguageModel
 from flamingo_blocks.nn import GatedCrossAttention, GatedCrossAttentionBlock, PerceiverResampler
 
@@ -86,14 +86,14 @@ def check_widths(
         projection: From there to the width of the blocks.
 
     Raises:
-        ValueError: If two known widths differ; the message names both parts.
+        ValueError: If two known widths differ; the message names both parts, and how the second one is to be built.
 
     Example:
         >>> lm = nn.Module()
         >>> check_widths(lm=lm, blocks={0: GatedCrossAttentionBlock(8, vision_dim=4, num_heads=2)},
         ...              projection=nn.Linear(6, 5))
         Traceback (most recent call last):
-        ValueError: projection gives width 5, the block before layer 0 wants vision_dim 4
+        ValueError: projection gives width 5, the block before layer 0 wants vision_dim 4; build it with vision_dim=5
     """
     source, width = "vision", _int(getattr(vision, "dim", None))
     for name, part in (("resampler", resampler), ("projection", projection)):
@@ -113,7 +113,7 @@ def check_widths(
 
 def _compare(source: str, given: int | None, name: str, wanted: int | None, word: str) -> None:
     if given is not None and wanted is not None and given != wanted:
-        raise ValueError(f"{source} gives width {given}, {name} wants {word} {wanted}")
+        raise ValueError(f"{source} gives width {given}, {name} wants {word} {wanted}; build it with {word}={given}")
 
 
 def _widths(part: nn.Module) -> tuple[int | None, str, int | None]:
@@ -129,10 +129,7 @@ def _width_of_text(lm: nn.Module) -> int | None:
     """What the config of a model of transformers says; others are not asked."""
     if isinstance(lm, PaperLanguageModel):
         return lm.embedding.embedding_dim
-    config: Any = getattr(lm, "config", None)
-    if hasattr(config, "get_text_config"):
-        config = config.get_text_config()
-    return _int(getattr(config, "hidden_size", None))
+    return _int(getattr(text_config(lm), "hidden_size", None))
 
 
 def _int(width: object) -> int | None:

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from flamingo_blocks.lm.token_rows import TokenRows, find_head
+from flamingo_blocks.models.abilities import make_of
 from flamingo_blocks.models.call_language_model import call_language_model
 from flamingo_blocks.models.eval_mode import eval_mode
 from flamingo_blocks.ops.linear_cross_entropy import linear_cross_entropy
@@ -85,6 +86,8 @@ class OutputHead:
 def proven_head(flamingo: "Flamingo") -> OutputHead | None:
     """The head of the model if its logits are a plain product with it: shown once, by a short text, and remembered.
 
+    Where the model is another since then, by its kinds of modules or by a hook on it or on its head, it is shown again.
+
     `None` where no head is found, or where it is quantised, sharded, wrapped, or followed by something: a soft cap, a
     factor, rows of others. `None` in compiled code too, where no hook can be set.
     """
@@ -94,9 +97,16 @@ def proven_head(flamingo: "Flamingo") -> OutputHead | None:
     if not isinstance(module, nn.Linear) or not _is_plain(module):
         return None
     head, shown = OutputHead(module, flamingo.token_rows), flamingo._shown_head
-    if shown is None or shown[:2] != (name, module):
-        shown = flamingo._shown_head = (name, module, _gives_the_logits(flamingo, head))
+    proven_of = f"{name}: {_state(flamingo.lm, module)}"
+    if shown is None or shown[:2] != (proven_of, module):
+        shown = flamingo._shown_head = (proven_of, module, _gives_the_logits(flamingo, head))
     return head if shown[2] else None
+
+
+def _state(lm: nn.Module, head: nn.Module) -> tuple[int, ...]:
+    """What changes with all that may stand between a head and the logits; torch gives no number to two hooks."""
+    hooks = (getattr(module, kind) for module in (lm, head) for kind in ("_forward_pre_hooks", "_forward_hooks"))
+    return (make_of(lm), id(vars(lm).get("forward")), *(number for hooks_of_kind in hooks for number in hooks_of_kind))
 
 
 def counted_labels(

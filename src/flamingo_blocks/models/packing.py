@@ -1,16 +1,17 @@
 """Several documents in one row: the mask and positions that keep them apart, and the proof that the model obeys."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from flamingo_blocks.models.abilities import remembered
+from flamingo_blocks.lm.text_config import text_config
+from flamingo_blocks.models.abilities import dtype_and_device, relative_error, remembered, rounding_error
 from flamingo_blocks.models.call_language_model import accepts, call_language_model
 from flamingo_blocks.models.check_arguments import refuse_where
 from flamingo_blocks.models.eval_mode import eval_mode
-from flamingo_blocks.ops._layout_checks import on_host
+from flamingo_blocks.ops._host_reads import on_host
 from flamingo_blocks.ops._visible_ranges import run_start_columns
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def packed_mask(
 ) -> Float[Tensor, "batch 1 text text"]:
     """Block-diagonal causal mask, 0 where a token may attend and the smallest number elsewhere."""
     text = document.shape[1]
-    start = run_start_columns(torch.zeros_like(document, dtype=torch.bool), document)
+    start = run_start_columns(document)
     columns = torch.arange(text, device=document.device)
     allowed = (columns[:, None] >= columns) & (columns >= start[..., None])  # batch text text
     if valid is not None:
@@ -35,7 +36,7 @@ def packed_positions(
     document: Int[Tensor, "batch text"], valid: Bool[Tensor, "batch text"] | None = None
 ) -> Int[Tensor, "batch text"]:
     """Positions that start at 0 in each document; pads take none."""
-    start = run_start_columns(torch.zeros_like(document, dtype=torch.bool), document)
+    start = run_start_columns(document)
     if valid is None:
         return torch.arange(document.shape[1], device=document.device) - start
     before = valid.long().cumsum(1) - valid.long()  # real tokens left of each column
@@ -56,8 +57,7 @@ def keep_apart(flamingo: "Flamingo", document: Tensor, attention_mask: Tensor | 
         with flamingo.attachment.without_media():
             refuse_if_leaking(flamingo.lm)
         seen.documents = True
-    dtype = next(p.dtype for p in flamingo.lm.parameters() if p.is_floating_point())
-    return packed_mask(document, valid, dtype), positions
+    return packed_mask(document, valid, dtype_and_device(flamingo.lm)[0]), positions
 
 
 _ADVICE = "give each document a row of its own"
@@ -73,10 +73,7 @@ def refuse_long_documents(lm: nn.Module, positions: Int[Tensor, "batch text"]) -
     Raises:
         ValueError: If one is.
     """
-    config: Any = getattr(lm, "config", None)
-    if hasattr(config, "get_text_config"):
-        config = config.get_text_config()
-    window = getattr(config, "sliding_window", None)
+    window = getattr(text_config(lm), "sliding_window", None)
     if window is None or positions.shape[1] <= window:
         return
     refuse_where(
@@ -97,16 +94,16 @@ def refuse_if_leaking(lm: nn.Module) -> None:
     """
     if not accepts(lm, "attention_mask"):
         raise ValueError(f"document was given, but {type(lm).__name__}.forward takes no attention_mask; {_ADVICE}")
-    weight = next(p for p in lm.parameters() if p.is_floating_point())
+    dtype, device = dtype_and_device(lm)
     try:
         with eval_mode(lm):  # dropout would look like a leak
-            error = _leak(lm, weight)
+            error = _leak(lm, dtype, device)
     except Exception as problem:  # whatever a model does with a mask that it was not made for
         raise ValueError(
             f"document was given, but {type(lm).__name__} cannot run under a mask [batch 1 text text]: "
             f"{type(problem).__name__}: {problem}; {_ADVICE}"
         ) from problem
-    bound = 1e-3 if weight.dtype in (torch.float32, torch.float64) else 5e-2
+    bound = rounding_error(dtype)
     if error > bound:
         raise ValueError(
             f"document was given, but {type(lm).__name__} does not keep packed documents apart: its logits change by "
@@ -114,13 +111,12 @@ def refuse_if_leaking(lm: nn.Module) -> None:
         )
 
 
-def _leak(lm: nn.Module, weight: Tensor) -> float:
+def _leak(lm: nn.Module, dtype: torch.dtype, device: torch.device) -> float:
     """How far the logits of two packed documents are from those of each alone, relative to their size."""
-    device = torch.device("cpu") if weight.is_meta else weight.device  # of an offloaded model
     ids = torch.tensor([[2, 1, 3, 3, 1, 1, 2]], device=device)
     document = torch.tensor([[0, 0, 0, 1, 1, 1, 1]], device=device)
     packed = call_language_model(
-        lm, ids, attention_mask=packed_mask(document, None, weight.dtype), position_ids=packed_positions(document)
-    ).logits.float()
-    alone = torch.cat([call_language_model(lm, part).logits.float() for part in (ids[:, :3], ids[:, 3:])], dim=1)
-    return float((packed - alone).abs().max() / alone.abs().max().clamp(min=1e-6))
+        lm, ids, attention_mask=packed_mask(document, None, dtype), position_ids=packed_positions(document)
+    ).logits
+    alone = torch.cat([call_language_model(lm, part).logits for part in (ids[:, :3], ids[:, 3:])], dim=1)
+    return float(relative_error(packed, alone))

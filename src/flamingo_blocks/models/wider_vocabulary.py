@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import Any
 
+from flamingo_blocks.lm.text_config import text_config
+
 _LOCK = Lock()
 # By the config's id while it is held: the size it had, and the number of new tokens of each call that goes on.
 _WIDENED: dict[int, tuple[int, list[int]]] = {}
@@ -20,11 +22,10 @@ def wider_vocabulary(lm: Any, num_new_tokens: int) -> Iterator[None]:
         lm: The model. One without a config of transformers is left alone.
         num_new_tokens: How many more it predicts.
     """
-    of_text = getattr(getattr(lm, "config", None), "get_text_config", None)
-    if of_text is None or not num_new_tokens:
+    config = text_config(lm)
+    if not hasattr(config, "get_text_config") or not num_new_tokens:
         yield
         return
-    config = of_text()
     with _LOCK:
         own_size, calls = _WIDENED.setdefault(id(config), (config.vocab_size, []))
         calls.append(num_new_tokens)

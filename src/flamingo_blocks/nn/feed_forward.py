@@ -3,6 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from flamingo_blocks.nn.module_config import check_sizes
 from flamingo_blocks.nn.norms import apply_norm, make_norm
 from flamingo_blocks.nn.plain_linear import may_recompute
 from flamingo_blocks.ops.activated_projection import ACTIVATIONS, activate, project_activated
@@ -22,7 +23,7 @@ class FeedForward(nn.Module):
         norm_eps: Its epsilon.
 
     Raises:
-        ValueError: If `activation` or `norm` is unknown.
+        ValueError: If `activation` or `norm` is unknown, or a width is not positive.
 
     Example:
         >>> import torch
@@ -46,6 +47,12 @@ class FeedForward(nn.Module):
         super().__init__()
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation is {activation!r}, wanted one of {', '.join(map(repr, ACTIVATIONS))}")
+        check_sizes(dim=dim, hidden_dim=hidden_dim)
+        if hidden_dim is None and int(dim * ff_mult) < 1:
+            raise ValueError(
+                f"ff_mult is {ff_mult}, which makes a hidden width of {int(dim * ff_mult)} for dim {dim}; wanted 1 or "
+                "more: give a larger ff_mult, or hidden_dim itself"
+            )
         hidden_dim = int(dim * ff_mult) if hidden_dim is None else hidden_dim
         self.activation = activation
         self.norm = make_norm(norm, dim, eps=norm_eps)

@@ -123,9 +123,10 @@ class GatedCrossAttention(nn.Module):
             raise ValueError("valid was given beside a MediaKV; pass it to project_media instead")
         query = apply_norm(self.norm, text)
         query = self.q_proj(query).unflatten(-1, (-1, self.head_dim))
+        dtype = query.dtype  # of linear layers here; media that were projected under autocast, or outside, have another
         query = apply_norm(self.q_norm, query).to(media.key.dtype)  # batch text heads head_dim
         out = media_attention(query, media.key, media.value, layout, valid=media.valid, backend=self.backend)
-        update: Tensor = self.o_proj(out.flatten(-2))
+        update: Tensor = self.o_proj(out.flatten(-2).to(dtype))
         return update
 
     def project_media(
@@ -213,6 +214,8 @@ class GatedCrossAttentionBlock(nn.Module):
         Flamingo (arXiv 2204.14198), section 2.2, figure 4 and appendix A.1.2.
     """
 
+    # One argument more than our budget of fifteen: these are the ways in which models of the family differ, and the
+    # config of a saved model names each. A group of them would be one more place to look up.
     def __init__(
         self,
         dim: int,

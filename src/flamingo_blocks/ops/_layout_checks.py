@@ -1,12 +1,13 @@
 """What a caller may hand to `MediaLayout`, checked once, with errors that name row and both numbers."""
 
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from flamingo_blocks.ops._host_reads import on_host
 from flamingo_blocks.types import Direction, Scope
 
 if TYPE_CHECKING:
@@ -122,8 +123,13 @@ def _check_ids(item_ids: Tensor, batch: int) -> None:
     if item_ids.ndim != 2 or item_ids.shape[0] != batch:
         raise ValueError(f"item_ids has shape {tuple(item_ids.shape)}, wanted [{batch} media]")
     gap = (item_ids[:, :-1] < 0) & (item_ids[:, 1:] >= 0)
-    if gap.any() or (item_ids < -1).any():
-        raise ValueError("item_ids may hold pool ids of 0 or more, then -1 as pads on the right of a row")
+    wrong = gap.any(1) | (item_ids < -1).any(1)
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"item_ids of row {row} is {item_ids[row].tolist()}, wanted pool ids of 0 or more, then -1 as pads on the "
+            "right of the row"
+        )
 
 
 _pool_sizes: "WeakKeyDictionary[MediaLayout, int]" = WeakKeyDictionary()  # every layer asks again
@@ -162,21 +168,3 @@ def check_grid(item_ids: Int[Tensor, "batch media"], num_media: int) -> None:
             f"media is padded to {num_media} items a row, but the layout numbers the items one after the other; "
             f"make it with MediaLayout.from_grid(..., num_media={num_media}), or give the pool as [items latents dim]"
         )
-
-
-def on_host(values: Tensor) -> Any:
-    """The values of a tensor that lives on the CPU, as Python numbers; reading them waits for no device."""
-    assert values.device.type == "cpu", values.device
-    return values.tolist()
-
-
-def may_read(x: Tensor) -> bool:
-    """Whether its values are free: in eager code on the CPU, where no device is waited for and no graph is broken."""
-    return x.device.type == "cpu" and is_plain(x)
-
-
-def is_plain(x: Tensor) -> bool:
-    """Whether it is a tensor with values of its own, in eager code: nothing traced, fake or wrapped."""
-    if torch.compiler.is_compiling() or type(x) is not Tensor or x.device.type == "meta":
-        return False
-    return not torch._C._functorch.is_functorch_wrapped_tensor(x)  # noqa: SLF001 -- there is no public way to ask

@@ -39,7 +39,7 @@ def visible_ranges(
     carry = carry or _nothing_before(is_media)
     stop = carry.num_slots[:, None] + items_under.cumsum(1)  # one past the last slot opened so far
     start = stop - items_under
-    run_start = run_start_columns(is_media, document)
+    run_start = torch.zeros_like(stop) if document is None else run_start_columns(document.to(stop.device))
     if direction == "next":
         tag = _next_tag(is_media)
         reach = tag.clamp(max=text - 1)
@@ -93,11 +93,10 @@ def _nothing_before(is_media: Tensor) -> Carry:
     return Carry(num_slots=zero, first=zero, last=zero - 1, ends_in_tag=zero.bool())
 
 
-def run_start_columns(is_media: Tensor, document: Tensor | None) -> Tensor:
+def run_start_columns(document: Int[Tensor, "batch text"]) -> Int[Tensor, "batch text"]:
     """Column where the document of each token begins."""
-    starts = torch.zeros_like(is_media)
-    if document is not None:
-        starts[:, 1:] = document[:, 1:] != document[:, :-1]
+    starts = torch.zeros_like(document, dtype=torch.bool)
+    starts[:, 1:] = document[:, 1:] != document[:, :-1]
     return _last_true(starts).clamp(min=0)
 
 

@@ -16,6 +16,14 @@ def squared_relu(x: Tensor) -> Tensor:
     return F.relu(x).square()
 
 
+def _silu_backward(grad: Tensor, x: Tensor) -> Tensor:
+    if torch.is_grad_enabled():  # torch's own operation cannot be differentiated once more
+        s = x.sigmoid()
+        return grad * s * (1 + x * (1 - s))
+    out: Tensor = torch.ops.aten.silu_backward(grad, x)
+    return out
+
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "squared_relu": squared_relu,
     "gelu": F.gelu,
@@ -28,8 +36,8 @@ _DERIVATIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "squared_relu": lambda grad, x: grad * (2 * F.relu(x)),
     "gelu": torch.ops.aten.gelu_backward,
     "relu": lambda grad, x: grad.masked_fill(x <= 0, 0),
-    "silu": torch.ops.aten.silu_backward,
-    "swiglu": torch.ops.aten.silu_backward,
+    "silu": _silu_backward,
+    "swiglu": _silu_backward,
 }
 
 
@@ -99,7 +107,8 @@ class _ProjectActivated(torch.autograd.Function):
         hidden_grad = factor_grad = weight_grad = None
         if needs[2]:
             activated = activate(hidden, ctx.activation, factor).to(ctx.dtype)
-            weight_grad = grad.flatten(0, -2).T @ activated.flatten(0, -2)
+            # A lone token has no axis to flatten.
+            weight_grad = grad.reshape(-1, grad.shape[-1]).T @ activated.reshape(-1, activated.shape[-1])
         if needs[0] or needs[1]:
             activated_grad = (grad @ weight.to(ctx.dtype)).to(hidden.dtype)
             if needs[1]:

@@ -30,7 +30,8 @@ def linear_cross_entropy(
 
     Use it for the loss of a language model in training: logits of 8192 tokens over 128k words cost 12 GB, a chunk of
     them 0.4. The gradients are made in the forward pass, chunk by chunk, so nothing is projected twice, the backward
-    pass needs no weight, and a frozen weight costs no gradient.
+    pass needs no weight, and a frozen weight costs no gradient. The gradient of a gradient is
+    refused: where you need one, make the logits.
 
     Args:
         hidden: What enters the head.
@@ -85,7 +86,7 @@ def linear_cross_entropy(
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """The sum of all losses; keeps the gradients that the forward pass made, and scales them."""
+    """The sum of all losses; keeps the gradients that the forward pass made, and scales them, once differentiable."""
 
     @staticmethod
     def forward(

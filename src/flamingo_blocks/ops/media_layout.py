@@ -97,6 +97,7 @@ class MediaLayout:
             The layout, on the device of `is_media`.
 
         Raises:
+            TypeError: If `is_media` is no tensor.
             ValueError: If tags and items of a row differ in number, a tag stands on a pad, shapes differ, or
                 `direction="next"` is asked with `scope="all"` or with `group_consecutive`.
 
@@ -162,6 +163,7 @@ class MediaLayout:
             The layout; the item of row `b` and slot `m` has the pool id `b * num_media + m`.
 
         Raises:
+            TypeError: If `is_media` is no tensor.
             ValueError: As `from_tokens`, and if a row has more items than `num_media`.
 
         Example:
@@ -278,6 +280,7 @@ class MediaLayout:
             The layout of the whole text. New ids start at `num_items`, row by row.
 
         Raises:
+            TypeError: If `is_media` is no tensor.
             ValueError: If the layout has direction `"next"`, `num_items` is smaller than the ids
                 in use, or as `from_tokens`.
 

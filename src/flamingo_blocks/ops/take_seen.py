@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from flamingo_blocks.ops._layout_checks import check_pool, may_read, on_host
+from flamingo_blocks.ops._host_reads import may_read, on_host
+from flamingo_blocks.ops._layout_checks import check_pool
 from flamingo_blocks.ops.attention_plan import AttentionPlan, seen_items
 from flamingo_blocks.ops.media_layout import MediaLayout
 

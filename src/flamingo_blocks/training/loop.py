@@ -20,6 +20,10 @@ class Objective:
         batches: Gives at least as many batches as the run has steps.
         loss: Takes the model and a batch, gives a scalar.
         weight: Factor on the loss. A data set of weight 0 is not drawn from.
+
+    Example:
+        >>> Objective(name="squares", batches=[torch.ones(4, 2)], loss=lambda model, x: model(x).square().mean()).weight
+        1.0
     """
 
     name: str
@@ -51,8 +55,15 @@ class TrainConfig:
         gate_lr_factor: Factor on the gates' learning rate, see `param_groups`.
         betas: AdamW's decay rates.
         max_grad_norm: The gradient over all trained parameters is scaled down to this norm.
-        max_skipped: A step whose gradient is not finite changes nothing; this many in a row end the run.
+        max_skipped: A step whose gradient is not finite changes nothing; this many in a row, 1 or more, end the run.
         on_step: Called after each step.
+
+    Example:
+        >>> model = nn.Linear(2, 1)
+        >>> squares = Objective(name="squares", batches=[torch.ones(4, 2)], loss=lambda m, x: m(x).square().mean())
+        >>> config = TrainConfig(model=model, objectives=[squares], steps=1, lr=1e-4)
+        >>> round(config.schedule(0), 5)  # the first of 5000 steps of warm-up
+        0.0002
     """
 
     model: nn.Module
@@ -86,7 +97,8 @@ def train(config: TrainConfig) -> TrainResult:
         What each step did.
 
     Raises:
-        ValueError: If a weight is negative, all are zero, two data sets share a name, or one runs dry.
+        ValueError: If a weight is negative, all are zero, two data sets share a name, one runs dry, or `max_skipped` is
+            less than 1.
         FloatingPointError: If `max_skipped` steps in a row have a gradient that is not finite.
 
     Example:
@@ -100,7 +112,7 @@ def train(config: TrainConfig) -> TrainResult:
         Flamingo (arXiv 2204.14198), section 2.4: gradients accumulated over the data sets, weighted; better there
         than alternating between them.
     """
-    _check(config.objectives)
+    _check(config.objectives, config.max_skipped)
     groups = param_groups(
         config.model, lr=config.lr, weight_decay=config.weight_decay, gate_lr_factor=config.gate_lr_factor
     )
@@ -156,7 +168,11 @@ def _next(objective: Objective, source: Any, step: int) -> Any:
         ) from None
 
 
-def _check(objectives: Sequence[Objective]) -> None:
+def _check(objectives: Sequence[Objective], max_skipped: int) -> None:
+    if max_skipped < 1:
+        raise ValueError(
+            f"max_skipped is {max_skipped}, wanted 1 or more; with 1 the first gradient that is not finite ends the run"
+        )
     names = [objective.name for objective in objectives]
     if len(set(names)) < len(names):
         raise ValueError(f"objectives have the names {names}: each needs a name of its own")

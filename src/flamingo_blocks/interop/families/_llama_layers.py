@@ -8,6 +8,7 @@ from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop.families._frozen_parts import table_and_head, vision_entries
 from flamingo_blocks.interop.families._templates import Names
 from flamingo_blocks.interop.key_map import Entry, Shapes
+from flamingo_blocks.lm.text_config import text_config
 
 LLAMA_BLOCK: Names = {
     "cross_attn.q_proj.weight": ("attention.q_proj.weight",),
@@ -36,10 +37,7 @@ def vocabulary_size(lm: nn.Module) -> int:
 
 def config_value(lm: nn.Module, name: str) -> Any:
     """What the config of the language model says, if it has one."""
-    config: Any = getattr(lm, "config", None)
-    if hasattr(config, "get_text_config"):
-        config = config.get_text_config()
-    return getattr(config, name, None)
+    return getattr(text_config(lm), name, None)
 
 
 def check_options(module: Any, wanted: dict[str, Any], what: str, family: str) -> None:

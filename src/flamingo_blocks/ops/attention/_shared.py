@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from flamingo_blocks.ops._layout_checks import may_read, on_host
+from flamingo_blocks.ops._host_reads import may_read, on_host
 from flamingo_blocks.ops.attention_plan import AttentionPlan, make_plan
 from flamingo_blocks.ops.media_layout import MediaLayout
 

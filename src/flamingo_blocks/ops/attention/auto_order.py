@@ -8,13 +8,13 @@ class Preference:
     """Backends in the order in which `auto` tries them; the first that does not refuse the call is taken.
 
     What a backend refuses does most of the choosing: by scope, by text length, by dtype, by gradient. The order decides
-    between those that are left. It holds for every shape: where two backends can run, no shape was found from which on
-    the other one is faster.
+    between those that are left, and is one for all shapes: where a run is named, no backend was faster by more than a
+    tenth in any case of it. Where none is named, the order is a guess: what copies and masks least comes first.
 
     Args:
         order: Names of backends.
-        measured: The result file, in `benchmarks/results`, whose cases `attention/backends` gave the order, or why
-            there is none.
+        measured: The result file, in `benchmarks/results`, whose cases `attention/backends` gave the order, or
+            `"unmeasured"`.
     """
 
     order: tuple[str, ...]

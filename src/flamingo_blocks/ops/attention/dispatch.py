@@ -32,7 +32,8 @@ def media_attention(
 
     The core of gated cross-attention, for those who have projections of their own. A token attends to all latents of
     the items that the layout gives it; a token that sees no item gets exact zeros and has zero gradient. What a token
-    does not see cannot reach it, NaN and Inf included.
+    does not see cannot reach it, NaN and Inf included. What a token makes of NaN or Inf that it does see is not finite;
+    which of the two stands there, and in which of its numbers, differs by backend.
 
     Args:
         query: Projected text.
@@ -44,7 +45,7 @@ def media_attention(
         backend: A name of `available_backends`, or `"auto"`. All give the same result.
 
     Returns:
-        One update for each token and head, in the dtype of `query`.
+        One update for each token and head, in the dtype of `query`, under autocast too.
 
     Raises:
         TypeError: If `layout` is no `MediaLayout`.
@@ -71,7 +72,8 @@ def media_attention(
         has_valid=valid is not None,
     )  # fmt: skip
     chosen = _choose(backend, request)
-    return chosen.attend(query, hide_invalid(key, valid), hide_invalid(value, valid), layout, valid, scale)
+    out = chosen.attend(query, hide_invalid(key, valid), hide_invalid(value, valid), layout, valid, scale)
+    return out.to(query.dtype)  # under autocast torch's own attention gives autocast's
 
 
 def available_backends(

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from flamingo_blocks.ops._layout_checks import may_read, on_host
+from flamingo_blocks.ops._host_reads import may_read, on_host
 from flamingo_blocks.ops.attention._shared import masked_attention, refuse_ranges, zeros_in_graph
 from flamingo_blocks.ops.attention.backend import Backend, Request
 from flamingo_blocks.ops.attention_plan import item_of_token

@@ -7,7 +7,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from flamingo_blocks.ops._layout_checks import is_plain, may_read, on_host
+from flamingo_blocks.ops._host_reads import is_plain, may_read, on_host
 from flamingo_blocks.ops.attention._shared import ScoreBias, bad_items, biased_attention, mark_bad, zeros_in_graph
 from flamingo_blocks.ops.attention.backend import Backend, Request
 from flamingo_blocks.ops.media_layout import MediaLayout
