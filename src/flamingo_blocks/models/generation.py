@@ -1,5 +1,6 @@
 """Continue texts and score candidates: methods of `Flamingo`, kept beside it."""
 
+import copy
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from flamingo_blocks.lm.media_state import MediaState
 from flamingo_blocks.models.abilities import leaves_states_behind, refuse_misread_pads
 from flamingo_blocks.models.check_arguments import check_candidates, check_ids, refuse_other_names, refuse_right_pads
 from flamingo_blocks.models.place_media import place_media
-from flamingo_blocks.models.plain_decoding import plain_generate
+from flamingo_blocks.models.plain_decoding import as_ids, plain_generate
 from flamingo_blocks.models.prefill import run_prompt
 from flamingo_blocks.models.prompt import PromptState
 from flamingo_blocks.models.wider_vocabulary import wider_vocabulary
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 # Of a call of `score`: enough that a call is more than its overhead. Where the texts themselves are as many, each
 # candidate runs on its own, on the texts' own cache; more rows would copy it.
 _ROWS_AT_ONCE = 32
+_GUESSES_AHEAD = ("assistant_model", "prompt_lookup_num_tokens")
 _OF_THE_CALL = ("lm", "input_ids", "attention_mask")  # what `plain_generate` gets from us, and not from the caller
 
 
@@ -75,7 +77,8 @@ def generate(
         prompt: Text and media run before; one row serves all queries, and it is not changed.
         streamer: Gets tokens as they come, as in transformers.
         return_prompt: Also give the `PromptState` of the whole text, to continue a conversation.
-        **hf_generate_arguments: For the model's `generate`: `max_new_tokens`, `num_beams`, `do_sample`, ...
+        **hf_generate_arguments: For the model's `generate`: `max_new_tokens`, `num_beams`, `do_sample`, ... A
+            `generation_config` holds where no argument says otherwise; what it leaves open is the model's own.
 
     Returns:
         Token ids as the language model's own `generate` returns them, prompt included; with `return_prompt` a pair.
@@ -120,7 +123,7 @@ def generate(
         raise ValueError(
             f"return_prompt with {sequences.shape[0]} sequences for {rows} rows; wanted num_return_sequences=1"
         )
-    ends = _as_list(arguments.get("eos_token_id"))
+    ends = as_ids(_setting(self.lm, arguments, "eos_token_id"))
     return out, _prompt_of(self, state, sequences, mask, input_ids.shape[1], before, ends)
 
 
@@ -223,29 +226,36 @@ def _run(
         _refuse_unknown(lm, arguments)
         with flamingo.attachment.media(state):
             return plain_generate(lm, ids, attention_mask=mask, **arguments)
-    config = arguments.get("generation_config") or getattr(lm, "generation_config", None)
-    names = ("num_beams", "num_return_sequences")
-    several = (arguments.get(name) or getattr(config, name, None) or 1 for name in names)
-    expand = max(several)  # the rows that `generate` makes of each row, before its first call of the model
-    assisted = any(arguments.get(name) is not None for name in ("assistant_model", "prompt_lookup_num_tokens"))
-    if before is not None and before.cache is not None and not assisted and _takes_a_cache(arguments, config):
+    beams, samples = (_setting(lm, arguments, name) or 1 for name in ("num_beams", "num_return_sequences"))
+    expand = max(beams, samples)  # the rows that `generate` makes of each row, before its first call of the model
+    assisted = any(_setting(lm, arguments, name) is not None for name in _GUESSES_AHEAD)
+    if before is not None and before.cache is not None and not assisted and _takes_a_cache(lm, arguments):
         room = ids.shape[1] - before.input_ids.shape[1]
         arguments = {**arguments, "past_key_values": before.repeat_rows(expand).fork_cache(room=room)}
     media = state.repeat_rows(expand)
-    if (arguments.get("num_beams") or getattr(config, "num_beams", None) or 1) > 1 and leaves_states_behind(lm):
+    if beams > 1 and leaves_states_behind(lm):
         arguments = {**arguments, "use_cache": False}
     with flamingo.attachment.media(media, whole=True), wider_vocabulary(lm, _num_predicted(flamingo)):
         return lm.generate(ids, attention_mask=mask.long(), **arguments)
 
 
-def _takes_a_cache(arguments: dict[str, Any], config: Any) -> bool:
+def _setting(lm: nn.Module, arguments: dict[str, Any], name: str) -> Any:
+    """What holds for a call, as transformers finds it: the argument, or the config that came, or the model's own."""
+    if name in arguments:
+        return arguments[name]
+    configs = (arguments.get("generation_config"), getattr(lm, "generation_config", None))
+    values = (getattr(config, name, None) for config in configs)
+    return next((value for value in values if value is not None), None)
+
+
+def _takes_a_cache(lm: nn.Module, arguments: dict[str, Any]) -> bool:
     """Whether transformers goes on from a cache that is handed in: not where it is told to use none, or another kind.
 
     Nor does assisted decoding, which reads the text before its first guess as if nothing were cached. The text of the
     prompt runs again then; its media do not.
     """
-    other = arguments.get("cache_implementation") or getattr(config, "cache_implementation", None)
-    return other is None and arguments.get("use_cache", getattr(config, "use_cache", True)) is not False
+    other = _setting(lm, arguments, "cache_implementation")
+    return other is None and _setting(lm, arguments, "use_cache") is not False
 
 
 def _refuse_unknown(lm: nn.Module, arguments: dict[str, Any]) -> None:
@@ -284,20 +294,17 @@ def _prompt_of(
 
 def _with_ends(flamingo: "Flamingo", arguments: dict[str, Any]) -> dict[str, Any]:
     """Name the ids at which generation stops, unless the caller does: the model's own and `<EOC>`."""
-    arguments = dict(arguments)
-    config = arguments.get("generation_config") or getattr(flamingo.lm, "generation_config", None)
+    lm, config = flamingo.lm, arguments.get("generation_config")
+    found: dict[str, Any] = {}
+    ends = as_ids(_setting(lm, arguments, "eos_token_id"))
     if "eos_token_id" not in arguments:
-        own = _as_list(getattr(config, "eos_token_id", None))
-        ends = own if flamingo.end_token_id is None else [*own, flamingo.end_token_id]
-        arguments |= {"eos_token_id": ends} if ends else {}
-    ends = _as_list(arguments.get("eos_token_id"))
-    if "pad_token_id" not in arguments and getattr(config, "pad_token_id", None) is None and ends:
-        arguments["pad_token_id"] = ends[0]
-    return arguments
-
-
-def _as_list(ids: Any) -> list[int]:
-    """Ids given as one number, several, or none."""
-    if ids is None:
-        return []
-    return [int(token) for token in ids] if isinstance(ids, list | tuple) else [int(ids)]
+        ends += [] if flamingo.end_token_id is None else [flamingo.end_token_id]
+        found |= {"eos_token_id": ends} if ends else {}
+    if ends and "pad_token_id" not in arguments and _setting(lm, arguments, "pad_token_id") is None:
+        found["pad_token_id"] = ends[0]
+    if config is None:
+        return {**arguments, **found}
+    config = copy.copy(config)  # transformers warns of arguments beside a config, and will refuse them
+    for name, value in found.items():
+        setattr(config, name, value)
+    return {**arguments, "generation_config": config}

@@ -1,5 +1,6 @@
 """Greedy choice and sampling for language models that have no `generate` of their own."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ def plain_generate(
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
-    eos_token_id: int | list[int] | None = None,
+    eos_token_id: int | Sequence[int] | Int[Tensor, "..."] | None = None,
     pad_token_id: int | None = None,
     generator: torch.Generator | None = None,
     streamer: Any | None = None,
@@ -53,7 +54,7 @@ def plain_generate(
     """
     if max_new_tokens < 0 or temperature <= 0:
         raise ValueError(f"max_new_tokens is {max_new_tokens} and temperature {temperature}; wanted >= 0 and > 0")
-    ends = [eos_token_id] if isinstance(eos_token_id, int) else list(eos_token_id or [])
+    ends = as_ids(eos_token_id)
     pad = pad_token_id if pad_token_id is not None else (ends[0] if ends else 0)
     done = torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
     if streamer is not None:
@@ -73,6 +74,15 @@ def plain_generate(
     if streamer is not None:
         streamer.end()
     return input_ids
+
+
+def as_ids(ids: Any) -> list[int]:
+    """Ids given as one number, several, a tensor of them, or none."""
+    if isinstance(ids, Tensor):
+        ids = ids.tolist()
+    if ids is None:
+        return []
+    return [int(token) for token in ids] if isinstance(ids, list | tuple) else [int(ids)]
 
 
 def _draw(
