@@ -247,12 +247,26 @@ def test_a_window_smaller_than_the_text_is_kept_by_caches_and_chunks():
     assert torch.equal(flamingo.generate(**batch.arguments(), max_new_tokens=6), expected)
 
 
-def test_return_prompt_needs_one_sequence_a_row():
-    """Of several sequences a row there is no one conversation."""
+@pytest.mark.parametrize("where", ["arguments", "config", "model"])
+def test_return_prompt_needs_one_sequence_a_row(where):
+    """Of several sequences a row there is no one conversation: said before anything is encoded or generated."""
+    import transformers
+
     flamingo = make_flamingo("gpt2")
-    several = dict(num_beams=2, num_return_sequences=2)
-    with pytest.raises(ValueError, match="return_prompt with 2 sequences for 1 rows; wanted num_return_sequences=1"):
-        flamingo.generate(torch.tensor([[3]]), max_new_tokens=1, return_prompt=True, **several)
+    several: dict = dict(num_beams=2, num_return_sequences=2)
+    if where == "config":
+        several = dict(generation_config=transformers.GenerationConfig(**several))
+    elif where == "model":
+        flamingo.lm.generation_config.update(**several)
+        several = {}
+    ran = []
+    for part in (flamingo.lm, flamingo.vision):
+        part.register_forward_pre_hook(lambda *_: ran.append(1))
+    given = dict(pixels=torch.zeros(1, 1, 3, 8, 8, dtype=torch.float64), max_new_tokens=1, return_prompt=True)
+    message = "return_prompt is True and num_return_sequences 2, but .*; wanted num_return_sequences=1"
+    with pytest.raises(ValueError, match=message):
+        flamingo.generate(torch.tensor([[NEW_TAG]]), **given, **several)
+    assert not ran
 
 
 def test_return_prompt_beside_a_dictionary():

@@ -99,6 +99,11 @@ def generate(
     refuse_other_names(hf_generate_arguments)
     if "document" in hf_generate_arguments:
         raise ValueError("document was given, but packed rows cannot be continued; give each document a row of its own")
+    if return_prompt and (several := _setting(self.lm, hf_generate_arguments, "num_return_sequences") or 1) > 1:
+        raise ValueError(
+            f"return_prompt is True and num_return_sequences {several}, but a prompt goes on from one sequence a row; "
+            "wanted num_return_sequences=1, or no return_prompt"
+        )
     rows = input_ids.shape[0]
     before = None if prompt is None else prompt.for_rows(rows)
     state = place_media(
@@ -119,10 +124,6 @@ def generate(
     if not return_prompt:
         return out
     sequences = out if isinstance(out, Tensor) else out.sequences
-    if sequences.shape[0] != rows:
-        raise ValueError(
-            f"return_prompt with {sequences.shape[0]} sequences for {rows} rows; wanted num_return_sequences=1"
-        )
     ends = as_ids(_setting(self.lm, arguments, "eos_token_id"))
     return out, _prompt_of(self, state, sequences, mask, input_ids.shape[1], before, ends)
 
