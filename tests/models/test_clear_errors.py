@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from flamingo_blocks import Flamingo, GatedCrossAttentionBlock, MediaLayout, PerceiverResampler
+from flamingo_blocks import Flamingo, GatedCrossAttentionBlock, MediaLayout, MediaState, PerceiverResampler
 from flamingo_blocks.models import PaperLanguageModel, build_tiny_flamingo, every_layer
 from flamingo_blocks.vision import CallableTower
 
@@ -163,6 +163,57 @@ def test_arguments_of_a_call(call, arguments, error, message):
     """What came, what was wanted, and the fix."""
     with pytest.raises(error, match=message):
         getattr(build_tiny_flamingo(), call)(**{"input_ids": IDS, **arguments})
+
+
+FEATURES, MEDIA = torch.zeros(1, 1, 4, 16), torch.zeros(1, 4, 16)
+FRAME, PATCH = torch.ones(1, 1, dtype=torch.bool), torch.ones(1, 1, 4, dtype=torch.bool)
+
+
+@pytest.mark.parametrize("call", ["forward", "prefill", "generate", "score"])
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            dict(pixels=PIXELS, patch_valid=PATCH),
+            "patch_valid was given beside pixels, wanted beside features: the tower",
+        ),
+        (dict(media=MEDIA, patch_valid=PATCH), "patch_valid was given beside media, wanted .*, or give MediaState"),
+        (
+            dict(media=MediaState(media=MEDIA), frame_valid=FRAME),
+            "frame_valid was given beside media, wanted beside pixels or features: .*; leave it",
+        ),
+        (
+            dict(input_ids=IDS[:, :1], frame_valid=FRAME, patch_valid=PATCH),
+            "frame_valid was given without media, wanted beside pixels or features: leave it out",
+        ),
+        (
+            dict(features=FEATURES, frame_valid=FRAME[0]),
+            r"frame_valid has shape \[1\] and dtype torch.bool, wanted bool \[1, 1\] \(items frames\) beside features",
+        ),
+        (
+            dict(features=FEATURES, frame_valid=FRAME.long()),
+            r"frame_valid has shape \[1, 1\] and dtype torch.int64, wanted bool \[1, 1\]",
+        ),
+        (
+            dict(features=FEATURES, patch_valid=PATCH[..., :3]),
+            r"patch_valid has shape \[1, 1, 3\] and dtype torch.bool, wanted bool \[1, 1, 4\] \(items frames patches\)",
+        ),
+    ],
+)
+def test_flags_of_frames_and_patches_are_never_passed_over(call, given, message):
+    """Beside media that have none, or that tell it themselves, they are refused, as are flags of another shape."""
+    more = {"score": dict(candidates=[[3]]), "generate": dict(max_new_tokens=1)}.get(call, {})
+    with pytest.raises(ValueError, match=message):
+        getattr(build_tiny_flamingo(), call)(**{"input_ids": IDS, **given}, **more)
+
+
+def test_media_that_are_encoded_once_have_flags_that_count():
+    """`encode_media` refuses what `forward` refuses."""
+    flamingo = build_tiny_flamingo()
+    with pytest.raises(ValueError, match="patch_valid was given beside pixels"):
+        flamingo.encode_media(PIXELS, patch_valid=PATCH)
+    with pytest.raises(ValueError, match=r"frame_valid has shape \[2\]"):
+        flamingo.encode_media(features=FEATURES, frame_valid=torch.ones(2, dtype=torch.bool))
 
 
 @pytest.mark.parametrize("call", ["forward", "generate", "prefill", "score"])

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from flamingo_blocks.lm.media_state import MediaState
-from flamingo_blocks.models.check_arguments import check_ids, check_media
+from flamingo_blocks.models.check_arguments import check_ids, check_media, refuse_idle_flags
 from flamingo_blocks.models.prompt import PromptState
 from flamingo_blocks.ops.media_layout import MediaLayout
 
@@ -93,7 +93,8 @@ def place_media(
 
     Raises:
         TypeError: If ids or media are no tensors.
-        ValueError: If tags and items differ in number, or several kinds of media or two layouts are given.
+        ValueError: If tags and items differ in number, several kinds of media or two layouts are given, or flags of
+            frames or patches beside none.
         RuntimeError: If the model was detached.
     """
     if not flamingo.attachment.attached:
@@ -114,6 +115,7 @@ def place_media(
             layout=layout if prompt is None else None,
         )  # fmt: skip
     else:
+        refuse_idle_flags({"media": media}, frame_valid=frame_valid, patch_valid=patch_valid)
         new = MediaState(media=media) if isinstance(media, Tensor) else media
     if prompt is None:
         return new.with_layout(layout)
