@@ -1,5 +1,7 @@
 """Slips of someone new: each gets an error that names the argument, what came, what was wanted and the fix."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -112,6 +114,8 @@ def test_tokens_are_ids_of_their_own(tokens, error, message):
 
 IDS = torch.tensor([[1, 32, 5]])
 PIXELS = torch.zeros(1, 1, 3, 8, 8)
+LAYOUT = MediaLayout.from_tokens(IDS == 32)
+CALLS = {"forward": {}, "prefill": {}, "generate": dict(max_new_tokens=1), "score": dict(candidates=[[3]])}
 
 
 @pytest.mark.parametrize(
@@ -147,6 +151,22 @@ PIXELS = torch.zeros(1, 1, 3, 8, 8)
             ValueError,
             r"attention_mask has shape \(1, 2\), wanted \(1, 3\) as input_ids: 1 at real tokens",
         ),
+        *(
+            (
+                call,
+                dict(pixels=PIXELS, layout=LAYOUT, attention_mask=torch.ones(shape), **more),
+                ValueError,
+                rf"attention_mask has shape {re.escape(str(shape))}, wanted \(1, 3\) as input_ids: 1 at real tokens",
+            )
+            for call, more in CALLS.items()
+            for shape in ((1, 9), (3,), (1, 1, 3, 3))
+        ),
+        (
+            "forward",
+            dict(pixels=PIXELS, layout=LAYOUT, document=IDS[:, :2]),
+            ValueError,
+            r"document is torch.int64 of shape \(1, 2\), wanted integers of shape \(1, 3\), one a token",
+        ),
         ("__call__", dict(pixel_values=PIXELS), TypeError, "pixel_values was given; here it is pixels="),
         ("generate", dict(pixel_values=PIXELS), TypeError, "pixel_values was given; here it is pixels="),
         ("forward", dict(pixels=PIXELS.byte()), ValueError, r"divide by 255 where .* from 0 to 1"),
@@ -169,7 +189,7 @@ FEATURES, MEDIA = torch.zeros(1, 1, 4, 16), torch.zeros(1, 4, 16)
 FRAME, PATCH = torch.ones(1, 1, dtype=torch.bool), torch.ones(1, 1, 4, dtype=torch.bool)
 
 
-@pytest.mark.parametrize("call", ["forward", "prefill", "generate", "score"])
+@pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -202,9 +222,8 @@ FRAME, PATCH = torch.ones(1, 1, dtype=torch.bool), torch.ones(1, 1, 4, dtype=tor
 )
 def test_flags_of_frames_and_patches_are_never_passed_over(call, given, message):
     """Beside media that have none, or that tell it themselves, they are refused, as are flags of another shape."""
-    more = {"score": dict(candidates=[[3]]), "generate": dict(max_new_tokens=1)}.get(call, {})
     with pytest.raises(ValueError, match=message):
-        getattr(build_tiny_flamingo(), call)(**{"input_ids": IDS, **given}, **more)
+        getattr(build_tiny_flamingo(), call)(**{"input_ids": IDS, **given}, **CALLS[call])
 
 
 def test_media_that_are_encoded_once_have_flags_that_count():
@@ -216,14 +235,13 @@ def test_media_that_are_encoded_once_have_flags_that_count():
         flamingo.encode_media(features=FEATURES, frame_valid=torch.ones(2, dtype=torch.bool))
 
 
-@pytest.mark.parametrize("call", ["forward", "generate", "prefill", "score"])
+@pytest.mark.parametrize("call", CALLS)
 def test_a_detached_model_says_so(call):
     """Whatever it is asked for; what it was made of goes on."""
     flamingo = build_tiny_flamingo()
     lm = flamingo.detach()
-    more = {"score": dict(candidates=[[3]]), "generate": dict(max_new_tokens=1)}.get(call, {})
     with pytest.raises(RuntimeError, match="this Flamingo was detached; make another one"):
-        getattr(flamingo, call)(IDS, pixels=PIXELS, **more)
+        getattr(flamingo, call)(IDS, pixels=PIXELS, **CALLS[call])
     assert lm(IDS[:, :1]).shape == (1, 1, 32)
 
 

@@ -151,7 +151,8 @@ def _logits(
         )
     if not past:
         refuse_misread_pads(model.flamingo, mask)
-    state = place_media(model.flamingo, input_ids, **given)
+    # Behind a cache the mask is that of the whole text, and the layout is that of the media.
+    state = place_media(model.flamingo, input_ids, **(given | {"attention_mask": None} if past else given))
     if cache is not None or keywords.get("use_cache"):
         state = model.flamingo.attachment.project(state)
     if position_ids is None and mask is not None:

@@ -84,6 +84,19 @@ def check_ids(input_ids: object, *, some: bool = False) -> None:
         )
 
 
+def check_mask(attention_mask: Tensor | None, input_ids: Tensor) -> None:
+    """A mask says of each new token whether it is one.
+
+    Raises:
+        ValueError: If it has another shape.
+    """
+    if attention_mask is not None and attention_mask.shape != input_ids.shape:
+        raise ValueError(
+            f"attention_mask has shape {tuple(attention_mask.shape)}, wanted {tuple(input_ids.shape)} as input_ids: "
+            "1 at real tokens, 0 at pads, of the new tokens alone behind a prompt"
+        )
+
+
 def check_media(media: Mapping[str, object]) -> None:
     """Media come as one tensor of one kind.
 
@@ -176,7 +189,9 @@ def refuse_right_pads(attention_mask: Tensor | None) -> None:
     Raises:
         ValueError: If a row ends in a pad.
     """
-    if attention_mask is not None and attention_mask.shape[1] and not bool(attention_mask[:, -1].all()):
+    if attention_mask is None or attention_mask.ndim != 2:
+        return  # `check_mask` says more of another shape
+    if attention_mask.shape[1] and not bool(attention_mask[:, -1].all()):
         row = int((attention_mask[:, -1] == 0).nonzero()[0])
         raise ValueError(
             f"attention_mask of row {row} ends in a pad; pad on the left, so that new tokens follow real ones"

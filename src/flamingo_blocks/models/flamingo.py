@@ -177,9 +177,11 @@ class Flamingo(nn.Module):
             features: The tower's patch features instead, computed before.
             media: Media tokens instead, or what `encode_media` gave.
             frame_valid: Frames that exist, for clips of different lengths.
-            patch_valid: Patches that count, beside `features`.
+            patch_valid: Patches that count, beside `features` alone: of `pixels` the tower tells it.
             layout: Which token sees which item; read off the media tags by default.
-            document: Which document each token of a packed row belongs to.
+            document: Which document each token of a packed row belongs to. Beside `layout` it parts the text alone, and
+                the layout the media: make that with the same documents, as `make_layout` and `collate` do. A layout
+                made without is taken as it is, for it may show an item to several documents on purpose.
             attention_mask: 1 at real tokens; pads may stand left or right.
             labels: Token ids to predict, as in Hugging Face: not shifted, -100 where nothing counts. Media tags never
                 count, nor does the first token of a packed document.

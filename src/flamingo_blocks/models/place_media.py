@@ -9,8 +9,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from flamingo_blocks.lm.media_state import MediaState
-from flamingo_blocks.models.check_arguments import check_ids, check_media, refuse_idle_flags
+from flamingo_blocks.models.check_arguments import check_ids, check_mask, check_media, refuse_idle_flags
 from flamingo_blocks.models.prompt import PromptState
+from flamingo_blocks.ops._layout_checks import check_documents
 from flamingo_blocks.ops.media_layout import MediaLayout
 
 if TYPE_CHECKING:
@@ -27,11 +28,7 @@ def make_layout(
 ) -> MediaLayout:
     """Read the layout off the media tags, behind a prompt if there is one."""
     is_media = input_ids == self.media_token_id
-    if attention_mask is not None and attention_mask.shape != input_ids.shape:
-        raise ValueError(
-            f"attention_mask has shape {tuple(attention_mask.shape)}, wanted {tuple(input_ids.shape)} as input_ids: "
-            "1 at real tokens, 0 at pads, of the new tokens alone behind a prompt"
-        )
+    check_mask(attention_mask, input_ids)
     valid = None if attention_mask is None else attention_mask.bool()
     if prompt is None:
         layout = MediaLayout.from_tokens(is_media, scope=self.scope, document=document, valid=valid)
@@ -109,6 +106,9 @@ def place_media(
         pools = (media.media if isinstance(media, MediaState) else media, pixels, features)
         _compare_counts(flamingo, input_ids, sum(pool.shape[0] for pool in pools if pool is not None))
         layout = make_layout(flamingo, input_ids, attention_mask=attention_mask, document=document, prompt=prompt)
+    else:
+        check_mask(attention_mask, input_ids)
+        check_documents(document, input_ids)
     if media is None:
         new = flamingo._encode(
             pixels=pixels, features=features, frame_valid=frame_valid, patch_valid=patch_valid,
