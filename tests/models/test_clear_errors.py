@@ -123,8 +123,10 @@ CALLS = {"forward": {}, "prefill": {}, "generate": dict(max_new_tokens=1), "scor
     [
         ("forward", dict(pixels=[PIXELS[0]]), TypeError, r"pixels is a list, wanted a tensor; .*torch.stack"),
         ("forward", dict(media=MediaLayout), TypeError, "media is a type, wanted a tensor"),
-        ("forward", dict(input_ids=[[1, 32]], pixels=PIXELS), TypeError, "input_ids is a list, wanted a tensor of ids"),
-        ("generate", dict(input_ids=[[1, 32]]), TypeError, "input_ids is a list, wanted a tensor of ids"),
+        *(
+            (call, dict(input_ids=[[1, 32]], **more), TypeError, "input_ids is a list, wanted a tensor of ids")
+            for call, more in CALLS.items()
+        ),
         ("generate", dict(input_ids=IDS[:, :0]), ValueError, r"input_ids has shape \(1, 0\), so there is no text"),
         ("prefill", dict(input_ids=IDS[:, :0]), ValueError, r"input_ids has shape \(1, 0\), so there is no text"),
         (

@@ -10,6 +10,7 @@ from flamingo_blocks.hf.generation import with_frames
 from flamingo_blocks.lm import MediaState
 from flamingo_blocks.models.abilities import refuse_misread_pads
 from flamingo_blocks.models.call_language_model import accepts
+from flamingo_blocks.models.check_arguments import check_ids
 from flamingo_blocks.models.output_head import counted_labels
 from flamingo_blocks.models.place_media import place_media
 from flamingo_blocks.ops.media_layout import MediaLayout
@@ -142,6 +143,7 @@ def _logits(
     cache: Any,
     keywords: dict[str, Any],
 ) -> FlamingoCausalLMOutput:
+    check_ids(input_ids)
     lm, mask = model.flamingo.lm, given["attention_mask"]
     past = 0 if cache is None else int(cache.get_seq_length())
     if past and not (isinstance(given["media"], MediaState) and given["media"].layout is not None):

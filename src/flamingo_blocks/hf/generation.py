@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from flamingo_blocks.lm import MediaState
+from flamingo_blocks.models.check_arguments import check_ids
 from flamingo_blocks.models.place_media import place_media
 from flamingo_blocks.models.wider_vocabulary import wider_vocabulary
 from flamingo_blocks.ops.media_layout import MediaLayout
@@ -98,6 +99,7 @@ def _sighted(assistant: Any, input_ids: Tensor, given: dict[str, Any]) -> Iterat
     if flamingo is None:
         yield assistant
         return
+    check_ids(input_ids)
     state = flamingo.attachment.project(place_media(flamingo, input_ids, **given))
     num_new = 0 if flamingo.token_rows is None else flamingo.token_rows.num_predicted
     # Both models are compared by the size of their vocabulary.

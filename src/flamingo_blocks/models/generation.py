@@ -173,10 +173,8 @@ def score(
         >>> flamingo.score(ids, [[3], [4, 5]], pixels=torch.zeros(1, 1, 3, 8, 8)).num_tokens
         tensor([[1, 2]])
     """
-    check_ids(input_ids, some=prompt is None)
     refuse_right_pads(attention_mask)
     check_candidates(candidates, self.media_token_id)
-    lengths = torch.tensor([len(candidate) for candidate in candidates], device=input_ids.device)
     done = self.prefill(
         input_ids, prompt=prompt, pixels=pixels, features=features, media=media, frame_valid=frame_valid,
         patch_valid=patch_valid, layout=layout, attention_mask=attention_mask,
@@ -184,6 +182,7 @@ def score(
     at_once = max(1, _ROWS_AT_ONCE // max(done.num_rows, 1))
     groups = [candidates[start : start + at_once] for start in range(0, len(candidates), at_once)]
     log_probs = torch.cat([_score_together(self, done, group) for group in groups], dim=1)
+    lengths = torch.tensor([len(candidate) for candidate in candidates], device=input_ids.device)
     return Scores(log_probs, lengths.expand(done.num_rows, -1))
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from flamingo_blocks.lm.media_state import MediaState
-from flamingo_blocks.models.check_arguments import check_ids, check_mask, check_media, refuse_idle_flags
+from flamingo_blocks.models.check_arguments import check_mask, check_media, refuse_idle_flags
 from flamingo_blocks.models.prompt import PromptState
 from flamingo_blocks.ops._layout_checks import check_documents
 from flamingo_blocks.ops.media_layout import MediaLayout
@@ -74,7 +74,7 @@ def place_media(
 
     Args:
         flamingo: The model.
-        input_ids: The new tokens.
+        input_ids: The new tokens, checked by the caller with `check_ids`.
         pixels: Their media.
         features: Likewise.
         media: Likewise.
@@ -89,14 +89,13 @@ def place_media(
         Media and layout of the whole text.
 
     Raises:
-        TypeError: If ids or media are no tensors.
+        TypeError: If media are no tensors.
         ValueError: If tags and items differ in number, several kinds of media or two layouts are given, or flags of
             frames or patches beside none.
         RuntimeError: If the model was detached.
     """
     if not flamingo.attachment.attached:
         raise RuntimeError("this Flamingo was detached; make another one around the language model to go on")
-    check_ids(input_ids)
     check_media({"pixels": pixels, "features": features, "media": media})
     if isinstance(media, MediaState) and media.layout is not None:
         if layout is not None and layout is not media.layout:
