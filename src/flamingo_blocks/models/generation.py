@@ -84,8 +84,10 @@ def generate(
         Token ids as the language model's own `generate` returns them, prompt included; with `return_prompt` a pair.
 
     Raises:
+        TypeError: If ids or media are no tensors, or an argument is called as in Hugging Face.
         ValueError: If there is no text, a row is padded on the right, tags and items differ in number, `return_prompt`
-            comes with several sequences a row, or the plain loop is asked for what it does not know.
+            comes with several sequences a row, the plain loop is asked for what it does not know, or as `forward`.
+        RuntimeError: If the model was detached.
 
     Example:
         >>> from flamingo_blocks.models import build_tiny_flamingo
@@ -164,7 +166,9 @@ def score(
         Summed log-probabilities and token counts.
 
     Raises:
-        ValueError: If a candidate has no token or holds a media tag, or a row is padded on the right.
+        TypeError: If ids or media are no tensors, or candidates are no lists.
+        ValueError: If a candidate has no token or holds a media tag, a row is padded on the right, or as `prefill`.
+        RuntimeError: If the model was detached.
 
     Example:
         >>> from flamingo_blocks.models import build_tiny_flamingo

@@ -26,7 +26,30 @@ def make_layout(
     document: Int[Tensor, "batch text"] | None = None,
     prompt: PromptState | None = None,
 ) -> MediaLayout:
-    """Read the layout off the media tags, behind a prompt if there is one."""
+    """Say which token sees which item, by the media tags: the layout that a call makes when none is given.
+
+    Make it once to look at it, to change it, or to `prepare` it away from the step; pass it as `layout`.
+
+    Args:
+        input_ids: Token ids; the new ones alone behind a prompt.
+        attention_mask: 1 at real tokens, as in `forward`.
+        document: Which document each token of a packed row belongs to; no token sees an item of another one.
+        prompt: Text and media run before, with as many rows as `input_ids`; the layout covers both texts.
+
+    Returns:
+        The layout, on the device of the ids, with the model's `scope` and `document_end_id`.
+
+    Raises:
+        ValueError: If mask or documents have another shape than the ids, the prompt has another number of rows, or a
+            tag stands on a pad.
+
+    Example:
+        >>> from flamingo_blocks.models import build_tiny_flamingo
+        >>> flamingo = build_tiny_flamingo()
+        >>> image = flamingo.media_token_id
+        >>> flamingo.make_layout(torch.tensor([[1, image, 5, image, 6]])).last
+        tensor([[-1,  0,  0,  1,  1]])
+    """
     is_media = input_ids == self.media_token_id
     check_mask(attention_mask, input_ids)
     valid = None if attention_mask is None else attention_mask.bool()
