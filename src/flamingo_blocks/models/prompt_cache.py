@@ -55,8 +55,8 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers is not typ
 
     Keys and values are views of longer buffers. Where they are not (rows were reordered), the room is used up, or it
     may not be written to (made in inference mode, used outside it), they move into new buffers once, which costs what
-    a concatenation costs. It concatenates, as its parent does, where gradients are wanted, in compiled code, and where
-    new tokens are of another dtype.
+    a concatenation costs. It concatenates, as its parent does, in compiled code, where new tokens are of another dtype,
+    and, with gradients enabled, where tokens require them or there are no buffers left: a graph may keep what is moved.
     """
 
     keys: Any
