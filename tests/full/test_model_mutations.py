@@ -156,7 +156,7 @@ MUTATIONS = {
     ),
     "a conversation ends its rows at the default ends, whatever was asked for": (
         f"{PACKAGE}/models/generation.py",
-        '    ends = _as_list(arguments.get("eos_token_id"))\n    return out',
+        '    ends = as_ids(_setting(self.lm, arguments, "eos_token_id"))\n    return out',
         "    ends = [1, 51]\n    return out",
         f"{DECODING}::test_a_conversation_goes_on_where_generation_ended",
     ),
@@ -180,8 +180,8 @@ MUTATIONS = {
     ),
     "generation runs past the end of a chunk": (
         f"{PACKAGE}/models/generation.py",
-        "own if flamingo.end_token_id is None else [*own, flamingo.end_token_id]",
-        "own",
+        "ends += [] if flamingo.end_token_id is None else [flamingo.end_token_id]",
+        "ends += []",
         "tests/models/test_generate.py::test_generation_stops_at_eoc_and_at_the_models_own_end",
     ),
     "media tags are labels": (

@@ -51,6 +51,14 @@ def test_a_cache_goes_on_with_its_media(model):
         model(IDS[:, 5:], past_key_values=output.past_key_values)
 
 
+@pytest.mark.usefixtures("without_shape_checks")
+def test_ids_are_a_tensor(model):
+    """With labels, without, and where a cache is wanted."""
+    for more in ({}, {"labels": IDS}, {"use_cache": True}):
+        with pytest.raises(TypeError, match="input_ids is a list, wanted a tensor of ids"):
+            model(IDS.tolist(), pixel_values=PIXELS, **more)
+
+
 def test_labels_give_the_loss(model):
     """Loss as the model inside gives it; logits beside it in eval mode or on request, not in training."""
     labels = IDS.masked_fill(MASK == 0, -100)

@@ -1,10 +1,12 @@
 """Slips of someone new: each gets an error that names the argument, what came, what was wanted and the fix."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
 
-from flamingo_blocks import Flamingo, GatedCrossAttentionBlock, MediaLayout, PerceiverResampler
+from flamingo_blocks import Flamingo, GatedCrossAttentionBlock, MediaLayout, MediaState, PerceiverResampler
 from flamingo_blocks.models import PaperLanguageModel, build_tiny_flamingo, every_layer
 from flamingo_blocks.vision import CallableTower
 
@@ -115,6 +117,8 @@ def test_tokens_are_ids_of_their_own(tokens, error, message):
 
 IDS = torch.tensor([[1, 32, 5]])
 PIXELS = torch.zeros(1, 1, 3, 8, 8)
+LAYOUT = MediaLayout.from_tokens(IDS == 32)
+CALLS = {"forward": {}, "prefill": {}, "generate": dict(max_new_tokens=1), "score": dict(candidates=[[3]])}
 
 
 @pytest.mark.parametrize(
@@ -122,8 +126,10 @@ PIXELS = torch.zeros(1, 1, 3, 8, 8)
     [
         ("forward", dict(pixels=[PIXELS[0]]), TypeError, r"pixels is a list, wanted a tensor; .*torch.stack"),
         ("forward", dict(media=MediaLayout), TypeError, "media is a type, wanted a tensor"),
-        ("forward", dict(input_ids=[[1, 32]], pixels=PIXELS), TypeError, "input_ids is a list, wanted a tensor of ids"),
-        ("generate", dict(input_ids=[[1, 32]]), TypeError, "input_ids is a list, wanted a tensor of ids"),
+        *(
+            (call, dict(input_ids=[[1, 32]], **more), TypeError, "input_ids is a list, wanted a tensor of ids")
+            for call, more in CALLS.items()
+        ),
         ("generate", dict(input_ids=IDS[:, :0]), ValueError, r"input_ids has shape \(1, 0\), so there is no text"),
         ("prefill", dict(input_ids=IDS[:, :0]), ValueError, r"input_ids has shape \(1, 0\), so there is no text"),
         (
@@ -150,6 +156,22 @@ PIXELS = torch.zeros(1, 1, 3, 8, 8)
             ValueError,
             r"attention_mask has shape \(1, 2\), wanted \(1, 3\) as input_ids: 1 at real tokens",
         ),
+        *(
+            (
+                call,
+                dict(pixels=PIXELS, layout=LAYOUT, attention_mask=torch.ones(shape), **more),
+                ValueError,
+                rf"attention_mask has shape {re.escape(str(shape))}, wanted \(1, 3\) as input_ids: 1 at real tokens",
+            )
+            for call, more in CALLS.items()
+            for shape in ((1, 9), (3,), (1, 1, 3, 3))
+        ),
+        (
+            "forward",
+            dict(pixels=PIXELS, layout=LAYOUT, document=IDS[:, :2]),
+            ValueError,
+            r"document is torch.int64 of shape \(1, 2\), wanted integers of shape \(1, 3\), one a token",
+        ),
         ("__call__", dict(pixel_values=PIXELS), TypeError, "pixel_values was given; here it is pixels="),
         ("generate", dict(pixel_values=PIXELS), TypeError, "pixel_values was given; here it is pixels="),
         ("forward", dict(pixels=PIXELS.byte()), ValueError, r"divide by 255 where .* from 0 to 1"),
@@ -168,14 +190,63 @@ def test_arguments_of_a_call(call, arguments, error, message):
         getattr(build_tiny_flamingo(), call)(**{"input_ids": IDS, **arguments})
 
 
-@pytest.mark.parametrize("call", ["forward", "generate", "prefill", "score"])
+FEATURES, MEDIA = torch.zeros(1, 1, 4, 16), torch.zeros(1, 4, 16)
+FRAME, PATCH = torch.ones(1, 1, dtype=torch.bool), torch.ones(1, 1, 4, dtype=torch.bool)
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            dict(pixels=PIXELS, patch_valid=PATCH),
+            "patch_valid was given beside pixels, wanted beside features: the tower",
+        ),
+        (dict(media=MEDIA, patch_valid=PATCH), "patch_valid was given beside media, wanted .*, or give MediaState"),
+        (
+            dict(media=MediaState(media=MEDIA), frame_valid=FRAME),
+            "frame_valid was given beside media, wanted beside pixels or features: .*; leave it",
+        ),
+        (
+            dict(input_ids=IDS[:, :1], frame_valid=FRAME, patch_valid=PATCH),
+            "frame_valid was given without media, wanted beside pixels or features: leave it out",
+        ),
+        (
+            dict(features=FEATURES, frame_valid=FRAME[0]),
+            r"frame_valid has shape \[1\] and dtype torch.bool, wanted bool \[1, 1\] \(items frames\) beside features",
+        ),
+        (
+            dict(features=FEATURES, frame_valid=FRAME.long()),
+            r"frame_valid has shape \[1, 1\] and dtype torch.int64, wanted bool \[1, 1\]",
+        ),
+        (
+            dict(features=FEATURES, patch_valid=PATCH[..., :3]),
+            r"patch_valid has shape \[1, 1, 3\] and dtype torch.bool, wanted bool \[1, 1, 4\] \(items frames patches\)",
+        ),
+    ],
+)
+def test_flags_of_frames_and_patches_are_never_passed_over(call, given, message):
+    """Beside media that have none, or that tell it themselves, they are refused, as are flags of another shape."""
+    with pytest.raises(ValueError, match=message):
+        getattr(build_tiny_flamingo(), call)(**{"input_ids": IDS, **given}, **CALLS[call])
+
+
+def test_media_that_are_encoded_once_have_flags_that_count():
+    """`encode_media` refuses what `forward` refuses."""
+    flamingo = build_tiny_flamingo()
+    with pytest.raises(ValueError, match="patch_valid was given beside pixels"):
+        flamingo.encode_media(PIXELS, patch_valid=PATCH)
+    with pytest.raises(ValueError, match=r"frame_valid has shape \[2\]"):
+        flamingo.encode_media(features=FEATURES, frame_valid=torch.ones(2, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("call", CALLS)
 def test_a_detached_model_says_so(call):
     """Whatever it is asked for; what it was made of goes on."""
     flamingo = build_tiny_flamingo()
     lm = flamingo.detach()
-    more = {"score": dict(candidates=[[3]]), "generate": dict(max_new_tokens=1)}.get(call, {})
     with pytest.raises(RuntimeError, match="this Flamingo was detached; make another one"):
-        getattr(flamingo, call)(IDS, pixels=PIXELS, **more)
+        getattr(flamingo, call)(IDS, pixels=PIXELS, **CALLS[call])
     assert lm(IDS[:, :1]).shape == (1, 1, 32)
 
 

@@ -69,6 +69,85 @@ def test_a_generation_config_is_obeyed_and_eoc_ends_beside_it(name):
     assert torch.equal(flamingo.generate(**batch.arguments(), max_new_tokens=2), expected)
 
 
+OWN = {  # what a model says in its own config; `7` is what it would always say
+    "ends": dict(eos_token_id=7),
+    "pads": dict(eos_token_id=[7], pad_token_id=9),
+    "beams": dict(num_beams=3, eos_token_id=None),
+    "several beams": dict(num_beams=2, num_return_sequences=2, eos_token_id=None),
+    "no cache": dict(use_cache=False, eos_token_id=None),
+    "another cache": dict(cache_implementation="static", eos_token_id=None),
+    "prompt look-up": dict(prompt_lookup_num_tokens=2, eos_token_id=None),
+}
+
+
+@of_transformers
+@pytest.mark.parametrize("own", OWN)
+@pytest.mark.parametrize("behind_a_prompt", [False, True])
+def test_what_a_config_leaves_open_is_the_models_own(name, own, behind_a_prompt):
+    """Ends, pads, beams, samples and caches of the model hold beside a config that does not speak of them."""
+    import transformers
+
+    flamingo, batch = make_flamingo(name), make_batch(ROWS[1:] if own == "prompt look-up" else ROWS, 0)
+    flamingo.lm.generation_config.update(**OWN[own])
+    given = batch.arguments()
+    if OWN[own]["eos_token_id"] is not None:
+        inclined(flamingo, 7, row=0)
+    if behind_a_prompt:
+        prompt = flamingo.prefill(**batch.columns(0, 2).arguments())
+        given = batch.columns(2).arguments() | {"prompt": prompt}
+    expected = flamingo.generate(**given, max_new_tokens=3)
+    config = transformers.GenerationConfig(max_new_tokens=3)
+    assert torch.equal(flamingo.generate(**given, generation_config=config), expected)
+    if own == "pads":
+        assert expected[0, -3:].tolist() == [7, 9, 9]
+
+
+@of_transformers
+def test_an_argument_goes_before_a_config_and_that_before_the_models_own(name):
+    """For ends and for the number of rows that are made of one."""
+    import transformers
+
+    flamingo, ids = inclined(make_flamingo(name), 7), torch.tensor([[3, 4]])
+    flamingo.lm.generation_config.update(eos_token_id=7, num_beams=3, num_return_sequences=3)
+    config = transformers.GenerationConfig(max_new_tokens=3, eos_token_id=8, num_beams=2, num_return_sequences=2)
+    assert flamingo.generate(ids, max_new_tokens=3).shape[0] == 3
+    assert flamingo.generate(ids, generation_config=config).shape == (2, 5)
+    one = dict(num_beams=1, num_return_sequences=1)
+    assert flamingo.generate(ids, generation_config=config, **one).tolist() == [[3, 4, 7, 7, 7]]
+    assert flamingo.generate(ids, generation_config=config, eos_token_id=7, **one).tolist() == [[3, 4, 7]]
+    never = transformers.GenerationConfig(max_new_tokens=3, eos_token_id=7)
+    out = flamingo.generate(ids, generation_config=never, eos_token_id=None, **one)
+    assert out.tolist() == [[3, 4, 7, 7, 7]]
+
+
+def test_a_config_comes_to_the_model_alone_and_is_not_changed(monkeypatch):
+    """Ends and pad stand in a copy of it: transformers warns of arguments beside a config."""
+    import transformers
+
+    flamingo, seen = make_flamingo("llama"), {}
+    flamingo.lm.generation_config.pad_token_id = None
+    own = flamingo.lm.generate
+    monkeypatch.setattr(flamingo.lm, "generate", lambda *args, **given: seen.update(given) or own(*args, **given))
+    config = transformers.GenerationConfig(max_new_tokens=2)
+    flamingo.generate(torch.tensor([[3, 4]]), generation_config=config)
+    assert seen.keys() == {"attention_mask", "generation_config"}
+    assert (config.eos_token_id, config.pad_token_id) == (None, None)
+    assert (seen["generation_config"].eos_token_id, seen["generation_config"].pad_token_id) == (
+        [END, END_OF_CHUNK],
+        END,
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("ends", [torch.tensor([9, 7]), torch.tensor(7), (9, 7)])
+def test_ends_may_be_a_tensor(name, ends):
+    """As in transformers; a conversation knows them too."""
+    flamingo, ids = inclined(make_flamingo(name), 7), torch.tensor([[3, 4]])
+    assert flamingo.generate(ids, max_new_tokens=3, eos_token_id=ends).tolist() == [[3, 4, 7]]
+    out, prompt = flamingo.generate(ids, max_new_tokens=3, eos_token_id=ends, return_prompt=True)
+    assert torch.equal(prompt.input_ids, out) and prompt.attention_mask.all()
+
+
 @of_transformers
 def test_rows_that_end_are_padded(name):
     """With the model's pad; with the first end where it has none."""
@@ -168,12 +247,26 @@ def test_a_window_smaller_than_the_text_is_kept_by_caches_and_chunks():
     assert torch.equal(flamingo.generate(**batch.arguments(), max_new_tokens=6), expected)
 
 
-def test_return_prompt_needs_one_sequence_a_row():
-    """Of several sequences a row there is no one conversation."""
+@pytest.mark.parametrize("where", ["arguments", "config", "model"])
+def test_return_prompt_needs_one_sequence_a_row(where):
+    """Of several sequences a row there is no one conversation: said before anything is encoded or generated."""
+    import transformers
+
     flamingo = make_flamingo("gpt2")
-    several = dict(num_beams=2, num_return_sequences=2)
-    with pytest.raises(ValueError, match="return_prompt with 2 sequences for 1 rows; wanted num_return_sequences=1"):
-        flamingo.generate(torch.tensor([[3]]), max_new_tokens=1, return_prompt=True, **several)
+    several: dict = dict(num_beams=2, num_return_sequences=2)
+    if where == "config":
+        several = dict(generation_config=transformers.GenerationConfig(**several))
+    elif where == "model":
+        flamingo.lm.generation_config.update(**several)
+        several = {}
+    ran = []
+    for part in (flamingo.lm, flamingo.vision):
+        part.register_forward_pre_hook(lambda *_: ran.append(1))
+    given = dict(pixels=torch.zeros(1, 1, 3, 8, 8, dtype=torch.float64), max_new_tokens=1, return_prompt=True)
+    message = "return_prompt is True and num_return_sequences 2, but .*; wanted num_return_sequences=1"
+    with pytest.raises(ValueError, match=message):
+        flamingo.generate(torch.tensor([[NEW_TAG]]), **given, **several)
+    assert not ran
 
 
 def test_return_prompt_beside_a_dictionary():

@@ -108,3 +108,19 @@ def test_media_stay_in_their_document():
     one, other = (flamingo(ids, pixels=pixels, document=document).logits for pixels in (first, second))
     close(one[:, 3:], other[:, 3:])
     assert not torch.allclose(one[:, 1], other[:, 1])
+
+
+def test_beside_a_layout_documents_part_the_text_and_the_layout_the_media():
+    """A layout made with the documents gives what no layout gives; one made without shows an item to both of them."""
+    flamingo = make_flamingo("llama")
+    ids = torch.tensor([[NEW_TAG, 3, END_OF_CHUNK, 4, 5]])
+    document = torch.tensor([[0, 0, 0, 1, 1]])
+    first, second = (torch.randn(1, 1, 3, 8, 8, dtype=torch.float64) for _ in range(2))
+    expected = flamingo(ids, pixels=first, document=document).logits
+    parted, shared = flamingo.make_layout(ids, document=document), flamingo.make_layout(ids)
+    close(flamingo(ids, pixels=first, document=document, layout=parted).logits, expected)
+    one, other = (flamingo(ids, pixels=x, document=document, layout=shared).logits for x in (first, second))
+    close(one[:, :3], expected[:, :3])
+    assert not torch.allclose(one[:, 3:], other[:, 3:])
+    alone = flamingo(ids[:, 3:], pixels=first, layout=shared.slice(3, 5)).logits
+    close(one[:, 3:], alone, "llama")

@@ -39,10 +39,13 @@ def drawn(**options) -> dict[int, float]:
         (dict(top_k=2), [0, 4 / 7, 0, 3 / 7]),
         (dict(top_k=1), [0, 1, 0, 0]),
         (dict(top_k=9), [0.1, 0.4, 0.2, 0.3]),
+        (dict(top_k=0), [0.1, 0.4, 0.2, 0.3]),
         (dict(top_p=0.6), [0, 4 / 7, 0, 3 / 7]),
         (dict(top_p=0.8), [0, 4 / 9, 2 / 9, 3 / 9]),
         (dict(top_p=0.01), [0, 1, 0, 0]),
+        (dict(top_p=0.0), [0, 1, 0, 0]),
         (dict(top_p=1.0), [0.1, 0.4, 0.2, 0.3]),
+        (dict(top_k=0, top_p=0.6), [0, 4 / 7, 0, 3 / 7]),
         (dict(top_k=3, top_p=0.7), [0, 4 / 7, 0, 3 / 7]),
         (dict(temperature=0.5), [1 / 30, 16 / 30, 4 / 30, 9 / 30]),
     ],
@@ -88,3 +91,28 @@ def test_lengths_and_temperatures_are_checked(wrong):
     """The message holds both values."""
     with pytest.raises(ValueError, match=r"max_new_tokens is -?\d+ and temperature \d\.\d; wanted >= 0 and > 0"):
         plain_generate(Fixed(LOGITS), torch.tensor([[0]]), **{"max_new_tokens": 1, **wrong})
+
+
+@pytest.mark.parametrize("wrong", [dict(top_k=-1), dict(top_p=-0.5)])
+def test_cuts_of_the_vocabulary_are_checked(wrong):
+    """The message holds both values, and what stands for no cut."""
+    with pytest.raises(ValueError, match=r"top_k is (-1|None) and top_p (-0.5|None); wanted >= 0, or None for all"):
+        plain_generate(Fixed(LOGITS), torch.tensor([[0]]), do_sample=True, **wrong)
+
+
+def test_transformers_draws_among_the_same_tokens():
+    """`top_k` and `top_p` cut the vocabulary where its `generate` does, at the ends of their ranges too."""
+    transformers = pytest.importorskip("transformers")
+    lm = make_language_model("gpt2")
+    scores = lm(torch.tensor([[3]])).logits[0, -1]
+    for cut in (dict(top_k=0, top_p=1.0), dict(top_k=3, top_p=1.0), dict(top_k=0, top_p=0.3), dict(top_k=0, top_p=0.0)):
+        config = transformers.GenerationConfig(
+            do_sample=True, max_new_tokens=1, output_scores=True, return_dict_in_generate=True, eos_token_id=None,
+            pad_token_id=0, **cut,
+        )  # fmt: skip
+        kept = lm.generate(torch.tensor([[3]]), generation_config=config).scores[0][0].isfinite()
+        ids, generator = torch.zeros(3000, 1, dtype=torch.long), torch.Generator().manual_seed(0)
+        out = plain_generate(Fixed(scores.detach()), ids, max_new_tokens=1, do_sample=True, generator=generator, **cut)
+        ours = torch.bincount(out[:, 1], minlength=len(kept)) > 0
+        assert not (ours & ~kept).any()
+        assert ours[kept & (scores.softmax(-1) > 0.005)].all()

@@ -85,6 +85,40 @@ def test_a_fork_grows_beyond_its_room_and_bears_cropping_reordering_and_gradient
     assert torch.equal(kept.layers[0].keys, fork.layers[0].keys[[1, 0], :, : kept.get_seq_length(0)])
 
 
+def prompt_in_float32(rows):
+    """A prompt whose cache is in float32."""
+    prompt = make_flamingo("llama").prefill(IDS.repeat(rows, 1), media=torch.ones(rows, 4, 16, dtype=torch.float64))
+    for layer in prompt.cache.layers:
+        layer.keys, layer.values = layer.keys.float(), layer.values.float()
+    return prompt
+
+
+@pytest.mark.parametrize("mishap", ["reordered", "selected", "made in inference mode", "of another dtype", "gradients"])
+def test_a_fork_that_had_to_copy_everything_once_writes_in_place_again(mishap, generator):
+    """Whatever came between, later tokens go into memory that is there, and are those that concatenation gives."""
+    with torch.inference_mode(mishap == "made in inference mode"):
+        prompt = prompt_in_float32(rows=2)
+        fork = prompt.fork_cache()
+    grown = copy.deepcopy(prompt.cache)
+    for cache in (fork, grown):
+        if mishap == "reordered":
+            cache.reorder_cache(torch.tensor([1, 0]))
+        elif mishap == "selected":
+            cache.batch_select_indices(torch.tensor([1]))
+    places = []
+    rows, heads, _, head_dim = grown.layers[0].keys.shape
+    dtype = torch.float64 if mishap == "of another dtype" else torch.float32
+    for step in range(4):
+        new = torch.randn(2, rows, heads, 1, head_dim, generator=generator, dtype=dtype)
+        with torch.set_grad_enabled(mishap == "gradients" and step == 0):
+            new.requires_grad_(mishap == "gradients")
+            for ours, theirs in zip(fork.update(*new, 0), grown.update(*new, 0), strict=True):
+                assert torch.equal(ours, theirs)
+                assert (ours.dtype, ours.requires_grad) == (theirs.dtype, theirs.requires_grad)
+        places.append(fork.layers[0].keys.data_ptr())
+    assert len(set(places[1:])) == 1
+
+
 @pytest.mark.parametrize("name", OF_TRANSFORMERS)
 def test_a_call_without_gradients_borrows_the_cache_and_leaves_it_as_it_was(name, monkeypatch):
     """Logits alone need no copy of the cache: tokens are written behind what it holds, few or more than fit there."""

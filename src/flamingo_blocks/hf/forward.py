@@ -10,6 +10,7 @@ from flamingo_blocks.hf.generation import with_frames
 from flamingo_blocks.lm import MediaState
 from flamingo_blocks.models.abilities import refuse_misread_pads
 from flamingo_blocks.models.call_language_model import accepts
+from flamingo_blocks.models.check_arguments import check_ids
 from flamingo_blocks.models.output_head import counted_labels
 from flamingo_blocks.models.place_media import place_media
 from flamingo_blocks.ops.media_layout import MediaLayout
@@ -142,6 +143,7 @@ def _logits(
     cache: Any,
     keywords: dict[str, Any],
 ) -> FlamingoCausalLMOutput:
+    check_ids(input_ids)
     lm, mask = model.flamingo.lm, given["attention_mask"]
     past = 0 if cache is None else int(cache.get_seq_length())
     if past and not (isinstance(given["media"], MediaState) and given["media"].layout is not None):
@@ -151,7 +153,8 @@ def _logits(
         )
     if not past:
         refuse_misread_pads(model.flamingo, mask)
-    state = place_media(model.flamingo, input_ids, **given)
+    # Behind a cache the mask is that of the whole text, and the layout is that of the media.
+    state = place_media(model.flamingo, input_ids, **(given | {"attention_mask": None} if past else given))
     if cache is not None or keywords.get("use_cache"):
         state = model.flamingo.attachment.project(state)
     if position_ids is None and mask is not None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from flamingo_blocks.lm import MediaState
+from flamingo_blocks.models.check_arguments import check_ids
 from flamingo_blocks.models.place_media import place_media
 from flamingo_blocks.models.wider_vocabulary import wider_vocabulary
 from flamingo_blocks.ops.media_layout import MediaLayout
@@ -68,8 +69,6 @@ def generate(
     }  # fmt: skip
     if generation_config is not None:
         arguments["generation_config"] = generation_config
-        if generation_config.eos_token_id is None and "eos_token_id" not in arguments:
-            arguments["eos_token_id"] = _ends(self)  # unset, so that the model's own hold, as in transformers
     if arguments.get("prompt") is not None and hasattr(arguments.get("assistant_model"), "flamingo"):
         raise ValueError(
             "prompt is given, but assistant_model is a Flamingo of its own, which has not seen the prompt's media; "
@@ -100,15 +99,9 @@ def _sighted(assistant: Any, input_ids: Tensor, given: dict[str, Any]) -> Iterat
     if flamingo is None:
         yield assistant
         return
+    check_ids(input_ids)
     state = flamingo.attachment.project(place_media(flamingo, input_ids, **given))
     num_new = 0 if flamingo.token_rows is None else flamingo.token_rows.num_predicted
     # Both models are compared by the size of their vocabulary.
     with wider_vocabulary(flamingo.lm, num_new), flamingo.attachment.media(state):
         yield flamingo.lm
-
-
-def _ends(model: "FlamingoForConditionalGeneration") -> list[int] | None:
-    own = model.generation_config.eos_token_id
-    ends = [] if own is None else [own] if isinstance(own, int) else list(own)
-    end = model.flamingo.end_token_id
-    return [*ends, *([] if end is None or end in ends else [end])] or None

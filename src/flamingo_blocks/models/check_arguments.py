@@ -10,6 +10,13 @@ from flamingo_blocks.lm.media_state import MediaState
 from flamingo_blocks.models.prompt import PromptState
 from flamingo_blocks.ops._host_reads import on_host
 
+_FRAMES_OF, _PATCHES_OF = ("pixels", "features"), ("features",)
+_IDLE = {  # why flags say nothing beside a kind of media, and what to do
+    "pixels": "the tower itself tells which patches of pixels count; leave it out",
+    "media": "media tokens have no frames and patches any more; leave it out, or give MediaState(media=, valid=)",
+    None: "leave it out",
+}
+
 
 def refuse_where(wrong: Tensor, message: Callable[[], str]) -> None:
     """Refuse values without waiting for them: at once on the CPU, by an assertion of the device on a GPU.
@@ -77,6 +84,19 @@ def check_ids(input_ids: object, *, some: bool = False) -> None:
         )
 
 
+def check_mask(attention_mask: Tensor | None, input_ids: Tensor) -> None:
+    """A mask says of each new token whether it is one.
+
+    Raises:
+        ValueError: If it has another shape.
+    """
+    if attention_mask is not None and attention_mask.shape != input_ids.shape:
+        raise ValueError(
+            f"attention_mask has shape {tuple(attention_mask.shape)}, wanted {tuple(input_ids.shape)} as input_ids: "
+            "1 at real tokens, 0 at pads, of the new tokens alone behind a prompt"
+        )
+
+
 def check_media(media: Mapping[str, object]) -> None:
     """Media come as one tensor of one kind.
 
@@ -95,6 +115,40 @@ def check_media(media: Mapping[str, object]) -> None:
             raise TypeError(
                 f"{name} is a {type(value).__name__}, wanted a tensor; stack images as clips of one frame: "
                 "torch.stack([tower.preprocess(image) for image in images])[:, None]"
+            )
+
+
+def refuse_idle_flags(media: Mapping[str, object], *, frame_valid: Tensor | None, patch_valid: Tensor | None) -> None:
+    """Flags of frames and patches stand beside the frames and patches that they are about.
+
+    Args:
+        media: What was given, by the names of the kinds.
+        frame_valid: Frames that exist, of pixels or features.
+        patch_valid: Patches that count, of features; the tower tells those of pixels.
+
+    Raises:
+        ValueError: If one would be passed over.
+    """
+    kind = next((name for name, value in media.items() if value is not None), None)
+    for name, flags, kinds in (("frame_valid", frame_valid, _FRAMES_OF), ("patch_valid", patch_valid, _PATCHES_OF)):
+        if flags is not None and kind not in kinds:
+            beside = "without media" if kind is None else f"beside {kind}"
+            raise ValueError(f"{name} was given {beside}, wanted beside {' or '.join(kinds)}: {_IDLE[kind]}")
+
+
+def check_flags(features: Tensor, *, frame_valid: Tensor | None, patch_valid: Tensor | None) -> None:
+    """Flags beside features have one value a frame, or a patch.
+
+    Raises:
+        ValueError: If they have another shape or dtype.
+    """
+    flags = (("frame_valid", frame_valid, "items frames"), ("patch_valid", patch_valid, "items frames patches"))
+    for name, given, axes in flags:
+        wanted = features.shape[: len(axes.split())]
+        if given is not None and (given.dtype != torch.bool or given.shape != wanted):
+            raise ValueError(
+                f"{name} has shape {list(given.shape)} and dtype {given.dtype}, wanted bool {list(wanted)} ({axes}) "
+                f"beside features, True for {axes.split()[-1]} that exist"
             )
 
 
@@ -135,7 +189,9 @@ def refuse_right_pads(attention_mask: Tensor | None) -> None:
     Raises:
         ValueError: If a row ends in a pad.
     """
-    if attention_mask is not None and attention_mask.shape[1] and not bool(attention_mask[:, -1].all()):
+    if attention_mask is None or attention_mask.ndim != 2:
+        return  # `check_mask` says more of another shape
+    if attention_mask.shape[1] and not bool(attention_mask[:, -1].all()):
         row = int((attention_mask[:, -1] == 0).nonzero()[0])
         raise ValueError(
             f"attention_mask of row {row} ends in a pad; pad on the left, so that new tokens follow real ones"

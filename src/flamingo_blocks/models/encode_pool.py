@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from flamingo_blocks.lm.media_state import MediaState
+from flamingo_blocks.models.check_arguments import check_flags, refuse_idle_flags
 from flamingo_blocks.ops.media_layout import MediaLayout
 from flamingo_blocks.ops.take_seen import hide_unseen
 from flamingo_blocks.vision import VisionTower, encode_frames
@@ -33,7 +34,7 @@ def encode_pool(
         pixels: Images and clips.
         features: Patch features instead.
         frame_valid: Frames that exist.
-        patch_valid: Patches that count, beside `features`.
+        patch_valid: Patches that count, beside `features`; of `pixels` the tower tells it.
         layout: Items that no token of it sees are zeroed first, so that NaN in them reaches no gradient.
         width: Width of the media tokens, for an empty pool when nothing else tells.
 
@@ -41,7 +42,8 @@ def encode_pool(
         Media tokens; without pixels and features an empty pool, through which gradients still flow.
 
     Raises:
-        ValueError: If both or an ill-shaped one is given, or pixels without a tower.
+        ValueError: If both or an ill-shaped one is given, pixels without a tower, or flags beside nothing that they are
+            about.
 
     Example:
         >>> from flamingo_blocks import PerceiverResampler
@@ -51,6 +53,7 @@ def encode_pool(
     """
     if pixels is not None and features is not None:
         raise ValueError("pixels and features were given; wanted one of them")
+    refuse_idle_flags({"pixels": pixels, "features": features}, frame_valid=frame_valid, patch_valid=patch_valid)
     valid = patch_valid
     if pixels is not None:
         features, valid = _run_tower(vision, pixels, frame_valid, layout)
@@ -58,9 +61,11 @@ def encode_pool(
         features = _no_features(vision, resampler, projection, width) + _nothing_of(vision)
     elif features.ndim != 4:
         raise ValueError(f"features has shape {tuple(features.shape)}, wanted [items frames patches vision_dim]")
-    elif frame_valid is not None:
-        frames = frame_valid.to(features.device, non_blocking=True)[..., None].expand(features.shape[:-1])
-        valid = frames if patch_valid is None else frames & patch_valid
+    else:
+        check_flags(features, frame_valid=frame_valid, patch_valid=patch_valid)
+        if frame_valid is not None:
+            frames = frame_valid.to(features.device, non_blocking=True)[..., None].expand(features.shape[:-1])
+            valid = frames if patch_valid is None else frames & patch_valid
     features = hide_unseen(features, layout)
     media, valid = _resample(resampler, features, valid)
     return MediaState(media=media if projection is None else projection(media), valid=valid)

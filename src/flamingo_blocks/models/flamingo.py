@@ -177,9 +177,11 @@ class Flamingo(nn.Module):
             features: The tower's patch features instead, computed before.
             media: Media tokens instead, or what `encode_media` gave.
             frame_valid: Frames that exist, for clips of different lengths.
-            patch_valid: Patches that count, beside `features`.
+            patch_valid: Patches that count, beside `features` alone: of `pixels` the tower tells it.
             layout: Which token sees which item; read off the media tags by default.
-            document: Which document each token of a packed row belongs to.
+            document: Which document each token of a packed row belongs to. Beside `layout` it parts the text alone, and
+                the layout the media: make that with the same documents, as `make_layout` and `collate` do. A layout
+                made without is taken as it is, for it may show an item to several documents on purpose.
             attention_mask: 1 at real tokens; pads may stand left or right.
             labels: Token ids to predict, as in Hugging Face: not shifted, -100 where nothing counts. Media tags never
                 count, nor does the first token of a packed document.
@@ -193,8 +195,9 @@ class Flamingo(nn.Module):
         Raises:
             TypeError: If ids or media are no tensors, or an argument is called as in Hugging Face.
             ValueError: If tags and items differ in number, several kinds of media are given, `labels` come with
-                `logits_to_keep`, neither labels nor logits are wanted, or the language model cannot keep packed
-                documents apart.
+                `logits_to_keep`, neither labels nor logits are wanted, a mask, flags or documents have another shape or
+                nothing that they are about, or the language model cannot keep packed documents apart.
+            RuntimeError: If the model was detached.
         """
         with_logits = labels is None if return_logits is None else return_logits
         refuse_pairs(input_ids, document, labels, prompt, logits_to_keep, with_logits=with_logits)
@@ -241,12 +244,26 @@ class Flamingo(nn.Module):
             pixels: Images and clips; the tower runs on the frames that exist only.
             features: Patch features instead.
             frame_valid: Frames that exist.
-            patch_valid: Patches that count.
+            patch_valid: Patches that count, beside `features` alone.
             layout: Which token sees which item, if known: it travels with the media, and what no token sees is kept
                 from the gradients.
 
         Returns:
             The media tokens.
+
+        Raises:
+            ValueError: If both pixels and features are given or one is ill-shaped, pixels come without a tower, or
+                flags have another shape or nothing that they are about.
+
+        Example:
+            >>> from flamingo_blocks.models import build_tiny_flamingo
+            >>> flamingo = build_tiny_flamingo()
+            >>> media = flamingo.encode_media(torch.zeros(1, 1, 3, 8, 8))
+            >>> media.num_items
+            1
+            >>> ids = torch.tensor([[1, flamingo.media_token_id, 5]])  # no tower runs in either of the calls
+            >>> flamingo(ids, media=media).logits.shape, flamingo.prefill(ids, media=media).num_rows
+            (torch.Size([1, 3, 34]), 1)
         """
         given = {"pixels": pixels, "features": features, "frame_valid": frame_valid, "patch_valid": patch_valid}
         state = self._encode(**given, layout=layout)

@@ -1,5 +1,6 @@
 """Continue texts and score candidates: methods of `Flamingo`, kept beside it."""
 
+import copy
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from flamingo_blocks.lm.media_state import MediaState
 from flamingo_blocks.models.abilities import leaves_states_behind, refuse_misread_pads
 from flamingo_blocks.models.check_arguments import check_candidates, check_ids, refuse_other_names, refuse_right_pads
 from flamingo_blocks.models.place_media import place_media
-from flamingo_blocks.models.plain_decoding import plain_generate
+from flamingo_blocks.models.plain_decoding import as_ids, plain_generate
 from flamingo_blocks.models.prefill import run_prompt
 from flamingo_blocks.models.prompt import PromptState
 from flamingo_blocks.models.wider_vocabulary import wider_vocabulary
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 # Of a call of `score`: enough that a call is more than its overhead. Where the texts themselves are as many, each
 # candidate runs on its own, on the texts' own cache; more rows would copy it.
 _ROWS_AT_ONCE = 32
+_GUESSES_AHEAD = ("assistant_model", "prompt_lookup_num_tokens")
 _OF_THE_CALL = ("lm", "input_ids", "attention_mask")  # what `plain_generate` gets from us, and not from the caller
 
 
@@ -75,14 +77,17 @@ def generate(
         prompt: Text and media run before; one row serves all queries, and it is not changed.
         streamer: Gets tokens as they come, as in transformers.
         return_prompt: Also give the `PromptState` of the whole text, to continue a conversation.
-        **hf_generate_arguments: For the model's `generate`: `max_new_tokens`, `num_beams`, `do_sample`, ...
+        **hf_generate_arguments: For the model's `generate`: `max_new_tokens`, `num_beams`, `do_sample`, ... A
+            `generation_config` holds where no argument says otherwise; what it leaves open is the model's own.
 
     Returns:
         Token ids as the language model's own `generate` returns them, prompt included; with `return_prompt` a pair.
 
     Raises:
+        TypeError: If ids or media are no tensors, or an argument is called as in Hugging Face.
         ValueError: If there is no text, a row is padded on the right, tags and items differ in number, `return_prompt`
-            comes with several sequences a row, or the plain loop is asked for what it does not know.
+            comes with several sequences a row, the plain loop is asked for what it does not know, or as `forward`.
+        RuntimeError: If the model was detached.
 
     Example:
         >>> from flamingo_blocks.models import build_tiny_flamingo
@@ -96,6 +101,11 @@ def generate(
     refuse_other_names(hf_generate_arguments)
     if "document" in hf_generate_arguments:
         raise ValueError("document was given, but packed rows cannot be continued; give each document a row of its own")
+    if return_prompt and (several := _setting(self.lm, hf_generate_arguments, "num_return_sequences") or 1) > 1:
+        raise ValueError(
+            f"return_prompt is True and num_return_sequences {several}, but a prompt goes on from one sequence a row; "
+            "wanted num_return_sequences=1, or no return_prompt"
+        )
     rows = input_ids.shape[0]
     before = None if prompt is None else prompt.for_rows(rows)
     state = place_media(
@@ -116,11 +126,7 @@ def generate(
     if not return_prompt:
         return out
     sequences = out if isinstance(out, Tensor) else out.sequences
-    if sequences.shape[0] != rows:
-        raise ValueError(
-            f"return_prompt with {sequences.shape[0]} sequences for {rows} rows; wanted num_return_sequences=1"
-        )
-    ends = _as_list(arguments.get("eos_token_id"))
+    ends = as_ids(_setting(self.lm, arguments, "eos_token_id"))
     return out, _prompt_of(self, state, sequences, mask, input_ids.shape[1], before, ends)
 
 
@@ -160,7 +166,9 @@ def score(
         Summed log-probabilities and token counts.
 
     Raises:
-        ValueError: If a candidate has no token or holds a media tag, or a row is padded on the right.
+        TypeError: If ids or media are no tensors, or candidates are no lists.
+        ValueError: If a candidate has no token or holds a media tag, a row is padded on the right, or as `prefill`.
+        RuntimeError: If the model was detached.
 
     Example:
         >>> from flamingo_blocks.models import build_tiny_flamingo
@@ -169,10 +177,8 @@ def score(
         >>> flamingo.score(ids, [[3], [4, 5]], pixels=torch.zeros(1, 1, 3, 8, 8)).num_tokens
         tensor([[1, 2]])
     """
-    check_ids(input_ids, some=prompt is None)
     refuse_right_pads(attention_mask)
     check_candidates(candidates, self.media_token_id)
-    lengths = torch.tensor([len(candidate) for candidate in candidates], device=input_ids.device)
     done = self.prefill(
         input_ids, prompt=prompt, pixels=pixels, features=features, media=media, frame_valid=frame_valid,
         patch_valid=patch_valid, layout=layout, attention_mask=attention_mask,
@@ -180,6 +186,7 @@ def score(
     at_once = max(1, _ROWS_AT_ONCE // max(done.num_rows, 1))
     groups = [candidates[start : start + at_once] for start in range(0, len(candidates), at_once)]
     log_probs = torch.cat([_score_together(self, done, group) for group in groups], dim=1)
+    lengths = torch.tensor([len(candidate) for candidate in candidates], device=input_ids.device)
     return Scores(log_probs, lengths.expand(done.num_rows, -1))
 
 
@@ -223,29 +230,36 @@ def _run(
         _refuse_unknown(lm, arguments)
         with flamingo.attachment.media(state):
             return plain_generate(lm, ids, attention_mask=mask, **arguments)
-    config = arguments.get("generation_config") or getattr(lm, "generation_config", None)
-    names = ("num_beams", "num_return_sequences")
-    several = (arguments.get(name) or getattr(config, name, None) or 1 for name in names)
-    expand = max(several)  # the rows that `generate` makes of each row, before its first call of the model
-    assisted = any(arguments.get(name) is not None for name in ("assistant_model", "prompt_lookup_num_tokens"))
-    if before is not None and before.cache is not None and not assisted and _takes_a_cache(arguments, config):
+    beams, samples = (_setting(lm, arguments, name) or 1 for name in ("num_beams", "num_return_sequences"))
+    expand = max(beams, samples)  # the rows that `generate` makes of each row, before its first call of the model
+    assisted = any(_setting(lm, arguments, name) is not None for name in _GUESSES_AHEAD)
+    if before is not None and before.cache is not None and not assisted and _takes_a_cache(lm, arguments):
         room = ids.shape[1] - before.input_ids.shape[1]
         arguments = {**arguments, "past_key_values": before.repeat_rows(expand).fork_cache(room=room)}
     media = state.repeat_rows(expand)
-    if (arguments.get("num_beams") or getattr(config, "num_beams", None) or 1) > 1 and leaves_states_behind(lm):
+    if beams > 1 and leaves_states_behind(lm):
         arguments = {**arguments, "use_cache": False}
     with flamingo.attachment.media(media, whole=True), wider_vocabulary(lm, _num_predicted(flamingo)):
         return lm.generate(ids, attention_mask=mask.long(), **arguments)
 
 
-def _takes_a_cache(arguments: dict[str, Any], config: Any) -> bool:
+def _setting(lm: nn.Module, arguments: dict[str, Any], name: str) -> Any:
+    """What holds for a call, as transformers finds it: the argument, or the config that came, or the model's own."""
+    if name in arguments:
+        return arguments[name]
+    configs = (arguments.get("generation_config"), getattr(lm, "generation_config", None))
+    values = (getattr(config, name, None) for config in configs)
+    return next((value for value in values if value is not None), None)
+
+
+def _takes_a_cache(lm: nn.Module, arguments: dict[str, Any]) -> bool:
     """Whether transformers goes on from a cache that is handed in: not where it is told to use none, or another kind.
 
     Nor does assisted decoding, which reads the text before its first guess as if nothing were cached. The text of the
     prompt runs again then; its media do not.
     """
-    other = arguments.get("cache_implementation") or getattr(config, "cache_implementation", None)
-    return other is None and arguments.get("use_cache", getattr(config, "use_cache", True)) is not False
+    other = _setting(lm, arguments, "cache_implementation")
+    return other is None and _setting(lm, arguments, "use_cache") is not False
 
 
 def _refuse_unknown(lm: nn.Module, arguments: dict[str, Any]) -> None:
@@ -284,20 +298,17 @@ def _prompt_of(
 
 def _with_ends(flamingo: "Flamingo", arguments: dict[str, Any]) -> dict[str, Any]:
     """Name the ids at which generation stops, unless the caller does: the model's own and `<EOC>`."""
-    arguments = dict(arguments)
-    config = arguments.get("generation_config") or getattr(flamingo.lm, "generation_config", None)
+    lm, config = flamingo.lm, arguments.get("generation_config")
+    found: dict[str, Any] = {}
+    ends = as_ids(_setting(lm, arguments, "eos_token_id"))
     if "eos_token_id" not in arguments:
-        own = _as_list(getattr(config, "eos_token_id", None))
-        ends = own if flamingo.end_token_id is None else [*own, flamingo.end_token_id]
-        arguments |= {"eos_token_id": ends} if ends else {}
-    ends = _as_list(arguments.get("eos_token_id"))
-    if "pad_token_id" not in arguments and getattr(config, "pad_token_id", None) is None and ends:
-        arguments["pad_token_id"] = ends[0]
-    return arguments
-
-
-def _as_list(ids: Any) -> list[int]:
-    """Ids given as one number, several, or none."""
-    if ids is None:
-        return []
-    return [int(token) for token in ids] if isinstance(ids, list | tuple) else [int(ids)]
+        ends += [] if flamingo.end_token_id is None else [flamingo.end_token_id]
+        found |= {"eos_token_id": ends} if ends else {}
+    if ends and "pad_token_id" not in arguments and _setting(lm, arguments, "pad_token_id") is None:
+        found["pad_token_id"] = ends[0]
+    if config is None:
+        return {**arguments, **found}
+    config = copy.copy(config)  # transformers warns of arguments beside a config, and will refuse them
+    for name, value in found.items():
+        setattr(config, name, value)
+    return {**arguments, "generation_config": config}

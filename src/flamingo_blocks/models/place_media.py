@@ -9,8 +9,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from flamingo_blocks.lm.media_state import MediaState
-from flamingo_blocks.models.check_arguments import check_ids, check_media
+from flamingo_blocks.models.check_arguments import check_mask, check_media, refuse_idle_flags
 from flamingo_blocks.models.prompt import PromptState
+from flamingo_blocks.ops._layout_checks import check_documents
 from flamingo_blocks.ops.media_layout import MediaLayout
 
 if TYPE_CHECKING:
@@ -25,13 +26,32 @@ def make_layout(
     document: Int[Tensor, "batch text"] | None = None,
     prompt: PromptState | None = None,
 ) -> MediaLayout:
-    """Read the layout off the media tags, behind a prompt if there is one."""
+    """Say which token sees which item, by the media tags: the layout that a call makes when none is given.
+
+    Make it once to look at it, to change it, or to `prepare` it away from the step; pass it as `layout`.
+
+    Args:
+        input_ids: Token ids; the new ones alone behind a prompt.
+        attention_mask: 1 at real tokens, as in `forward`.
+        document: Which document each token of a packed row belongs to; no token sees an item of another one.
+        prompt: Text and media run before, with as many rows as `input_ids`; the layout covers both texts.
+
+    Returns:
+        The layout, on the device of the ids, with the model's `scope` and `document_end_id`.
+
+    Raises:
+        ValueError: If mask or documents have another shape than the ids, the prompt has another number of rows, or a
+            tag stands on a pad.
+
+    Example:
+        >>> from flamingo_blocks.models import build_tiny_flamingo
+        >>> flamingo = build_tiny_flamingo()
+        >>> image = flamingo.media_token_id
+        >>> flamingo.make_layout(torch.tensor([[1, image, 5, image, 6]])).last
+        tensor([[-1,  0,  0,  1,  1]])
+    """
     is_media = input_ids == self.media_token_id
-    if attention_mask is not None and attention_mask.shape != input_ids.shape:
-        raise ValueError(
-            f"attention_mask has shape {tuple(attention_mask.shape)}, wanted {tuple(input_ids.shape)} as input_ids: "
-            "1 at real tokens, 0 at pads, of the new tokens alone behind a prompt"
-        )
+    check_mask(attention_mask, input_ids)
     valid = None if attention_mask is None else attention_mask.bool()
     if prompt is None:
         layout = MediaLayout.from_tokens(is_media, scope=self.scope, document=document, valid=valid)
@@ -77,7 +97,7 @@ def place_media(
 
     Args:
         flamingo: The model.
-        input_ids: The new tokens.
+        input_ids: The new tokens, checked by the caller with `check_ids`.
         pixels: Their media.
         features: Likewise.
         media: Likewise.
@@ -92,13 +112,13 @@ def place_media(
         Media and layout of the whole text.
 
     Raises:
-        TypeError: If ids or media are no tensors.
-        ValueError: If tags and items differ in number, or several kinds of media or two layouts are given.
+        TypeError: If media are no tensors.
+        ValueError: If tags and items differ in number, several kinds of media or two layouts are given, or flags of
+            frames or patches beside none.
         RuntimeError: If the model was detached.
     """
     if not flamingo.attachment.attached:
         raise RuntimeError("this Flamingo was detached; make another one around the language model to go on")
-    check_ids(input_ids)
     check_media({"pixels": pixels, "features": features, "media": media})
     if isinstance(media, MediaState) and media.layout is not None:
         if layout is not None and layout is not media.layout:
@@ -108,12 +128,16 @@ def place_media(
         pools = (media.media if isinstance(media, MediaState) else media, pixels, features)
         _compare_counts(flamingo, input_ids, sum(pool.shape[0] for pool in pools if pool is not None))
         layout = make_layout(flamingo, input_ids, attention_mask=attention_mask, document=document, prompt=prompt)
+    else:
+        check_mask(attention_mask, input_ids)
+        check_documents(document, input_ids)
     if media is None:
         new = flamingo._encode(
             pixels=pixels, features=features, frame_valid=frame_valid, patch_valid=patch_valid,
             layout=layout if prompt is None else None,
         )  # fmt: skip
     else:
+        refuse_idle_flags({"media": media}, frame_valid=frame_valid, patch_valid=patch_valid)
         new = MediaState(media=media) if isinstance(media, Tensor) else media
     if prompt is None:
         return new.with_layout(layout)

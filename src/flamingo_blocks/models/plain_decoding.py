@@ -1,5 +1,6 @@
 """Greedy choice and sampling for language models that have no `generate` of their own."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ def plain_generate(
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
-    eos_token_id: int | list[int] | None = None,
+    eos_token_id: int | Sequence[int] | Int[Tensor, "..."] | None = None,
     pad_token_id: int | None = None,
     generator: torch.Generator | None = None,
     streamer: Any | None = None,
@@ -33,8 +34,9 @@ def plain_generate(
         max_new_tokens: Steps at most.
         do_sample: Draw tokens instead of taking the likeliest.
         temperature: Divides the logits before drawing.
-        top_k: Draw among so many tokens only.
-        top_p: Draw among the likeliest tokens that together have this probability.
+        top_k: Draw among so many tokens only; among all when 0 or None.
+        top_p: Draw among the likeliest tokens that together have this probability, the likeliest one at least; among
+            all from 1 on.
         eos_token_id: Ids that end a row.
         pad_token_id: Fills rows that have ended; the first end by default.
         generator: Source of randomness.
@@ -44,7 +46,7 @@ def plain_generate(
         Prompts and new tokens.
 
     Raises:
-        ValueError: If `max_new_tokens` is negative or `temperature` not positive.
+        ValueError: If `max_new_tokens`, `top_k` or `top_p` is negative, or `temperature` not positive.
 
     Example:
         >>> lm = nn.Sequential(nn.Embedding(10, 4), nn.Linear(4, 10))
@@ -53,7 +55,9 @@ def plain_generate(
     """
     if max_new_tokens < 0 or temperature <= 0:
         raise ValueError(f"max_new_tokens is {max_new_tokens} and temperature {temperature}; wanted >= 0 and > 0")
-    ends = [eos_token_id] if isinstance(eos_token_id, int) else list(eos_token_id or [])
+    if (top_k or 0) < 0 or (top_p or 0) < 0:
+        raise ValueError(f"top_k is {top_k} and top_p {top_p}; wanted >= 0, or None for all tokens")
+    ends = as_ids(eos_token_id)
     pad = pad_token_id if pad_token_id is not None else (ends[0] if ends else 0)
     done = torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
     if streamer is not None:
@@ -75,15 +79,25 @@ def plain_generate(
     return input_ids
 
 
+def as_ids(ids: Any) -> list[int]:
+    """Ids given as one number, several, a tensor of them, or none."""
+    if isinstance(ids, Tensor):
+        ids = ids.tolist()
+    if ids is None:
+        return []
+    return [int(token) for token in ids] if isinstance(ids, list | tuple) else [int(ids)]
+
+
 def _draw(
     logits: Float[Tensor, "batch vocab"], top_k: int | None, top_p: float | None, generator: torch.Generator | None
 ) -> Int[Tensor, " batch"]:
-    if top_k is not None:
+    if top_k:
         worst = logits.topk(min(top_k, logits.shape[-1])).values[:, -1:]
         logits = logits.masked_fill(logits < worst, float("-inf"))
-    if top_p is not None:
+    if top_p is not None and top_p < 1:
         ordered, order = logits.sort(descending=True)
         probability = ordered.softmax(-1)
-        beyond = probability.cumsum(-1) - probability >= top_p  # the likeliest token always stays
+        beyond = probability.cumsum(-1) - probability >= top_p
+        beyond[:, 0] = False  # the likeliest token always stays, also beside a `top_p` of 0
         logits = logits.scatter(1, order, ordered.masked_fill(beyond, float("-inf")))
     return torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]

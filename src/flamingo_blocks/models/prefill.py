@@ -54,7 +54,18 @@ def prefill(
         The prompt with the new tokens.
 
     Raises:
-        ValueError: As `forward`.
+        TypeError: If ids or media are no tensors.
+        ValueError: If there is no text, the prompt has several rows and not as many as `input_ids`, tags and items
+            differ in number, or as `forward`.
+        RuntimeError: If the model was detached.
+
+    Example:
+        >>> from flamingo_blocks.models import build_tiny_flamingo
+        >>> flamingo = build_tiny_flamingo()
+        >>> shot = torch.tensor([[1, flamingo.media_token_id, 5]])
+        >>> prompt = flamingo.prefill(shot, pixels=torch.zeros(1, 1, 3, 8, 8))
+        >>> flamingo(torch.tensor([[6, 7], [8, 9]]), prompt=prompt).logits.shape  # two queries behind the one prompt
+        torch.Size([2, 2, 34])
     """
     check_ids(input_ids, some=prompt is None)
     if prompt is not None:

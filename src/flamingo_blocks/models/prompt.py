@@ -14,8 +14,9 @@ from flamingo_blocks.lm.media_state import MediaState
 class PromptState:
     """Text and media that went through the model already; made by `Flamingo.prefill`.
 
-    Using a prompt never changes it: each use works on a copy of the language model's cache, so one prompt may serve
-    many queries, in any order.
+    Using a prompt never changes it, so one prompt may serve many queries, in any order, one call at a time. Calls that
+    hand a cache on (`prefill`, `generate`), or need gradients, work on a copy of the language model's cache; `forward`
+    without gradients and `score` borrow it, and write behind what it holds.
 
     Args:
         input_ids: The tokens so far.

@@ -53,9 +53,10 @@ def borrow(cache: Any) -> Any:
 class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers is not typed
     """A layer of a cache that writes new tokens behind the old ones, into memory that is there already.
 
-    Keys and values are views of longer buffers. Where they are not (rows were reordered, gradients are wanted, the room
-    is used up), or may not be written to (made in inference mode, used outside it), it concatenates once, as its parent
-    does, or makes more room.
+    Keys and values are views of longer buffers. Where they are not (rows were reordered), the room is used up, or it
+    may not be written to (made in inference mode, used outside it), they move into new buffers once, which costs what
+    a concatenation costs. It concatenates, as its parent does, in compiled code, where new tokens are of another dtype,
+    and, with gradients enabled, where tokens require them or there are no buffers left: a graph may keep what is moved.
     """
 
     keys: Any
@@ -81,8 +82,10 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers is not typ
             self._buffers = None
             grown: tuple[Tensor, Tensor] = super().update(key_states, value_states, *args, **kwargs)
             return grown
-        assert self._buffers is not None
         start, stop = self.keys.shape[-2], self.keys.shape[-2] + key_states.shape[-2]
+        if not self._is_in_buffers():
+            self._move(self.keys, self.values, repeats=1, room=stop - start + SPARE)
+        assert self._buffers is not None
         if stop > self._buffers[0].shape[-2]:
             self._move(self.keys, self.values, repeats=1, room=stop - start + SPARE + start // 4)
         key_buffer, value_buffer = self._buffers
@@ -110,17 +113,19 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]  # transformers is not typ
         self.keys, self.values = buffers[0][..., :kept, :], buffers[1][..., :kept, :]
 
     def _may_write(self, key_states: Tensor, value_states: Tensor) -> bool:
-        """Whether there is memory to write to, and nobody would miss what it holds."""
-        if self._buffers is None or torch.compiler.is_compiling():  # compiled code cannot tell where memory lies
+        """Whether tokens may go into memory that is there, or is made: no graph keeps it, and they fit its dtype."""
+        if torch.compiler.is_compiling() or not self.get_seq_length():  # compiled code cannot tell where memory lies
             return False
-        if self._buffers[0].is_inference() and not torch.is_inference_mode_enabled():
+        if (key_states.dtype, value_states.dtype) != (self.keys.dtype, self.values.dtype):
             return False
-        wants_grad = torch.is_grad_enabled() and (key_states.requires_grad or value_states.requires_grad)
-        return not wants_grad and self._is_in_buffers()
+        if not torch.is_grad_enabled():
+            return True
+        return self._is_in_buffers() and not (key_states.requires_grad or value_states.requires_grad)
 
     def _is_in_buffers(self) -> bool:
-        """Whether keys and values are still the front of the buffers, cropped perhaps."""
-        assert self._buffers is not None
+        """Whether keys and values are the front of buffers that may be written to, cropped perhaps."""
+        if self._buffers is None or (self._buffers[0].is_inference() and not torch.is_inference_mode_enabled()):
+            return False
         pairs = zip((self.keys, self.values), self._buffers, strict=True)
         return all(
             (held.data_ptr(), held.shape[:2], held.stride()) == (buffer.data_ptr(), buffer.shape[:2], buffer.stride())

@@ -94,6 +94,18 @@ def from_pretrained(
     Raises:
         CheckpointError: If a file is missing or of another format version, a frozen part is needed or is not the one
             that was saved, or names or shapes of tensors differ.
+        MissingDependencyError: If safetensors is not installed.
+
+    Example:
+        >>> import tempfile
+        >>> from flamingo_blocks.models import Flamingo, build_tiny_flamingo
+        >>> flamingo = build_tiny_flamingo()
+        >>> ids = torch.tensor([[1, 5, 6]])
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     flamingo.save_pretrained(directory, frozen="include")
+        ...     loaded = Flamingo.from_pretrained(directory, vision=flamingo.vision)  # a `CallableTower` is passed in
+        >>> torch.equal(loaded(ids).logits, flamingo.eval()(ids).logits)
+        True
     """
     safetensors = require("safetensors.torch", used_by="Flamingo.from_pretrained", extra="hf")
     folder = Path(directory)
