@@ -6,10 +6,17 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from flamingo_blocks.vision.image_preprocess import CLIP_MEAN, CLIP_STD, Channels, Fit, ImagePreprocess
+from flamingo_blocks.vision.image_preprocess import (
+    CLIP_MEAN,
+    CLIP_STD,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Channels,
+    Fit,
+    ImagePreprocess,
+)
 
 HALF: Channels = (0.5, 0.5, 0.5)
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 NAFLEX = "siglip2_vision_model"
 _NO_SIZE = (1, 1)

@@ -18,6 +18,8 @@ Interpolation = Literal["bicubic", "bilinear"]
 Channels = tuple[float, float, float]
 # The colours of OpenAI's CLIP, which open_clip's models and IDEFICS have as well
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+# The colours of the photographs of ImageNet, which DeiT, DINOv2, DINOv3 and most models of timm have
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 _INTERPOLATIONS: dict[int, Interpolation] = {2: "bilinear", 3: "bicubic"}  # PIL's numbers of its filters
 
