@@ -107,13 +107,45 @@ def test_frozen_by_default():
     assert all(parameter.requires_grad for parameter in free.parameters())
 
 
-@pytest.mark.parametrize("family", ["clip", "vit", "dinov2", "dinov3"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_another_image_size_interpolates_positions(family):
     """A size of its own gives its own grid, which need not be square."""
     tower = TransformersTower(tiny(family), image_size=(48, 40))
     assert tower.grid == (6, 5)
     assert tower(torch.randn(1, 3, 48, 40)).tokens.shape == (1, 30, 16)
     assert tower.preprocess(torch.rand(3, 9, 9)).shape == (3, 48, 40)
+
+
+# family -> (image processor, what it is told where its own values are not those of published checkpoints)
+IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+PROCESSORS = {
+    "clip": ("CLIPImageProcessor", {"size": {"shortest_edge": 32}, "crop_size": 32}),
+    "vit": ("ViTImageProcessor", {"size": {"height": 32, "width": 32}}),
+    "siglip": ("SiglipImageProcessor", {"size": {"height": 32, "width": 32}}),
+    "deit": ("DeiTImageProcessor", {"size": {"height": 36, "width": 36}, "crop_size": 32, **IMAGENET}),
+    "dinov2": ("BitImageProcessor", {"size": {"shortest_edge": 36}, "crop_size": 32, **IMAGENET}),
+}
+
+
+@pytest.mark.parametrize("shape", [(50, 70), (70, 51), (32, 32)])
+@pytest.mark.parametrize("family", PROCESSORS)
+def test_a_bare_model_s_preprocessing_is_that_of_its_family(family, shape):
+    """Without a stored file pixels are those of the published image processor, its sizes in proportion: 256 to 224."""
+    image = pytest.importorskip("PIL.Image")
+    name, options = PROCESSORS[family]
+    processor = (getattr(transformers, f"{name}Pil", None) or getattr(transformers, name))(**options)
+    slope = torch.linspace(0, 255, shape[0] * shape[1] * 3).view(*shape, 3).to(torch.uint8)
+    picture = image.fromarray(slope.numpy())
+    expected = processor(picture, return_tensors="pt")["pixel_values"][0]
+    found = TransformersTower(tiny(family)).preprocess(picture)
+    assert (found - expected).abs().max() < 3 / 255 / min(processor.image_std)
+
+
+def test_the_rim_is_dropped_in_the_family_s_own_way_only():
+    """Another `fit` keeps the whole frame; sides of different length lose their rim each in proportion."""
+    assert TransformersTower(tiny("deit"), image_size=(448, 224)).preprocess.before_crop == (512, 256)
+    for fit in ("pad", "crop"):
+        assert TransformersTower(tiny("deit"), fit=fit).preprocess.before_crop is None
 
 
 def test_the_paper_s_way_to_fit_an_image_is_an_option():

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from flamingo_blocks._optional import require
+from flamingo_blocks.vision._processor_config import colours_of
 from flamingo_blocks.vision._transformers_facts import (
     Geometry,
     check_layer,
@@ -108,9 +109,7 @@ class TransformersTower(FreezableTower):
             return cls(model, preprocess=ImagePreprocess.from_config(stored), **options)
         # The frame is the caller's, the colours and the filter are the checkpoint's.
         made: Any = cls(model, **options).preprocess
-        kept = ImagePreprocess.from_config({**stored, "size": 1, "do_center_crop": False})
-        values = {"mean": kept.mean, "std": kept.std, "interpolation": kept.interpolation}
-        return cls(model, **{**options, "preprocess": replace(made, **values)})
+        return cls(model, **{**options, "preprocess": replace(made, **colours_of(stored))})
 
     def forward(self, pixels: Float[Tensor, "n 3 height width"]) -> PatchTokens:
         """Encode frames.
