@@ -42,7 +42,12 @@ class Geometry:
     image_size: tuple[int, int]
     patch_size: tuple[int, int]
     num_prefix: int
-    is_native: bool
+    native_size: tuple[int, int]
+
+    @property
+    def is_native(self) -> bool:
+        """Whether frames have the size that the model was made for, so that positions are not interpolated."""
+        return self.image_size == self.native_size
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -72,7 +77,7 @@ class Geometry:
             num_prefix = _FAMILIES[config.model_type][0] + getattr(config, "num_register_tokens", 0)
         native = _pair(config.image_size)
         size = native if image_size is None else _pair(image_size)
-        return cls(config.model_type, config.hidden_size, size, _pair(config.patch_size), num_prefix, size == native)
+        return cls(config.model_type, config.hidden_size, size, _pair(config.patch_size), num_prefix, native)
 
 
 def default_preprocess(geometry: Geometry, fit: Fit | None) -> ImagePreprocess:
