@@ -4,6 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from flamingo_blocks import MediaLayout
@@ -75,6 +77,26 @@ def test_an_exact_match_has_every_labelled_token_right():
 
 
 def test_an_exact_match_needs_labels():
-    """A batch without answers is refused."""
-    with pytest.raises(ValueError, match="no labels"):
-        exact_match(Parrot(), [batch_of([[1, 2]])])
+    """A batch without answers is refused, by its place."""
+    labelled, bare = batch_of([[1, 2]], [[-100, 2]]), batch_of([[1, 2]])
+    with pytest.raises(ValueError, match="batch 1 has no labels"):
+        exact_match(Parrot(), [labelled, bare])
+
+
+@given(labels=st.lists(st.lists(st.sampled_from([-100, 4]), min_size=3, max_size=3), min_size=1, max_size=4))
+def test_every_row_of_an_exact_match_has_an_answer(labels):
+    """The first row without a label that is predicted is refused; it would count as right whatever the model."""
+    answered = batch_of([[1, 2, 3]], [[-100, -100, 3]])
+    batch = batch_of([[3, 3, 3]] * len(labels), labels)
+    without = [row for row, marks in enumerate(labels) if marks[1:] == [-100, -100]]
+    if without:
+        with pytest.raises(ValueError, match=f"row {without[0]} of batch 1 has no label behind its first token"):
+            exact_match(Parrot(), [answered, batch])
+    else:
+        assert exact_match(Parrot(), [answered, batch]) == 1.0
+
+
+def test_rows_of_one_token_have_no_exact_match():
+    """Nothing comes before their only token, so nothing predicts it."""
+    with pytest.raises(ValueError, match="row 0 of batch 0"):
+        exact_match(Parrot(), [batch_of([[4]], [[4]])])

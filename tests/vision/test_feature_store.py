@@ -5,6 +5,8 @@ import pickle
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from flamingo_blocks.data import FlamingoExample, ImageSegment, collate
@@ -19,6 +21,7 @@ from flamingo_blocks.vision import (
     encode_frames,
     save_features,
 )
+from flamingo_blocks.vision.feature_store import _shards
 
 transformers = pytest.importorskip("transformers")
 pytest.importorskip("safetensors")
@@ -54,6 +57,33 @@ def test_features_are_those_of_the_tower(tmp_path):
         torch.testing.assert_close(store[key], features[0])
     with pytest.raises(KeyError):
         store["bird"]
+
+
+@given(
+    frames=st.lists(st.integers(1, 5), min_size=1, max_size=20),
+    shard_bytes=st.integers(1, 400),
+)
+def test_a_file_is_full_with_the_item_that_reaches_its_size(frames, shard_bytes):
+    """Items keep their order; every file but the last reaches the size, and none did without its last item."""
+    features = {str(place): torch.zeros(number, 1, 8) for place, number in enumerate(frames)}
+    shards = list(_shards(features.items(), None, shard_bytes))
+    assert [key for shard in shards for key in shard] == list(features)
+    for shard in shards:
+        sizes = [tensor.nbytes for tensor in shard.values()]
+        assert sum(sizes[:-1]) < shard_bytes
+        assert sum(sizes) >= shard_bytes or shard is shards[-1]
+
+
+def test_each_item_is_counted_once(monkeypatch):
+    """Saving is linear in the number of items, however many share a file."""
+    counted = []
+    nbytes = torch.Tensor.nbytes
+    monkeypatch.setattr(
+        torch.Tensor, "nbytes", property(lambda tensor: counted.append(tensor) or nbytes.__get__(tensor))
+    )
+    features = [(str(place), torch.zeros(1, 1, 8)) for place in range(50)]
+    (shard,) = _shards(features, None, 2**30)
+    assert len(shard) == len(counted) == 50
 
 
 def test_a_store_travels_to_the_workers_of_a_loader(tmp_path):

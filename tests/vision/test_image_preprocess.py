@@ -105,25 +105,69 @@ def test_cropping_keeps_the_centre():
     assert torch.equal(ImagePreprocess(size=(16, 16), fit="crop", shortest_edge_px=20)(rim), torch.ones(3, 16, 16))
 
 
-@pytest.mark.parametrize("shape", [(50, 70), (70, 51), (33, 64), (16, 16)])
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("CLIPImageProcessorPil", {"size": {"shortest_edge": 16}, "crop_size": {"height": 16, "width": 16}}),
-        ("CLIPImageProcessorPil", {"size": {"shortest_edge": 20}, "crop_size": {"height": 16, "width": 16}}),
-        ("ViTImageProcessorPil", {"size": {"height": 16, "width": 16}}),
-    ],
-)
-def test_pixels_agree_with_hugging_face_image_processors(name, options, shape):
-    """Read from an image processor's config, the preprocessing gives that processor's pixels."""
+SHAPES = [(50, 70), (70, 51), (33, 64), (16, 16)]
+CROP = {"height": 16, "width": 16}
+
+
+def processor_of(family, **options):
+    """An image processor of transformers that needs no torchvision; newer ones have a class of its own for it."""
     transformers = pytest.importorskip("transformers")
-    if not hasattr(transformers, name):
-        pytest.skip(f"this transformers has no {name}")
-    processor = getattr(transformers, name)(**options)
+    name = f"{family}ImageProcessor"
+    found = getattr(transformers, f"{name}Pil", None) or getattr(transformers, name)
+    return found(**options)
+
+
+def assert_same_pixels(processor, config, shape):
     picture = noise(*shape)
     expected = processor(as_pil(picture), return_tensors="pt")["pixel_values"][0]
-    found = ImagePreprocess.from_config(processor.to_dict())(picture)
+    found = ImagePreprocess.from_config(config)(picture)
     assert (found - expected).abs().max() < 3 / 255 / min(processor.image_std)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        ("CLIP", {"size": {"shortest_edge": 16}, "crop_size": CROP}),
+        ("CLIP", {"size": {"shortest_edge": 20}, "crop_size": CROP}),
+        ("Bit", {"size": {"shortest_edge": 20}, "crop_size": CROP}),  # DINOv2's
+        ("DeiT", {"size": {"height": 20, "width": 20}, "crop_size": CROP}),
+        ("DeiT", {"size": {"height": 20, "width": 18}, "crop_size": CROP}),
+        ("CLIP", {"size": {"height": 20, "width": 18}, "crop_size": CROP}),
+        ("Siglip", {"size": {"height": 16, "width": 16}}),
+        ("ViT", {"size": {"height": 16, "width": 16}}),
+        ("ViT", {"size": {"height": 16, "width": 16}, "do_normalize": False}),
+        (
+            "Beit",
+            {"size": {"height": 16, "width": 16}, "crop_size": {"height": 8, "width": 8}},
+        ),  # which it leaves alone
+    ],
+)
+def test_pixels_agree_with_hugging_face_image_processors(family, options, shape):
+    """Read from an image processor's config, the preprocessing gives that processor's pixels."""
+    processor = processor_of(family, **options)
+    assert_same_pixels(processor, processor.to_dict(), shape)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    "name", ["{}ImageProcessor", "{}ImageProcessorFast", "{}ImageProcessorPil", "{}FeatureExtractor"]
+)
+@pytest.mark.parametrize(
+    ("family", "options"),
+    [
+        ("CLIP", {"size": 20, "crop_size": 16}),
+        ("Bit", {"size": 20, "crop_size": 16}),
+        ("DeiT", {"size": 20, "crop_size": 16}),
+        ("ViT", {"size": 16}),
+    ],
+)
+def test_a_size_of_one_number_means_what_it_means_to_the_class(family, options, name, shape):
+    """As older files have it: a square to some, the shorter side to others, by any name of the class."""
+    processor = processor_of(family, **options)
+    config = {**processor.to_dict(), **options, "image_processor_type": None}
+    key = "feature_extractor_type" if "Feature" in name else "image_processor_type"
+    assert_same_pixels(processor, {**config, key: name.format(family)}, shape)
 
 
 def test_a_path_may_be_a_string(tmp_path):
@@ -163,17 +207,62 @@ def test_what_is_no_image_is_refused(image, message):
         ImagePreprocess(size=(8, 8))(image)
 
 
+CROPPED = {"crop_size": 8, "do_center_crop": True}
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
         ({"size": {"longest_edge": 9}}, "size is {'longest_edge': 9}, wanted an int"),
-        ({"size": 9, "resample": 1}, "resample is 1, wanted 2"),
+        ({"size": {"shortest_edge": 9}}, "size is {'shortest_edge': 9}, wanted an int, .* or shortest_edge and a crop"),
+        ({"size": 9, "image_processor_type": "CLIPImageProcessor"}, "size is {'shortest_edge': 9}, wanted an int"),
+        ({"size": {"longest_edge": 9, "shortest_edge": 8}, **CROPPED}, "size is {'longest_edge': 9, .*wanted an int"),
+        ({**CROPPED}, "size is None, wanted an int"),
+        (
+            {"size": 9, **CROPPED},
+            "size is 9 before a crop, which image_processor_type None may take .*'shortest_edge': 9",
+        ),
+        ({"size": 9, **CROPPED, "image_processor_type": "NewImageProcessor"}, "type 'NewImageProcessor' may take"),
+        ({"size": 9, "do_center_crop": True}, "crop_size is None, wanted an int, or height and width"),
+        ({"size": 9, "crop_size": 8}, "do_center_crop is missing beside crop_size 8"),
+        ({"size": {"shortest_edge": 7}, **CROPPED}, r"crop_size is \[8, 8\], wanted at most the \[7, 7\]"),
+        ({"size": {"height": 9, "width": 7}, **CROPPED}, r"crop_size is \[8, 8\], wanted at most the \[9, 7\]"),
     ],
 )
 def test_configs_without_a_fixed_frame_are_refused(config, message):
-    """Sizes that depend on the image, and filters of another kind, are no silent default."""
+    """Sizes that depend on the image, or that can be taken in two ways, are no silent default."""
     with pytest.raises(ValueError, match=message):
         ImagePreprocess.from_config(config)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("resample", 1),
+        ("do_resize", False),
+        ("do_rescale", False),
+        ("rescale_factor", 1 / 127.5),
+        ("rescale_offset", True),
+        ("do_pad", True),
+        ("do_flip_channel_order", True),
+        ("crop_pct", 0.9),
+        ("keep_aspect_ratio", True),
+        ("size_divisor", 32),
+        ("include_top", True),
+    ],
+)
+def test_settings_that_are_not_done_are_refused(key, value):
+    """What would give other pixels than the image processor's is refused by its key, and left alone where it is off."""
+    with pytest.raises(ValueError, match=f"{key} is {value}, wanted"):
+        ImagePreprocess.from_config({"size": 9, key: value})
+    assert ImagePreprocess.from_config({"size": 9, key: {"resample": 3}.get(key)}).size == (9, 9)
+
+
+def test_a_config_may_write_out_what_is_the_rule():
+    """Settings that say what is done anyway, and those that move no pixel, change nothing."""
+    said = {"do_resize": True, "do_rescale": True, "rescale_factor": 0.00392156862745098, "do_normalize": True}
+    idle = {"do_convert_rgb": True, "do_reduce_labels": True, "do_pad": False, "crop_size": None}
+    assert ImagePreprocess.from_config({"size": 9, **said, **idle}) == ImagePreprocess.from_config({"size": 9})
 
 
 def test_a_config_may_ask_for_no_normalisation():

@@ -200,3 +200,11 @@ def test_loading_by_name_brings_the_stored_preprocessing(tmp_path):
     frame = torch.randn(1, 3, 8, 12)
     assert torch.equal(tower(frame).tokens, NaFlexTower(MODEL, max_num_patches=10)(frame).tokens)
     assert NaFlexTower.from_pretrained(str(tmp_path), max_num_patches=20).preprocess.max_num_patches == 20
+
+
+def test_stored_settings_that_are_not_done_are_refused(tmp_path):
+    """Pixels that the image processor leaves between 0 and 255 are no silent default."""
+    MODEL.save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text('{"patch_size": 4, "do_rescale": false}')
+    with pytest.raises(ValueError, match="do_rescale is False, wanted"):
+        NaFlexTower.from_pretrained(str(tmp_path))

@@ -1,5 +1,7 @@
 """Vision transformers of the transformers library, tiny and untrained, as towers."""
 
+import json
+
 import pytest
 import torch
 from torch import nn
@@ -107,13 +109,45 @@ def test_frozen_by_default():
     assert all(parameter.requires_grad for parameter in free.parameters())
 
 
-@pytest.mark.parametrize("family", ["clip", "vit", "dinov2", "dinov3"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_another_image_size_interpolates_positions(family):
     """A size of its own gives its own grid, which need not be square."""
     tower = TransformersTower(tiny(family), image_size=(48, 40))
     assert tower.grid == (6, 5)
     assert tower(torch.randn(1, 3, 48, 40)).tokens.shape == (1, 30, 16)
     assert tower.preprocess(torch.rand(3, 9, 9)).shape == (3, 48, 40)
+
+
+# family -> (image processor, what it is told where its own values are not those of published checkpoints)
+IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+PROCESSORS = {
+    "clip": ("CLIPImageProcessor", {"size": {"shortest_edge": 32}, "crop_size": 32}),
+    "vit": ("ViTImageProcessor", {"size": {"height": 32, "width": 32}}),
+    "siglip": ("SiglipImageProcessor", {"size": {"height": 32, "width": 32}}),
+    "deit": ("DeiTImageProcessor", {"size": {"height": 36, "width": 36}, "crop_size": 32, **IMAGENET}),
+    "dinov2": ("BitImageProcessor", {"size": {"shortest_edge": 36}, "crop_size": 32, **IMAGENET}),
+}
+
+
+@pytest.mark.parametrize("shape", [(50, 70), (70, 51), (32, 32)])
+@pytest.mark.parametrize("family", PROCESSORS)
+def test_a_bare_model_s_preprocessing_is_that_of_its_family(family, shape):
+    """Without a stored file pixels are those of the published image processor, its sizes in proportion: 256 to 224."""
+    image = pytest.importorskip("PIL.Image")
+    name, options = PROCESSORS[family]
+    processor = (getattr(transformers, f"{name}Pil", None) or getattr(transformers, name))(**options)
+    slope = torch.linspace(0, 255, shape[0] * shape[1] * 3).view(*shape, 3).to(torch.uint8)
+    picture = image.fromarray(slope.numpy())
+    expected = processor(picture, return_tensors="pt")["pixel_values"][0]
+    found = TransformersTower(tiny(family)).preprocess(picture)
+    assert (found - expected).abs().max() < 3 / 255 / min(processor.image_std)
+
+
+def test_the_rim_is_dropped_in_the_family_s_own_way_only():
+    """Another `fit` keeps the whole frame; sides of different length lose their rim each in proportion."""
+    assert TransformersTower(tiny("deit"), image_size=(448, 224)).preprocess.before_crop == (512, 256)
+    for fit in ("pad", "crop"):
+        assert TransformersTower(tiny("deit"), fit=fit).preprocess.before_crop is None
 
 
 def test_the_paper_s_way_to_fit_an_image_is_an_option():
@@ -157,6 +191,58 @@ def test_loading_by_name_brings_the_stored_preprocessing(tmp_path):
     padded = TransformersTower.from_pretrained(str(tmp_path), fit="pad", image_size=48)
     assert padded.preprocess == ImagePreprocess((48, 48), mean=(0.1, 0.2, 0.3), std=(1.0, 1.0, 2.0), fit="pad")
     assert TransformersTower.from_pretrained(str(tmp_path), preprocess=to_rgb).preprocess is to_rgb
+
+
+def stored_frame(folder, model, frame, **further):
+    """A folder of a model whose image processor makes frames of one size."""
+    model.save_pretrained(folder)
+    config = {"size": {"height": frame, "width": frame}, "image_mean": [0.1, 0.2, 0.3], "image_std": [1.0, 1.0, 2.0]}
+    (folder / "preprocessor_config.json").write_text(json.dumps({**config, **further}))
+    return str(folder)
+
+
+@pytest.mark.parametrize("frame", [16, 32, 48])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_tower_loaded_by_name_takes_what_its_preprocessing_makes(tmp_path, family, frame):
+    """Frames have the stored size, also where the model's config says another one, as DINOv2's does."""
+    model = tiny(family)
+    folder = stored_frame(tmp_path, model, frame)
+    for options in ({}, {"fit": "pad"}, {"image_size": None}):
+        tower = TransformersTower.from_pretrained(folder, **options)
+        assert tower.grid == (frame // 8, frame // 8)
+        pixels = tower.preprocess(torch.rand(3, 20, 30))[None]
+        expected = TransformersTower(model, image_size=frame)(pixels).tokens
+        assert torch.equal(tower(pixels).tokens, expected)
+        assert tower.preprocess.mean == (0.1, 0.2, 0.3)
+    asked = TransformersTower.from_pretrained(folder, image_size=40)
+    assert asked.preprocess.size == (40, 40)
+    assert asked.grid == (5, 5)
+
+
+def test_a_stored_size_that_depends_on_the_image_needs_another_way_to_fit(tmp_path):
+    """It is refused; `fit` or `image_size` stand in its place, at the model's own size or the one given."""
+    folder = stored_frame(tmp_path, tiny("clip"), 32, size={"shortest_edge": 24})
+    with pytest.raises(ValueError, match="size is {'shortest_edge': 24}, wanted"):
+        TransformersTower.from_pretrained(folder)
+    assert TransformersTower.from_pretrained(folder, fit="pad").preprocess.size == (32, 32)
+    assert TransformersTower.from_pretrained(folder, image_size=48).preprocess.size == (48, 48)
+
+
+def test_stored_frames_that_the_model_cannot_take_are_refused(tmp_path, monkeypatch):
+    """A model that does not interpolate its positions is told so when it is loaded, and taken at its own size."""
+
+    class Rigid(transformers.ViTModel):
+        def forward(self, pixel_values):
+            return super().forward(pixel_values)
+
+    rigid = Rigid(transformers.ViTConfig(**SIZES)).eval()
+    monkeypatch.setattr(transformers.AutoModel, "from_pretrained", lambda *_, **__: rigid)
+    folder = stored_frame(tmp_path, tiny("vit"), 48)
+    with pytest.raises(
+        ValueError, match=r"a black frame of 48 x 48 pixels: .*change image_size= to the model's own \[32"
+    ):
+        TransformersTower.from_pretrained(folder)
+    assert TransformersTower.from_pretrained(folder, image_size=32).grid == (4, 4)
 
 
 @pytest.mark.parametrize(

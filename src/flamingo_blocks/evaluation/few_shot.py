@@ -53,6 +53,16 @@ def few_shot_accuracy(model: nn.Module, questions: Iterable[Questions]) -> Accur
 
     Raises:
         ValueError: If there is no question.
+
+    Example:
+        >>> from flamingo_blocks.data import FlamingoExample, collate
+        >>> from flamingo_blocks.models import build_tiny_flamingo
+        >>> model, prompt = build_tiny_flamingo(), [5, 6]
+        >>> written = int(model(torch.tensor([prompt])).logits[0, -1].argmax())
+        >>> asked = collate([FlamingoExample(prompt)], pad_id=0)
+        >>> candidates, answer = torch.tensor([[written + 1, written]]), torch.tensor([1])
+        >>> few_shot_accuracy(model, [Questions(asked, candidates, answer)])
+        Accuracy(closed=1.0, open=1.0, count=1)
     """
     closed = opened = count = 0
     for asked in questions:
@@ -80,5 +90,18 @@ def few_shot_curve(
 
     Returns:
         Accuracy by number of shots.
+
+    Raises:
+        ValueError: If there is no question for a number of shots.
+
+    Example:
+        >>> from flamingo_blocks.data import FlamingoExample, collate
+        >>> from flamingo_blocks.models import build_tiny_flamingo
+        >>> def draw(number):  # as many examples as shots, then the question
+        ...     prompt = collate([FlamingoExample([5, 6] * number + [5])], pad_id=0)
+        ...     return [Questions(prompt, candidates=torch.tensor([[6, 7]]), answer=torch.tensor([0]))]
+        >>> curve = few_shot_curve(build_tiny_flamingo(), draw, shots=(0, 2))
+        >>> [(number, accuracy.count) for number, accuracy in curve.items()]
+        [(0, 1), (2, 1)]
     """
     return {number: few_shot_accuracy(model, draw(number)) for number in shots}

@@ -6,11 +6,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from flamingo_blocks.vision.image_preprocess import Channels, Fit, ImagePreprocess, Interpolation
+from flamingo_blocks.vision.image_preprocess import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Channels,
+    Fit,
+    ImagePreprocess,
+    Interpolation,
+)
 
-# timm's own values where a model names none
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-CROP_PCT = 0.875
+CROP_PCT = 0.875  # timm's own value where a model names none, as ImageNet's colours are
 _FITS: dict[str, Fit] = {"center": "crop", "squash": "stretch", "border": "pad"}
 
 

@@ -6,22 +6,30 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from flamingo_blocks.vision.image_preprocess import CLIP_MEAN, CLIP_STD, Channels, Fit, ImagePreprocess
+from flamingo_blocks.vision.image_preprocess import (
+    CLIP_MEAN,
+    CLIP_STD,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Channels,
+    Fit,
+    ImagePreprocess,
+)
 
 HALF: Channels = (0.5, 0.5, 0.5)
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 NAFLEX = "siglip2_vision_model"
-_NO_SIZE = (1, 1)
-# What each family's published image processor does; tokens before the patches, registers not counted.
+_SIZE, _WITH_RIM = (224, 224), (256, 256)
+# Tokens before the patches, registers not counted; and what the image processor of the family's published checkpoints
+# does at their usual size. DeiT's makes every image a square, DINOv2's keeps its shape, and both then drop the rim.
 _FAMILIES: dict[str, tuple[int, ImagePreprocess]] = {
-    "clip_vision_model": (1, ImagePreprocess(_NO_SIZE, CLIP_MEAN, CLIP_STD, "crop")),
-    "siglip_vision_model": (0, ImagePreprocess(_NO_SIZE, HALF, HALF, "stretch")),
-    "vit": (1, ImagePreprocess(_NO_SIZE, HALF, HALF, "stretch", "bilinear")),
-    "deit": (2, ImagePreprocess(_NO_SIZE, IMAGENET_MEAN, IMAGENET_STD, "crop")),
-    "dinov2": (1, ImagePreprocess(_NO_SIZE, IMAGENET_MEAN, IMAGENET_STD, "crop")),
-    "dinov2_with_registers": (1, ImagePreprocess(_NO_SIZE, IMAGENET_MEAN, IMAGENET_STD, "crop")),
-    "dinov3_vit": (1, ImagePreprocess(_NO_SIZE, IMAGENET_MEAN, IMAGENET_STD, "stretch", "bilinear")),
+    "clip_vision_model": (1, ImagePreprocess(_SIZE, CLIP_MEAN, CLIP_STD, "crop")),
+    "siglip_vision_model": (0, ImagePreprocess(_SIZE, HALF, HALF, "stretch")),
+    "vit": (1, ImagePreprocess(_SIZE, HALF, HALF, "stretch", "bilinear")),
+    "deit": (2, ImagePreprocess(_SIZE, IMAGENET_MEAN, IMAGENET_STD, "stretch", before_crop=_WITH_RIM)),
+    "dinov2": (1, ImagePreprocess(_SIZE, IMAGENET_MEAN, IMAGENET_STD, "crop", before_crop=_WITH_RIM)),
+    "dinov2_with_registers": (1, ImagePreprocess(_SIZE, IMAGENET_MEAN, IMAGENET_STD, "crop", before_crop=_WITH_RIM)),
+    "dinov3_vit": (1, ImagePreprocess(_SIZE, IMAGENET_MEAN, IMAGENET_STD, "stretch", "bilinear")),
 }
 
 
@@ -34,7 +42,12 @@ class Geometry:
     image_size: tuple[int, int]
     patch_size: tuple[int, int]
     num_prefix: int
-    is_native: bool
+    native_size: tuple[int, int]
+
+    @property
+    def is_native(self) -> bool:
+        """Whether frames have the size that the model was made for, so that positions are not interpolated."""
+        return self.image_size == self.native_size
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -64,13 +77,16 @@ class Geometry:
             num_prefix = _FAMILIES[config.model_type][0] + getattr(config, "num_register_tokens", 0)
         native = _pair(config.image_size)
         size = native if image_size is None else _pair(image_size)
-        return cls(config.model_type, config.hidden_size, size, _pair(config.patch_size), num_prefix, size == native)
+        return cls(config.model_type, config.hidden_size, size, _pair(config.patch_size), num_prefix, native)
 
 
 def default_preprocess(geometry: Geometry, fit: Fit | None) -> ImagePreprocess:
     """Give the preprocessing of the model's family, at the tower's size."""
-    _, values = _FAMILIES.get(geometry.family, (0, ImagePreprocess(_NO_SIZE, HALF, HALF, "stretch")))
-    return replace(values, size=geometry.image_size, fit=values.fit if fit is None else fit)
+    _, values = _FAMILIES.get(geometry.family, (0, ImagePreprocess(_SIZE, HALF, HALF, "stretch")))
+    size, before = geometry.image_size, None
+    if values.before_crop is not None and fit in {None, values.fit}:
+        before = (size[0] * _WITH_RIM[0] // _SIZE[0], size[1] * _WITH_RIM[1] // _SIZE[1])
+    return replace(values, size=size, fit=values.fit if fit is None else fit, before_crop=before)
 
 
 def vision_part(model: nn.Module) -> nn.Module:

@@ -200,6 +200,7 @@ def _shards(
     """Features as they are stored, as many at a time as make one file."""
     known: set[str] = set()
     kept: dict[str, Tensor] = {}
+    kept_bytes = 0
     for key, found in features:
         if key in known:
             raise ValueError(f"the key {key!r} comes twice; give every item a key of its own")
@@ -207,9 +208,10 @@ def _shards(
         kept[key] = found.to("cpu", dtype or found.dtype).contiguous()
         if not kept[key].isfinite().all():
             raise ValueError(f"the features of {key!r} are not finite in {kept[key].dtype}; look at image and tower")
-        if sum(tensor.nbytes for tensor in kept.values()) >= most:
+        kept_bytes += kept[key].nbytes
+        if kept_bytes >= most:
             yield kept
-            kept = {}
+            kept, kept_bytes = {}, 0
     if kept:
         yield kept
 

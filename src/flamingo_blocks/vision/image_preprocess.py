@@ -12,14 +12,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from flamingo_blocks._optional import require
+from flamingo_blocks.vision._processor_config import arguments_of
 
 Fit = Literal["pad", "crop", "stretch"]
 Interpolation = Literal["bicubic", "bilinear"]
 Channels = tuple[float, float, float]
 # The colours of OpenAI's CLIP, which open_clip's models and IDEFICS have as well
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-
-_INTERPOLATIONS: dict[int, Interpolation] = {2: "bilinear", 3: "bicubic"}  # PIL's numbers of its filters
+# The colours of the photographs of ImageNet, which DeiT, DINOv2, DINOv3 and most models of timm have
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -117,24 +118,15 @@ class ImagePreprocess:
             config: The file's content, or `image_processor.to_dict()`.
 
         Raises:
-            ValueError: If the size is given in a way that makes no fixed frame, or the filter is another one.
+            ValueError: If the frame's size depends on the image or cannot be told, or a setting asks for something
+                that is not done here, such as another filter or no rescaling; the message names the key.
 
         Example:
             >>> config = {"size": {"shortest_edge": 224}, "crop_size": {"height": 224, "width": 224}}
             >>> ImagePreprocess.from_config(config | {"do_center_crop": True}).fit
             'crop'
         """
-        size, crop = config.get("size"), config.get("crop_size")
-        mean, std = _channels(config, "image_mean", 0.0), _channels(config, "image_std", 1.0)
-        if not config.get("do_normalize", True):
-            mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-        filter_name = _INTERPOLATIONS.get(config.get("resample", 3))
-        if filter_name is None:
-            raise ValueError(f"resample is {config['resample']!r}, wanted 2 (bilinear) or 3 (bicubic)")
-        if config.get("do_center_crop") and crop is not None:
-            edge = size if isinstance(size, int) else (size or {}).get("shortest_edge")
-            return cls(_frame(crop), mean, std, "crop", filter_name, edge)
-        return cls(_frame(size), mean, std, "stretch", filter_name)
+        return cls(**arguments_of(config))
 
 
 def to_rgb(image: Any) -> Float[Tensor, "3 height width"]:
@@ -211,18 +203,3 @@ def _from_pil(image: Any) -> UInt8[Tensor, "3 height width"]:
     width, height = image.size
     flat = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8)
     return flat.view(height, width, 3).permute(2, 0, 1)
-
-
-def _frame(size: Any) -> tuple[int, int]:
-    if isinstance(size, int):
-        return size, size
-    if isinstance(size, Mapping) and "height" in size and "width" in size:
-        return int(size["height"]), int(size["width"])
-    if isinstance(size, Mapping) and "shortest_edge" in size:
-        return int(size["shortest_edge"]), int(size["shortest_edge"])
-    raise ValueError(f"size is {size!r}, wanted an int, height and width, or shortest_edge; use ImagePreprocess(size=)")
-
-
-def _channels(config: Mapping[str, Any], key: str, default: float) -> Channels:
-    red, green, blue = config.get(key) or (default,) * 3
-    return float(red), float(green), float(blue)

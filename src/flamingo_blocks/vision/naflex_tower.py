@@ -8,8 +8,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from flamingo_blocks._optional import require
+from flamingo_blocks.vision._processor_config import colours_of
 from flamingo_blocks.vision._transformers_facts import NAFLEX, check_layer, final_norm_of, run_to_block, vision_part
-from flamingo_blocks.vision.image_preprocess import ImagePreprocess
 from flamingo_blocks.vision.naflex_preprocess import NaFlexPreprocess
 from flamingo_blocks.vision.tower import FreezableTower, PatchTokens, cast_like_weights, check_pixels
 
@@ -176,5 +176,4 @@ def _front(
 
 
 def _stored_preprocess(stored: dict[str, Any], most: int) -> NaFlexPreprocess:
-    fixed = ImagePreprocess.from_config({"resample": 2, **stored, "do_center_crop": False, "size": 1})
-    return NaFlexPreprocess(stored.get("patch_size", 16), most, fixed.mean, fixed.std, fixed.interpolation)
+    return NaFlexPreprocess(stored.get("patch_size", 16), most, **colours_of({"resample": 2, **stored}))

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from flamingo_blocks._optional import require
+from flamingo_blocks.vision._processor_config import colours_of
 from flamingo_blocks.vision._transformers_facts import (
     Geometry,
     check_layer,
@@ -18,7 +20,13 @@ from flamingo_blocks.vision._transformers_facts import (
     vision_part,
 )
 from flamingo_blocks.vision.image_preprocess import Fit, ImagePreprocess
-from flamingo_blocks.vision.tower import FreezableTower, PatchTokens, cast_like_weights, check_frame_size
+from flamingo_blocks.vision.tower import (
+    FreezableTower,
+    PatchTokens,
+    cast_like_weights,
+    check_frame_size,
+    probe_features,
+)
 
 
 class TransformersTower(FreezableTower):
@@ -94,7 +102,13 @@ class TransformersTower(FreezableTower):
         Args:
             name: Name on the hub, or a folder.
             dtype: Dtype of the weights; as stored when None.
-            **options: Arguments of the class. With `fit` or `image_size` mean, std and filter stay the stored ones.
+            **options: Arguments of the class. Without `image_size` frames have the size of the stored preprocessing,
+                which may be another than the model's: DINOv2's is 224, not 518. With `fit` or `image_size` mean, std
+                and filter stay the stored ones.
+
+        Raises:
+            ValueError: If the stored preprocessing cannot be done here, as in `ImagePreprocess.from_config`, or makes
+                frames of a size that the model does not take.
 
         Example:
             `TransformersTower.from_pretrained("openai/clip-vit-large-patch14", layer=-2)`
@@ -104,13 +118,22 @@ class TransformersTower(FreezableTower):
         if options.get("preprocess") is not None:
             return cls(model, **options)
         stored, _ = transformers.BaseImageProcessor.get_image_processor_dict(name)
-        if not options.keys() & {"fit", "image_size"}:
-            return cls(model, preprocess=ImagePreprocess.from_config(stored), **options)
-        # The frame is the caller's, the colours and the filter are the checkpoint's.
-        made: Any = cls(model, **options).preprocess
-        kept = ImagePreprocess.from_config({**stored, "size": 1, "do_center_crop": False})
-        values = {"mean": kept.mean, "std": kept.std, "interpolation": kept.interpolation}
-        return cls(model, **{**options, "preprocess": replace(made, **values)})
+        fit, given = options.get("fit"), options.get("image_size")
+        own = ImagePreprocess.from_config(stored) if fit is None and given is None else None
+        frame = given if own is None else own.size
+        if frame is None:
+            with suppress(ValueError):  # `fit` does without a stored frame
+                frame = ImagePreprocess.from_config(stored).size
+        geometry = Geometry.of(vision_part(model), num_prefix=options.get("num_prefix"), image_size=frame)
+        if own is None:  # the frame is the caller's, the colours and the filter are the checkpoint's
+            own = replace(default_preprocess(geometry, fit), **colours_of(stored))
+        size = None if geometry.is_native else geometry.image_size
+        tower = cls(model, **{**options, "image_size": size, "preprocess": own})
+        if size is not None and given is None:  # a size that nobody asked for has to be one that the model takes
+            native = list(geometry.native_size)
+            fix = f"image_size= to the model's own {native}, for the stored preprocessing makes frames of another size"
+            probe_features(tower, size, tower, fix=fix)
+        return tower
 
     def forward(self, pixels: Float[Tensor, "n 3 height width"]) -> PatchTokens:
         """Encode frames.
