@@ -55,8 +55,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Look, and print."""
     path, options = arguments.checkpoint, dict(arguments.option)
     try:
-        if is_ours(path) and arguments.lm is not None:
-            refuse_beside_ours(path, ["lm"])
+        if is_ours(path):
+            words = [name for name in ("family", "lm") if getattr(arguments, name) is not None]
+            refuse_beside_ours(path, words + [f"--option {name}" for name in options])
         parts = {} if is_ours(path) else _parts(arguments, options)
         found = inspect_checkpoint(path, family=arguments.family, **(parts | options))
     except ValueError as error:  # of the checkpoint, or an option that is missing or unknown

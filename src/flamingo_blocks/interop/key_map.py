@@ -134,8 +134,12 @@ class Outline:
 class Outlined(Protocol):
     """A family whose checkpoints can be described without a language model."""
 
-    def outline(self, shapes: Shapes) -> Outline:
-        """Sizes, and the entries of what was trained."""
+    @property
+    def outline(self) -> Callable[..., Outline]:
+        """Called as `outline(shapes, **options)`: sizes, and the entries of what was trained.
+
+        It takes those options of `plan` that say what no shape does, and none that only a language model can use.
+        """
         ...
 
 

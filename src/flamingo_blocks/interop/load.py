@@ -158,17 +158,39 @@ def make_plan(
         CheckpointError: If it is no checkpoint of this family.
         ValueError: If nothing begins so, what is trained does, or an option is unknown.
     """
-    left = {start: [name for name in shapes if name.startswith(start)] for start in leave_out}
-    if nothing := [start for start, names in left.items() if not names]:
-        raise ValueError(f"leave_out has {nothing[0]!r}, but no tensor of the checkpoint begins so")
+    out = left_out(shapes, leave_out)
     check_family(family, shapes)
     check_options(family, family.plan, options)
-    out = {name for names in left.values() for name in names}
     plan = family.plan(
         {name: shape for name, shape in shapes.items() if name not in out}, lm=lm, vision=vision, **options
     )
-    entries = [rest for entry in plan.entries if (rest := _without(entry, leave_out)) is not None]
+    entries = entries_without(plan.entries, leave_out)
     return replace(plan, entries=entries, kept={**plan.kept, **dict.fromkeys(sorted(out), "left out")})
+
+
+def left_out(shapes: Shapes, leave_out: Sequence[str]) -> set[str]:
+    """Names of a checkpoint that are not wanted.
+
+    Args:
+        shapes: Of the checkpoint.
+        leave_out: Beginnings of these names.
+
+    Raises:
+        ValueError: If nothing begins so.
+    """
+    left = {start: {name for name in shapes if name.startswith(start)} for start in leave_out}
+    if nothing := [start for start, names in left.items() if not names]:
+        raise ValueError(f"leave_out has {nothing[0]!r}, but no tensor of the checkpoint begins so")
+    return set().union(*left.values())
+
+
+def entries_without(entries: Iterable[Entry], leave_out: Sequence[str]) -> list[Entry]:
+    """The entries that are left when names with these beginnings are not wanted.
+
+    Raises:
+        ValueError: If what was trained begins so.
+    """
+    return [rest for entry in entries if (rest := _without(entry, leave_out)) is not None]
 
 
 def check_options(family: Family, way: Callable[..., Any], options: Iterable[str]) -> None:
