@@ -7,7 +7,9 @@ _ARGUMENT = re.compile(
     r"(?<!--option )\b(?P<name>(?:family|lm|vision)(?==)|leave_out|media_token_id|end_token_id)\b=?"
     r"(?P<value>(?<==)\('[^']*',\))?"
 )
-_OPTION = re.compile(r"(?<!--option )\b(num_heads|head_dim|clips|every|layers|embedding|head|num_new_tokens)=(True)?")
+_OPTION = re.compile(
+    r"(?<!--option )\b((?:resampler_)?(?:num_heads|head_dim)|clips|every|layers|embedding|head|num_new_tokens)=(True)?"
+)
 _SAID = re.compile(r"(?<!--)\boption (?=\w+=)")  # "option every=": the word for it is there already
 
 
