@@ -21,6 +21,7 @@ from flamingo_blocks.cli._parts import (
 from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop import (
     FAMILIES,
+    ForeignCheckpoint,
     detect_family,
     export_foreign,
     find_family,
@@ -33,11 +34,13 @@ from flamingo_blocks.interop import (
     write_record,
     written_whole,
 )
+from flamingo_blocks.interop.rounded_weights import rounded_names
 from flamingo_blocks.models import Flamingo
 
 # Words of the way in, with their defaults.
 _WAY_IN: dict[str, Any] = dict.fromkeys(("family", "media_token_id", "end_token_id"))
 _WAY_IN |= {"leave_out": [], "frozen": "auto", "dtype": "auto"}
+_PARTS = {"lm": "language model", "vision": "vision tower"}
 
 
 def add_to(commands: Any) -> None:
@@ -136,22 +139,33 @@ def _from_others(arguments: argparse.Namespace) -> int:
             folder, opened, family=family, options=options, leave_out=arguments.leave_out, kept=list(plan.kept)
         )  # fmt: skip
     print(f"{arguments.out}: from {family}, {len(opened.tensors)} tensors")
-    for line in _parts_inside(vision, frozen):
+    for line in _parts_inside(vision, frozen) + _rounded(opened, rounded_names(opened, plan, flamingo)):
         print(f"  {line}")
     return 0
 
 
 def _parts_inside(vision: nn.Module | None, frozen: str) -> list[str]:
     """Which frozen weights the folder holds, and what is to be passed on loading."""
-    parts = {"language model": "lm", "vision tower": "vision"}
-    if vision is None:
-        del parts["vision tower"]
     included = frozen == "include"
     lines = [
         f"{part}: weights inside" if included else f"{part}: as it was, so not inside; pass {argument}= on loading"
-        for part, argument in parts.items()
+        for argument, part in _PARTS.items()
+        if argument == "lm" or vision is not None
     ]
     return lines + ["no vision tower inside: pass vision= on loading, or features"] * (vision is None)
+
+
+def _rounded(opened: ForeignCheckpoint, rounded: dict[str, list[str]]) -> list[str]:
+    """What the way back cannot give as it was."""
+    lines = []
+    for part, names in rounded.items():
+        dtypes = sorted({str(opened.tensors[name].dtype).removeprefix("torch.") for name in names})
+        kinds = " and ".join(dtypes)
+        lines.append(
+            f"{_PARTS[part]}: of fewer digits than the checkpoint, so {len(names)} tensors of {kinds} were rounded "
+            f"({names[0]}{', ...' * (len(names) > 1)}) and come back so; for all digits use one in {kinds}"
+        )
+    return lines
 
 
 def _to_others(arguments: argparse.Namespace) -> int:

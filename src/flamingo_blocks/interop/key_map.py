@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 Shapes = Mapping[str, tuple[int, ...]]
+GIVEN = ("lm.", "vision.")  # the caller's parts, which may have weights that no checkpoint holds
 
 
 @dataclass(frozen=True)
