@@ -17,6 +17,7 @@ from flamingo_blocks.cli._parts import (
     option,
     parts_of_checkpoint,
     refuse_own_language_model,
+    tells_parts,
 )
 from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop import (
@@ -111,18 +112,8 @@ def _from_others(arguments: argparse.Namespace) -> int:
     options, family = dict(arguments.option), kind.name
     refuse_own_language_model(family, "load_foreign and save_pretrained")
     check_options(kind, options, kind.plan)
-    tokens = {"media_token_id": arguments.media_token_id, "end_token_id": arguments.end_token_id}
-    options |= {name: token for name, token in tokens.items() if token is not None}
-    dtype = main_dtype(opened) if arguments.dtype == "auto" else getattr(torch, arguments.dtype)
-    parts = parts_of_checkpoint(family, arguments.checkpoint, dtype=dtype)
-    if arguments.dtype != "auto" and not parts:
-        raise CheckpointError("--dtype is for folders of IDEFICS and Llama 3.2 Vision; others keep what --lm has")
-    if arguments.lm is not None:
-        parts["lm"] = load_language_model(arguments.lm, rows=arguments.lm_rows)
-    if arguments.vision is not None:
-        parts["vision"] = load_tower(arguments.vision)
-    if "lm" not in parts:
-        raise CheckpointError("a language model is needed; name it with --lm")
+    options |= _tokens(arguments, options)
+    parts = _parts(arguments, family, main_dtype(opened))
     lm, vision = parts.pop("lm"), parts.pop("vision", None)
     options = parts | options
     plan = plan_foreign(opened, family=family, lm=lm, vision=vision, leave_out=arguments.leave_out, **options)
@@ -142,6 +133,38 @@ def _from_others(arguments: argparse.Namespace) -> int:
     for line in _parts_inside(vision, frozen) + _rounded(opened, rounded_names(opened, plan, flamingo)):
         print(f"  {line}")
     return 0
+
+
+def _tokens(arguments: argparse.Namespace, options: dict[str, Any]) -> dict[str, int]:
+    """Ids that have a word of their own."""
+    told = {name: getattr(arguments, name) for name in ("media_token_id", "end_token_id")}
+    told = {name: token for name, token in told.items() if token is not None}
+    if twice := next((name for name in told if name in options), None):
+        word = f"--{twice.replace('_', '-')}"
+        raise CheckpointError(f"{word} and --option {twice}= are one option, and both were given; omit one of them")
+    return told
+
+
+def _parts(arguments: argparse.Namespace, family: str, dtype: torch.dtype) -> dict[str, Any]:
+    """Language model and tower, named or of the checkpoint's own config, and the options that this tells."""
+    named = [name for name in ("lm", "vision") if getattr(arguments, name) is not None]
+    if arguments.dtype != "auto":
+        if not tells_parts(family, arguments.checkpoint):
+            raise CheckpointError("--dtype is for folders of IDEFICS and Llama 3.2 Vision; others keep what --lm has")
+        if named:
+            raise CheckpointError(
+                f"--dtype is of parts that config.json tells, and --{named[0]} names another, which has a dtype of its "
+                "own; omit one of them"
+            )
+        dtype = getattr(torch, arguments.dtype)
+    parts = parts_of_checkpoint(family, arguments.checkpoint, dtype=dtype, skip=named)
+    if arguments.lm is not None:
+        parts["lm"] = load_language_model(arguments.lm, rows=arguments.lm_rows)
+    if arguments.vision is not None:
+        parts["vision"] = load_tower(arguments.vision)
+    if "lm" not in parts:
+        raise CheckpointError("a language model is needed; name it with --lm")
+    return parts
 
 
 def _parts_inside(vision: nn.Module | None, frozen: str) -> list[str]:

@@ -79,7 +79,7 @@ def _parts(arguments: argparse.Namespace, options: dict[str, Any]) -> dict[str, 
     if arguments.lm is not None:
         refuse_own_language_model(family.name, "inspect_checkpoint")
     with torch.device("meta"):
-        parts = parts_of_checkpoint(family.name, path)
+        parts = parts_of_checkpoint(family.name, path, skip=[] if arguments.lm is None else ["lm"])
     return parts if arguments.lm is None else {**parts, "lm": outline_language_model(arguments.lm)}
 
 
