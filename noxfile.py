@@ -14,7 +14,7 @@ CONSTRAINTS = str(ROOT / "constraints.txt")
 PEERS = ("einops-exts", "flamingo-pytorch", "open-flamingo")  # they pin a torch of 2023, hence `--no-deps`
 ENCODERS = ("torchvision", "timm", "open-clip-torch", "ftfy", "wcwidth")  # they would bring another torch
 KERNELS = ("xformers",)  # its plans are proved on the CPU; left to itself, pip would bring another torch for it
-OLDEST_TRANSFORMERS = "transformers==5.0.0"  # the bound of pyproject.toml
+OLDEST = ("transformers==5.0.0", "safetensors==0.6.1")  # the bounds of pyproject.toml
 
 
 def install(session: nox.Session, *requirements: str, torch: bool = True) -> None:
@@ -127,10 +127,10 @@ def adapters(session: nox.Session) -> None:
 
 @nox.session
 def floor(session: nox.Session) -> None:
-    """Language models, towers, conversions, the Hugging Face front and what runs them, on the oldest transformers."""
+    """Language models, towers, conversions, the Hugging Face front and what runs them, on the oldest bounds."""
     install(session)
     # Not under the pins: what this transformers stands on is older than they are.
-    session.install("--editable", ".[hf,vision,test]", OLDEST_TRANSFORMERS)
+    session.install("--editable", ".[hf,vision,test]", *OLDEST)
     session.install("--constraint", CONSTRAINTS, "--no-deps", *PEERS)  # run beside what this transformers makes
     session.env["FLAMINGO_BLOCKS_PEERS"] = "1"
     keep_inside(session)

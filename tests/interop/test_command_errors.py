@@ -158,3 +158,13 @@ def test_nothing_is_said_beside_a_folder_of_ours(folder, tmp_path, capsys, besid
     """What `inspect` would not use is refused, and not passed over."""
     found = refused(capsys, folder, tmp_path, "inspect", "mine", *beside)
     assert found == f"{folder / 'mine'} is a folder of ours, which tells all by itself; omit {named}"
+
+
+@pytest.mark.parametrize("more", [[], ["--lm", "opt"]], ids=["alone", "with a language model"])
+def test_the_command_has_one_line_for_too_many_heads(folder, tmp_path, capsys, more):
+    """`inspect` and `convert` say it in the words of the command line."""
+    commands = [["inspect", "checkpoint.pt", *more]]
+    commands += [["convert", "checkpoint.pt", *more, "--out", tmp_path / "new"]] if more else []
+    for command in commands:
+        found = refused(capsys, folder, tmp_path, *command, "--option", "num_heads=100000")
+        assert found.endswith("not 100000 heads of one width; pass --option num_heads= or --option head_dim=")

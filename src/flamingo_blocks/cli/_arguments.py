@@ -7,7 +7,10 @@ _ARGUMENT = re.compile(
     r"(?<!--option )\b(?P<name>(?:family|lm|vision)(?==)|leave_out|media_token_id|end_token_id)\b=?"
     r"(?P<value>(?<==)\('[^']*',\))?"
 )
-_OPTION = re.compile(r"(?<!--option )\b(num_heads|head_dim|clips|every|layers|embedding|head|num_new_tokens)=(True)?")
+_OPTION = re.compile(
+    r"(?<!--option )\b((?:resampler_)?(?:num_heads|head_dim)|clips|every|layers|embedding|head|num_new_tokens)=(True)?"
+)
+_SAID = re.compile(r"(?<!--)\boption (?=\w+=)")  # "option every=": the word for it is there already
 
 
 def positive(word: str) -> int:
@@ -37,6 +40,8 @@ def as_typed(message: str) -> str:
         'pass it as --vision, or leave them out with --leave-out img.'
         >>> as_typed("media_token_id is not told; pass num_heads= or clips=True")
         '--media-token-id is not told; pass --option num_heads= or --option clips=True'
+        >>> as_typed("option scope= needs lm=")
+        '--option scope= needs --lm'
         >>> as_typed("--option every='x'")  # is typed already
         "--option every='x'"
     """
@@ -45,4 +50,5 @@ def as_typed(message: str) -> str:
         value = found["value"]
         return f"--{found['name'].replace('_', '-')}" + (f" {value[2:-3]}" if value else "")
 
+    message = _SAID.sub("--option ", message)
     return _OPTION.sub(lambda found: f"--option {found[0]}", _ARGUMENT.sub(typed, message))

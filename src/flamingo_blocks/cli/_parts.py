@@ -4,7 +4,7 @@ import argparse
 import ast
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +69,23 @@ def load_tower(name: str) -> nn.Module:
     return TransformersTower(_load(transformers.AutoModel.from_pretrained, name, "vision tower"))
 
 
-def parts_of_checkpoint(family: str, checkpoint: Path, *, dtype: torch.dtype | None = None) -> dict[str, Any]:
-    """Language model, tower and options that a checkpoint's own config tells; nothing where it has none."""
-    config = checkpoint / "config.json"
-    build = _PARTS_BY_FAMILY.get(family)
-    return {} if build is None or not config.is_file() else build(checkpoint, dtype=dtype)
+def tells_parts(family: str, checkpoint: Path) -> bool:
+    """Whether a checkpoint has a config that tells its language model and tower."""
+    return family in _PARTS_BY_FAMILY and (checkpoint / "config.json").is_file()
+
+
+def parts_of_checkpoint(
+    family: str, checkpoint: Path, *, dtype: torch.dtype | None = None, skip: Collection[str] = ()
+) -> dict[str, Any]:
+    """Language model, tower and options that a checkpoint's own config tells; nothing where it has none.
+
+    Args:
+        family: Of the checkpoint.
+        checkpoint: Its folder.
+        dtype: Of the weights.
+        skip: Parts that are named on the command line, and not built.
+    """
+    return _PARTS_BY_FAMILY[family](checkpoint, dtype=dtype, skip=skip) if tells_parts(family, checkpoint) else {}
 
 
 def refuse_own_language_model(family: str, function: str) -> None:

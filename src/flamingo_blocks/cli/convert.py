@@ -17,10 +17,12 @@ from flamingo_blocks.cli._parts import (
     option,
     parts_of_checkpoint,
     refuse_own_language_model,
+    tells_parts,
 )
 from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop import (
     FAMILIES,
+    ForeignCheckpoint,
     detect_family,
     export_foreign,
     find_family,
@@ -33,11 +35,13 @@ from flamingo_blocks.interop import (
     write_record,
     written_whole,
 )
+from flamingo_blocks.interop.rounded_weights import rounded_names
 from flamingo_blocks.models import Flamingo
 
 # Words of the way in, with their defaults.
 _WAY_IN: dict[str, Any] = dict.fromkeys(("family", "media_token_id", "end_token_id"))
 _WAY_IN |= {"leave_out": [], "frozen": "auto", "dtype": "auto"}
+_PARTS = {"lm": "language model", "vision": "vision tower"}
 
 
 def add_to(commands: Any) -> None:
@@ -108,18 +112,8 @@ def _from_others(arguments: argparse.Namespace) -> int:
     options, family = dict(arguments.option), kind.name
     refuse_own_language_model(family, "load_foreign and save_pretrained")
     check_options(kind, options, kind.plan)
-    tokens = {"media_token_id": arguments.media_token_id, "end_token_id": arguments.end_token_id}
-    options |= {name: token for name, token in tokens.items() if token is not None}
-    dtype = main_dtype(opened) if arguments.dtype == "auto" else getattr(torch, arguments.dtype)
-    parts = parts_of_checkpoint(family, arguments.checkpoint, dtype=dtype)
-    if arguments.dtype != "auto" and not parts:
-        raise CheckpointError("--dtype is for folders of IDEFICS and Llama 3.2 Vision; others keep what --lm has")
-    if arguments.lm is not None:
-        parts["lm"] = load_language_model(arguments.lm, rows=arguments.lm_rows)
-    if arguments.vision is not None:
-        parts["vision"] = load_tower(arguments.vision)
-    if "lm" not in parts:
-        raise CheckpointError("a language model is needed; name it with --lm")
+    options |= _tokens(arguments, options)
+    parts = _parts(arguments, family, main_dtype(opened))
     lm, vision = parts.pop("lm"), parts.pop("vision", None)
     options = parts | options
     plan = plan_foreign(opened, family=family, lm=lm, vision=vision, leave_out=arguments.leave_out, **options)
@@ -136,22 +130,65 @@ def _from_others(arguments: argparse.Namespace) -> int:
             folder, opened, family=family, options=options, leave_out=arguments.leave_out, kept=list(plan.kept)
         )  # fmt: skip
     print(f"{arguments.out}: from {family}, {len(opened.tensors)} tensors")
-    for line in _parts_inside(vision, frozen):
+    for line in _parts_inside(vision, frozen) + _rounded(opened, rounded_names(opened, plan, flamingo)):
         print(f"  {line}")
     return 0
 
 
+def _tokens(arguments: argparse.Namespace, options: dict[str, Any]) -> dict[str, int]:
+    """Ids that have a word of their own."""
+    told = {name: getattr(arguments, name) for name in ("media_token_id", "end_token_id")}
+    told = {name: token for name, token in told.items() if token is not None}
+    if twice := next((name for name in told if name in options), None):
+        word = f"--{twice.replace('_', '-')}"
+        raise CheckpointError(f"{word} and --option {twice}= are one option, and both were given; omit one of them")
+    return told
+
+
+def _parts(arguments: argparse.Namespace, family: str, dtype: torch.dtype) -> dict[str, Any]:
+    """Language model and tower, named or of the checkpoint's own config, and the options that this tells."""
+    named = [name for name in ("lm", "vision") if getattr(arguments, name) is not None]
+    if arguments.dtype != "auto":
+        if not tells_parts(family, arguments.checkpoint):
+            raise CheckpointError("--dtype is for folders of IDEFICS and Llama 3.2 Vision; others keep what --lm has")
+        if named:
+            raise CheckpointError(
+                f"--dtype is of parts that config.json tells, and --{named[0]} names another, which has a dtype of its "
+                "own; omit one of them"
+            )
+        dtype = getattr(torch, arguments.dtype)
+    parts = parts_of_checkpoint(family, arguments.checkpoint, dtype=dtype, skip=named)
+    if arguments.lm is not None:
+        parts["lm"] = load_language_model(arguments.lm, rows=arguments.lm_rows)
+    if arguments.vision is not None:
+        parts["vision"] = load_tower(arguments.vision)
+    if "lm" not in parts:
+        raise CheckpointError("a language model is needed; name it with --lm")
+    return parts
+
+
 def _parts_inside(vision: nn.Module | None, frozen: str) -> list[str]:
     """Which frozen weights the folder holds, and what is to be passed on loading."""
-    parts = {"language model": "lm", "vision tower": "vision"}
-    if vision is None:
-        del parts["vision tower"]
     included = frozen == "include"
     lines = [
         f"{part}: weights inside" if included else f"{part}: as it was, so not inside; pass {argument}= on loading"
-        for part, argument in parts.items()
+        for argument, part in _PARTS.items()
+        if argument == "lm" or vision is not None
     ]
     return lines + ["no vision tower inside: pass vision= on loading, or features"] * (vision is None)
+
+
+def _rounded(opened: ForeignCheckpoint, rounded: dict[str, list[str]]) -> list[str]:
+    """What the way back cannot give as it was."""
+    lines = []
+    for part, names in rounded.items():
+        dtypes = sorted({str(opened.tensors[name].dtype).removeprefix("torch.") for name in names})
+        kinds = " and ".join(dtypes)
+        lines.append(
+            f"{_PARTS[part]}: of fewer digits than the checkpoint, so {len(names)} tensors of {kinds} were rounded "
+            f"({names[0]}{', ...' * (len(names) > 1)}) and come back so; for all digits use one in {kinds}"
+        )
+    return lines
 
 
 def _to_others(arguments: argparse.Namespace) -> int:

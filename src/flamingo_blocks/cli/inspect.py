@@ -55,8 +55,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Look, and print."""
     path, options = arguments.checkpoint, dict(arguments.option)
     try:
-        if is_ours(path) and arguments.lm is not None:
-            refuse_beside_ours(path, ["lm"])
+        if is_ours(path):
+            words = [name for name in ("family", "lm") if getattr(arguments, name) is not None]
+            refuse_beside_ours(path, words + [f"--option {name}" for name in options])
         parts = {} if is_ours(path) else _parts(arguments, options)
         found = inspect_checkpoint(path, family=arguments.family, **(parts | options))
     except ValueError as error:  # of the checkpoint, or an option that is missing or unknown
@@ -78,7 +79,7 @@ def _parts(arguments: argparse.Namespace, options: dict[str, Any]) -> dict[str, 
     if arguments.lm is not None:
         refuse_own_language_model(family.name, "inspect_checkpoint")
     with torch.device("meta"):
-        parts = parts_of_checkpoint(family.name, path)
+        parts = parts_of_checkpoint(family.name, path, skip=[] if arguments.lm is None else ["lm"])
     return parts if arguments.lm is None else {**parts, "lm": outline_language_model(arguments.lm)}
 
 

@@ -17,9 +17,12 @@ class FlamingoConfig(PreTrainedConfig):  # type: ignore[misc]
     Args:
         text_config: Config of the language model, or its values with a `model_type`.
         vision_config: Config of the vision model inside the tower; `None` for other towers, and for none.
-        media_token_id: Id of the media tag; by default the first id behind the language model's table.
-        end_token_id: Id of `<EOC>`, at which generation stops; by default the one behind it.
-        num_new_tokens: Trained rows behind the table. `vocab_size` counts them, `text_config.vocab_size` does not.
+        media_token_id: Id of the media tag; by default the first id behind the language model's table that is not
+            `end_token_id`.
+        end_token_id: Id of `<EOC>`, at which generation stops; by default the first id behind the table that is not the
+            media tag, `None` where no row is left for it. These three are filled in where `blocks` is `None`.
+        num_new_tokens: Trained rows behind the table; by default as many as these ids take, none where a media tag
+            inside the table is all that is said. `vocab_size` counts them, `text_config.vocab_size` does not.
         scope: `"last"`, `"all"` or `"grouped"`, as in `Flamingo`.
         every: A block before each layer `i` with `i % every == 0`; used where `blocks` is `None`.
         num_latents: Media tokens of an item; used where `blocks` is `None`.
@@ -86,10 +89,7 @@ class FlamingoConfig(PreTrainedConfig):  # type: ignore[misc]
         self.tied_rows = tied if tied_rows is None else tied_rows
         self.options, self.base_models = options or {}, base_models or {}
         if blocks is None and self.text_config is not None:
-            if num_new_tokens is None and media_token_id is None:
-                self.num_new_tokens = 2
-                self.media_token_id = self.text_config.vocab_size
-                self.end_token_id = self.text_config.vocab_size + 1
+            self._fill_in_tokens(num_new_tokens)
             self._fill_in(every, num_latents)
         kwargs.setdefault("tie_word_embeddings", tied)
         # How the two models compute is theirs to say: unsaid here, it would be wiped out there.
@@ -136,6 +136,19 @@ class FlamingoConfig(PreTrainedConfig):  # type: ignore[misc]
     def num_attention_heads(self) -> int:
         """Heads of the language model."""
         return int(self.text_config.num_attention_heads)
+
+    def _fill_in_tokens(self, num_new_tokens: int | None) -> None:
+        """Each of the two ids, and the rows for them, that is not said."""
+        first = int(self.text_config.vocab_size)
+        if self.media_token_id is None:
+            self.media_token_id = first + (self.end_token_id == first)
+        media, end = self.media_token_id, self.end_token_id
+        if num_new_tokens is None:
+            other = end if end is not None else first + 1 if media >= first else -1  # an end needs a row of its own
+            num_new_tokens = max(0, media + 1 - first, other + 1 - first)
+        self.num_new_tokens = num_new_tokens
+        if end is None:
+            self.end_token_id = next((new for new in range(first, first + num_new_tokens) if new != media), None)
 
     def _fill_in(self, every: int, num_latents: int) -> None:
         """Write down the parts of the paper's form, at the widths of the two models."""

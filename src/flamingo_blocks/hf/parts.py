@@ -78,10 +78,15 @@ def build_flamingo(config: FlamingoConfig, *, vision: nn.Module | None = None) -
 
     Raises:
         CheckpointError: If a part names a class that is not trusted, or lacks its arguments.
-        ValueError: If the config has no `text_config`.
+        ValueError: If the config has no `text_config`, or blocks without a `media_token_id`; the one that is missing
+            is named.
     """
-    if config.text_config is None or config.blocks is None or config.media_token_id is None:
-        raise ValueError("text_config, blocks or media_token_id is None; give the config of a causal language model")
+    if config.text_config is None or config.media_token_id is None or config.blocks is None:
+        name = next(name for name in ("text_config", "media_token_id", "blocks") if getattr(config, name) is None)
+        raise ValueError(
+            f"{name} of the config is None; give text_config that of a causal language model, from which the rest is "
+            "filled in, or give text_config, media_token_id and blocks"
+        )
     if unknown := sorted(config.options.keys() - set(ARGUMENTS)):
         raise CheckpointError(f"the config's options has {unknown}, wanted arguments of Flamingo: {ARGUMENTS}")
     with reading_part("lm"):

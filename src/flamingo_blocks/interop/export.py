@@ -24,7 +24,8 @@ def export_foreign(
 ) -> dict[str, Tensor]:
     """Give the tensors under the names, and in the shapes, of another implementation.
 
-    The inverse of `load_foreign`: what was loaded comes out as the same tensors.
+    The inverse of `load_foreign`: what was loaded comes out as the same tensors, but for weights of the language model
+    or tower that were rounded on loading, because `lm` or `vision` is of a dtype of fewer digits than the checkpoint.
 
     Args:
         flamingo: The model; it must compute what the family computes.

@@ -1,10 +1,11 @@
 """What is in a checkpoint: family, sizes, gates, what is missing, and what it needs to run."""
 
+import inspect
 import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,15 @@ from torch import Tensor, nn
 from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop.checkpoint_files import Checkpoint, ForeignCheckpoint, open_checkpoint
 from flamingo_blocks.interop.families import check_family, detect_family, find_family
-from flamingo_blocks.interop.key_map import Entry, Outlined
-from flamingo_blocks.interop.load import make_plan, missing_names, unknown_names
+from flamingo_blocks.interop.key_map import Entry, Family, Outlined
+from flamingo_blocks.interop.load import (
+    check_options,
+    entries_without,
+    left_out,
+    make_plan,
+    missing_names,
+    unknown_names,
+)
 from flamingo_blocks.models.describe_module import build_module, can_build
 from flamingo_blocks.models.saving import CONFIG, TRAINED, read_config
 
@@ -84,7 +92,8 @@ def inspect_checkpoint(
         lm: The language model it belongs to, on the meta device will do; with it every name is compared.
         vision: The tower, likewise; without it the tower's names are not compared.
         leave_out: As in `load_foreign`.
-        **options: Those of the family.
+        **options: Those of the family, as in `load_foreign`; without `lm` those that say what shapes do not, such as
+            `head_dim`.
 
     Returns:
         What was found.
@@ -92,6 +101,8 @@ def inspect_checkpoint(
     Raises:
         CheckpointError: If the checkpoint cannot be opened, is of no family, or not of the one that is named; or if it
             is a folder of ours, and anything is passed beside it.
+        ValueError: If the family has no such option, or an option or `vision` does nothing without `lm`, which is
+            missing; or if `leave_out` names nothing, or what is trained.
 
     Example:
         >>> from flamingo_blocks.interop.example import tiny_open_flamingo
@@ -106,9 +117,12 @@ def inspect_checkpoint(
     opened = open_checkpoint(checkpoint)
     shapes = opened.shapes
     kind = detect_family(shapes) if family is None else check_family(find_family(family), shapes)
+    check_options(kind, kind.plan, options)
+    if lm is None:
+        _refuse_without_lm(kind, [*options, *(["vision"] if vision is not None else [])])
     found = _count(opened, kind.name)
     if isinstance(kind, Outlined):
-        _add_outline(found, opened, kind)
+        _add_outline(found, opened, kind, leave_out, options)
     if lm is None:
         if not isinstance(kind, Outlined):
             found.needs.append(f"the config.json of its folder, which tells the parts of {kind.name}; or lm")
@@ -192,13 +206,26 @@ def _opening(gate: Tensor) -> float:
     return round(float(opening if opening.numel() == 1 else opening.abs().mean()), 4)
 
 
-def _add_outline(found: Inspection, opened: ForeignCheckpoint, family: Outlined) -> None:
-    shapes = opened.shapes
+def _refuse_without_lm(family: Family, given: Sequence[str]) -> None:
+    """What is not asked without a language model is not passed over."""
+    used = inspect.signature(family.outline).parameters if isinstance(family, Outlined) else {}
+    if idle := [name for name in given if name not in used]:
+        name = "vision" if idle[0] == "vision" else f"option {idle[0]}"
+        raise ValueError(f"{name}= of {family.name} needs lm=, without which it does nothing; pass lm=, or omit it")
+
+
+def _add_outline(
+    found: Inspection, opened: ForeignCheckpoint, family: Outlined, leave_out: Sequence[str], options: dict[str, Any]
+) -> None:
+    out = left_out(opened.shapes, leave_out)
+    shapes = {name: shape for name, shape in opened.shapes.items() if name not in out}
+    used = inspect.signature(family.outline).parameters
     try:
-        outline = family.outline(shapes)
+        outline = family.outline(shapes, **{name: value for name, value in options.items() if name in used})
     except CheckpointError as error:
         found.error = str(error)
         return
+    outline = replace(outline, entries=entries_without(outline.entries, leave_out))
     found.blocks, found.resampler = outline.blocks, outline.resampler
     found.gates = _gates(opened, outline.entries)
     found.missing, found.unknown = outline.missing(shapes), outline.unknown(shapes)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 Shapes = Mapping[str, tuple[int, ...]]
+GIVEN = ("lm.", "vision.")  # the caller's parts, which may have weights that no checkpoint holds
 
 
 @dataclass(frozen=True)
@@ -134,8 +135,12 @@ class Outline:
 class Outlined(Protocol):
     """A family whose checkpoints can be described without a language model."""
 
-    def outline(self, shapes: Shapes) -> Outline:
-        """Sizes, and the entries of what was trained."""
+    @property
+    def outline(self) -> Callable[..., Outline]:
+        """Called as `outline(shapes, **options)`: sizes, and the entries of what was trained.
+
+        It takes those options of `plan` that say what no shape does, and none that only a language model can use.
+        """
         ...
 
 

@@ -12,12 +12,10 @@ from torch import Tensor, nn
 from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop.checkpoint_files import Checkpoint, ForeignCheckpoint, open_checkpoint
 from flamingo_blocks.interop.families import check_family, detect_family, find_family
-from flamingo_blocks.interop.key_map import Entry, Family, Plan, Shapes
+from flamingo_blocks.interop.key_map import GIVEN, Entry, Family, Plan, Shapes
 from flamingo_blocks.lm.find_layers import find_decoder_layers, layer_device
 from flamingo_blocks.models import Flamingo
 from flamingo_blocks.nn import GatedCrossAttentionBlock, PerceiverResampler
-
-_GIVEN = ("lm.", "vision.")  # the caller's parts, which may have weights that no checkpoint holds
 
 
 def load_foreign(
@@ -33,7 +31,8 @@ def load_foreign(
 
     Sizes are read off its tensors. Loading is strict: each tensor finds its place or is named in the error. Weights of
     the language model and of the tower that the checkpoint holds are copied into `lm` and `vision`, in the dtype that
-    these have; all others keep the checkpoint's dtype, each block on the device of its layer.
+    these have: what that cannot hold is rounded, and comes back rounded. All others keep the checkpoint's dtype, each
+    block on the device of its layer.
 
     Load first, then offload, quantise or shard: weights that are not in memory, or are not plain numbers, cannot be
     copied into, and are refused.
@@ -158,17 +157,39 @@ def make_plan(
         CheckpointError: If it is no checkpoint of this family.
         ValueError: If nothing begins so, what is trained does, or an option is unknown.
     """
-    left = {start: [name for name in shapes if name.startswith(start)] for start in leave_out}
-    if nothing := [start for start, names in left.items() if not names]:
-        raise ValueError(f"leave_out has {nothing[0]!r}, but no tensor of the checkpoint begins so")
+    out = left_out(shapes, leave_out)
     check_family(family, shapes)
     check_options(family, family.plan, options)
-    out = {name for names in left.values() for name in names}
     plan = family.plan(
         {name: shape for name, shape in shapes.items() if name not in out}, lm=lm, vision=vision, **options
     )
-    entries = [rest for entry in plan.entries if (rest := _without(entry, leave_out)) is not None]
+    entries = entries_without(plan.entries, leave_out)
     return replace(plan, entries=entries, kept={**plan.kept, **dict.fromkeys(sorted(out), "left out")})
+
+
+def left_out(shapes: Shapes, leave_out: Sequence[str]) -> set[str]:
+    """Names of a checkpoint that are not wanted.
+
+    Args:
+        shapes: Of the checkpoint.
+        leave_out: Beginnings of these names.
+
+    Raises:
+        ValueError: If nothing begins so.
+    """
+    left = {start: {name for name in shapes if name.startswith(start)} for start in leave_out}
+    if nothing := [start for start, names in left.items() if not names]:
+        raise ValueError(f"leave_out has {nothing[0]!r}, but no tensor of the checkpoint begins so")
+    return set().union(*left.values())
+
+
+def entries_without(entries: Iterable[Entry], leave_out: Sequence[str]) -> list[Entry]:
+    """The entries that are left when names with these beginnings are not wanted.
+
+    Raises:
+        ValueError: If what was trained begins so.
+    """
+    return [rest for entry in entries if (rest := _without(entry, leave_out)) is not None]
 
 
 def check_options(family: Family, way: Callable[..., Any], options: Iterable[str]) -> None:
@@ -193,7 +214,7 @@ def _without(entry: Entry, leave_out: Sequence[str]) -> Entry | None:
     names = [name for name in entry.names if not name.startswith(tuple(leave_out))]
     if names:
         return replace(entry, foreign=names[0], aliases=tuple(names[1:]))
-    if trained := [ours for ours in entry.ours if not ours.startswith(_GIVEN)]:
+    if trained := [ours for ours in entry.ours if not ours.startswith(GIVEN)]:
         raise ValueError(
             f"leave_out has {next(start for start in leave_out if entry.foreign.startswith(start))!r}, with which "
             f"{entry.foreign} begins; but that is {trained[0]} of the model, which comes from nowhere else"
@@ -284,7 +305,7 @@ def _check_parts(opened: ForeignCheckpoint, plan: Plan, flamingo: Flamingo) -> N
     if absent := sorted(sources - state.keys()):
         raise CheckpointError(f"{opened.where} has tensors for {_some(absent)}, which the model given does not have")
     filled = {id(state[name]) for name in sources}
-    wanted = (name for name in state if not name.startswith(_GIVEN) and name not in plan.fresh)
+    wanted = (name for name in state if not name.startswith(GIVEN) and name not in plan.fresh)
     missing = [name for name in wanted if id(state[name]) not in filled]
     if missing:
         raise CheckpointError(f"{opened.where} has no tensors for {_some(missing)} of the model that it describes")
@@ -321,13 +342,13 @@ def _fill(opened: ForeignCheckpoint, entries: Iterable[Entry], flamingo: Flaming
     first = {entry: _names_held(opened, entry)[0] for entry in entries}
 
     def order(pair: tuple[Entry, str]) -> tuple[bool, str]:
-        return any(ours.startswith(_GIVEN) for ours in pair[0].ours), opened.tensors[pair[1]].shard
+        return any(ours.startswith(GIVEN) for ours in pair[0].ours), opened.tensors[pair[1]].shard
 
     for entry, name in sorted(first.items(), key=order):
         tensor = opened.read(name)
         for ours, part in zip(entry.ours, entry.split(tensor, [state[ours].shape for ours in entry.ours]), strict=True):
             place: Tensor = state[ours]
-            if ours.startswith(_GIVEN) or place.dtype == part.dtype:
+            if ours.startswith(GIVEN) or place.dtype == part.dtype:
                 place.copy_(part)
             else:
                 place.data = part.to(place.device).clone()

@@ -5,11 +5,10 @@ from typing import Any
 import torch
 
 from flamingo_blocks.errors import CheckpointError
-from flamingo_blocks.interop.key_map import Plan
+from flamingo_blocks.interop.key_map import GIVEN, Plan
 from flamingo_blocks.models import Flamingo
 from flamingo_blocks.nn import GatedCrossAttentionBlock, PerceiverResampler
 
-_GIVEN = ("lm.", "vision.")
 _OF_MODEL = {"scope": "last", "document_end_id": None, "predict_new_tokens": True}
 _OF_PART = (  # what no shape tells: sizes are compared tensor by tensor
     "num_heads", "head_dim", "num_kv_heads", "activation", "norm", "norm_eps", "media_norm", "qk_norm", "gate",
@@ -33,7 +32,7 @@ def check_same_model(flamingo: Flamingo, plan: Plan, *, where: str) -> None:
     placed = {id(state[name]) for entry in plan.entries for name in entry.ours if name in state}
     # A head's new rows that no such checkpoint holds are drawn anew at each load, by the family's own code too.
     unsaved = plan.fresh - {"token_rows.input"}
-    lost = [name for name, tensor in state.items() if not name.startswith(_GIVEN) and id(tensor) not in placed]
+    lost = [name for name, tensor in state.items() if not name.startswith(GIVEN) and id(tensor) not in placed]
     if lost := [name for name in lost if name not in unsaved]:
         raise CheckpointError(
             f"{where} has no place for {len(lost)} trained tensors of this model: {', '.join(lost[:5])}"

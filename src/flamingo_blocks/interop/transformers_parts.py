@@ -1,6 +1,6 @@
 """The plain language model and the tower inside a model of transformers, with fresh weights, from its config alone."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,13 @@ _LLAMA = (
 )  # fmt: skip
 
 
-def idefics_parts(config: Any, *, dtype: torch.dtype | None = None) -> dict[str, Any]:
+def idefics_parts(config: Any, *, dtype: torch.dtype | None = None, skip: Collection[str] = ()) -> dict[str, Any]:
     """Arguments of `load_foreign` for an IDEFICS of that config.
 
     Args:
         config: An `IdeficsConfig`, its values, or the folder that holds `config.json`.
         dtype: Of the weights; float32 by default.
+        skip: `"lm"`, `"vision"` or both, where you bring your own: they are not built, and not among what is returned.
 
     Returns:
         `lm`, a plain `LlamaForCausalLM`; `vision`, an `IdeficsTower`; and options that no shape tells.
@@ -50,21 +51,25 @@ def idefics_parts(config: Any, *, dtype: torch.dtype | None = None) -> dict[str,
     clip = transformers.CLIPVisionConfig(
         hidden_size=vision.embed_dim, **{name: getattr(vision, name) for name in names}
     )
-    return {
-        "lm": _llama(transformers, values, config, config.num_hidden_layers, dtype),
-        "vision": IdeficsTower(transformers.CLIPVisionModel(clip).to(dtype)),
+    parts: dict[str, Any] = {}
+    if "lm" not in skip:
+        parts["lm"] = _llama(transformers, values, config, config.num_hidden_layers, dtype)
+    if "vision" not in skip:
+        parts["vision"] = IdeficsTower(transformers.CLIPVisionModel(clip).to(dtype))
+    return parts | {
         "every": config.cross_layer_interval,
         "resampler_num_heads": perceiver.resampler_n_heads,
         "resampler_depth": perceiver.resampler_depth if config.use_resampler else 0,
     }
 
 
-def mllama_parts(config: Any, *, dtype: torch.dtype | None = None) -> dict[str, Any]:
+def mllama_parts(config: Any, *, dtype: torch.dtype | None = None, skip: Collection[str] = ()) -> dict[str, Any]:
     """Arguments of `load_foreign` for a Llama 3.2 Vision of that config.
 
     Args:
         config: A `MllamaConfig` or `MllamaTextConfig`, its values, or the folder that holds `config.json`.
         dtype: Of the weights; float32 by default.
+        skip: `"lm"`, `"vision"` or both, where you bring your own: they are not built, and not among what is returned.
 
     Returns:
         `lm`, a plain `LlamaForCausalLM` of the self-attention layers; `vision`, a `MllamaTower`, or `None` for a text
@@ -93,14 +98,15 @@ def mllama_parts(config: Any, *, dtype: torch.dtype | None = None) -> dict[str, 
     text = config.get_text_config()
     names = (*_LLAMA, "num_key_value_heads")
     values = {name: getattr(text, name) for name in names if hasattr(text, name)}
-    parts: dict[str, Any] = {
-        "lm": _llama(transformers, values, text, text.num_hidden_layers - len(text.cross_attention_layers), dtype),
-        "vision": None,
-    }
-    if text is not config:
-        parts["vision"] = MllamaTower(transformers.MllamaVisionModel(config.vision_config).to(dtype))
-        parts["media_token_id"] = config.image_token_index
-    return parts
+    parts: dict[str, Any] = {}
+    if "lm" not in skip:
+        num_layers = text.num_hidden_layers - len(text.cross_attention_layers)
+        parts["lm"] = _llama(transformers, values, text, num_layers, dtype)
+    if "vision" not in skip:
+        parts["vision"] = None
+        if text is not config:
+            parts["vision"] = MllamaTower(transformers.MllamaVisionModel(config.vision_config).to(dtype))
+    return parts if text is config else parts | {"media_token_id": config.image_token_index}
 
 
 def _llama(transformers: Any, values: dict[str, Any], config: Any, num_layers: int, dtype: Any) -> Any:

@@ -25,7 +25,7 @@ def write_checkpoint(
         tensors: What `export_foreign` gave.
         path: A new file ending in `.safetensors`, `.pt`, `.pth` or `.bin`; or a new folder, for shards as in `like`.
         like: The checkpoint that was loaded: its nesting, its shards and what stood in their headers are used again, so
-            that a file of safetensors comes back byte for byte.
+            that a file of safetensors comes back byte for byte. A file of the other kind has a header of its own.
 
     Raises:
         CheckpointError: If `path` is there already or of another kind, cannot be written, `like` names files outside
@@ -109,9 +109,14 @@ def _only_shard(like: ForeignCheckpoint) -> str | None:
 def _write_file(
     tensors: dict[str, Tensor], path: Path, name: str, like: ForeignCheckpoint | None, shard: str | None
 ) -> None:
-    header = like.headers.get(shard) if like is not None and shard is not None else None
+    # Each kind has headers of its own: versions of modules are no metadata of safetensors, nor the other way round.
+    same_kind = bool(shard) and _is_safetensors(shard or "") == _is_safetensors(name)
+    header = like.headers.get(shard) if like is not None and shard and same_kind else None
     try:
-        _save(tensors, path, name, like, header)
+        if _is_safetensors(name):
+            _save_safetensors(tensors, path, header if same_kind else {"format": "pt"})
+        else:
+            _save_pickle(tensors, path, header, None if like is None else like.nested)
     except (OSError, ImportError):
         raise
     except Exception as error:  # each library has a class of its own for a disk that is full
@@ -119,20 +124,22 @@ def _write_file(
         raise OSError(lines[0]) from error
 
 
-def _save(tensors: dict[str, Tensor], path: Path, name: str, like: ForeignCheckpoint | None, header: Any) -> None:
-    if Path(name).suffix == ".safetensors":
-        safetensors = require("safetensors.torch", used_by="write_checkpoint", extra="hf")
-        seen: set[int] = set()
-        apart = {key: _alone(tensor, seen) for key, tensor in tensors.items()}
-        safetensors.save_file(
-            apart, path, metadata=header if header is not None or like is not None else {"format": "pt"}
-        )
-        return
+def _is_safetensors(name: str) -> bool:
+    return Path(name).suffix == ".safetensors"
+
+
+def _save_safetensors(tensors: dict[str, Tensor], path: Path, metadata: Any) -> None:
+    safetensors = require("safetensors.torch", used_by="write_checkpoint", extra="hf")
+    seen: set[int] = set()
+    safetensors.save_file({key: _alone(tensor, seen) for key, tensor in tensors.items()}, path, metadata=metadata)
+
+
+def _save_pickle(tensors: dict[str, Tensor], path: Path, header: Any, nested: str | None) -> None:
     content: Any = tensors
     if isinstance(header, dict) and "versions" in header:  # a state dict of torch
         content = OrderedDict(tensors)
         content._metadata = OrderedDict(header["versions"])  # noqa: SLF001 - where torch has it
-    torch.save(content if like is None or like.nested is None else {like.nested: content}, path)
+    torch.save(content if nested is None else {nested: content}, path)
 
 
 def _alone(tensor: Tensor, seen: set[int]) -> Tensor:

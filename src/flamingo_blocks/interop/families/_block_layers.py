@@ -17,6 +17,7 @@ def check_layers(layers: Sequence[int], num_layers: int, *, every: int | None = 
 
     Raises:
         CheckpointError: Naming the layers.
+        ValueError: If `every` is below 1.
     """
     if not layers:
         raise CheckpointError("the checkpoint holds no gated block at all")
@@ -25,12 +26,23 @@ def check_layers(layers: Sequence[int], num_layers: int, *, every: int | None = 
             f"the checkpoint has a block for layer {max(layers)}, but lm has {num_layers} layers; it was made around "
             "another language model"
         )
-    step = every or math.gcd(*(layer + offset for layer in layers)) or num_layers
+    step = (math.gcd(*(layer + offset for layer in layers)) or num_layers) if every is None else checked_distance(every)
     wanted = [layer for layer in range(num_layers) if (layer + offset) % step == 0]
     if missing := sorted(set(wanted) - set(layers)):
         raise CheckpointError(f"the checkpoint has blocks for layers {sorted(layers)}, but lacks those for {missing}")
     if others := sorted(set(layers) - set(wanted)):
         raise CheckpointError(f"with every={every} there are no blocks for layers {others}, which the checkpoint has")
+
+
+def checked_distance(every: int) -> int:
+    """The distance of blocks, if it is one.
+
+    Raises:
+        ValueError: If it is below 1.
+    """
+    if every < 1:
+        raise ValueError(f"every is {every}, wanted a whole number above 0; omit every= where it is not known")
+    return every
 
 
 def common_step(layers: Sequence[int], num_layers: int, *, family: str, offset: int = 1) -> int:

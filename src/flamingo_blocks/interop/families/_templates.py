@@ -228,20 +228,27 @@ def shape_of(shapes: Shapes, *names: str, ndim: int | None = None) -> tuple[int,
     raise CheckpointError(f"the checkpoint lacks {names[0]}" + "".join(f", and {name}" for name in names[1:]))
 
 
-def heads_of(inner: int, head_dim: int, num_heads: int | None, name: str) -> dict[str, int]:
+def heads_of(inner: int, head_dim: int, num_heads: int | None, name: str, *, of: str = "") -> dict[str, int]:
     """Heads and their width, which no shape tells apart.
+
+    Args:
+        inner: Width of all heads together.
+        head_dim: Width of one.
+        num_heads: How many there are, in place of `head_dim`.
+        name: Of the tensor that has `inner` rows.
+        of: What stands before the names of the two options.
 
     Raises:
         CheckpointError: If the width of all heads together is no multiple of theirs.
+        ValueError: If the number that counts is below 1.
     """
-    if num_heads is not None:
-        head_dim = inner // max(num_heads, 1)
-    if inner % head_dim or (num_heads is not None and num_heads * head_dim != inner):
-        raise CheckpointError(
-            f"{name} has {inner} rows, which are not {num_heads or 'some'} heads of {head_dim}; "
-            "pass num_heads= or head_dim="
-        )
-    return {"num_heads": inner // head_dim, "head_dim": head_dim}
+    option, told = ("head_dim", head_dim) if num_heads is None else ("num_heads", num_heads)
+    if told < 1:
+        raise ValueError(f"{of}{option} is {told}, wanted a whole number above 0; omit {of}{option}= for the default")
+    if inner % told:
+        heads = f"some heads of {told}" if num_heads is None else f"{told} heads of one width"
+        raise CheckpointError(f"{name} has {inner} rows, which are not {heads}; pass {of}num_heads= or {of}head_dim=")
+    return {option: told, ("num_heads" if num_heads is None else "head_dim"): inner // told}
 
 
 def ff_mult_of(hidden: int, dim: int) -> float:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import nn
 
 from flamingo_blocks.errors import CheckpointError
-from flamingo_blocks.interop.families._block_layers import common_step
+from flamingo_blocks.interop.families._block_layers import checked_distance, common_step
 from flamingo_blocks.interop.families._frozen_parts import table_and_head
 from flamingo_blocks.interop.families._llama_layers import (
     LLAMA_BLOCK,
@@ -117,7 +117,7 @@ class IdeficsFamily:
         """
         outline = self.outline(
             shapes, num_layers=len(find_decoder_layers(lm).layers), every=every,
-            num_heads=num_heads or config_value(lm, "num_attention_heads"),
+            num_heads=config_value(lm, "num_attention_heads") if num_heads is None else num_heads,
             norm_eps=norm_eps or config_value(lm, "rms_norm_eps"), resampler_num_heads=resampler_num_heads,
             resampler_head_dim=resampler_head_dim, resampler_depth=resampler_depth,
         )  # fmt: skip
@@ -213,7 +213,7 @@ def _read_sizes(shapes: Shapes, num_layers: int, every: int | None, resampler_de
         raise CheckpointError(f"the checkpoint holds no gated block at all, no {_BLOCKS}0...")
     if missing := sorted(set(range(len(held))) - set(held)):
         raise CheckpointError(f"the checkpoint has gated blocks {held}, but lacks {missing}")
-    step = every or max(num_layers // len(held), 1)
+    step = max(num_layers // len(held), 1) if every is None else checked_distance(every)
     if step * len(held) != num_layers:
         raise CheckpointError(
             f"the checkpoint has {len(held)} gated blocks, one before every {step} of {num_layers} layers would be "
@@ -255,7 +255,7 @@ def _resampler_arguments(shapes: Shapes, sizes: _Sizes, num_heads: int | None, h
     return resampler_preset(
         "idefics", vision_dim=dim, dim=dim, num_latents=num_latents, depth=sizes.resampler_depth,
         ff_mult=ff_mult_of(hidden, dim), qk_norm="layer_norm" if sizes.resampler_qk_norm else None,
-        **heads_of(inner, head_dim, num_heads, query),
+        **heads_of(inner, head_dim, num_heads, query, of="resampler_"),
     )  # fmt: skip
 
 
