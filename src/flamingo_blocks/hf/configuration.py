@@ -55,7 +55,8 @@ class FlamingoConfig(PreTrainedConfig):  # type: ignore[misc]
     keys_to_ignore_at_inference = ["past_key_values", "media"]
     has_no_defaults_at_init = True
 
-    def __init__(
+    # Each is a key of the saved config, whose form is transformers' and flat.
+    def __init__(  # noqa: PLR0913
         self,
         *,
         text_config: Any = None,

@@ -41,7 +41,8 @@ class FlamingoCausalLMOutput(ModelOutput):  # type: ignore[misc]
     attentions: Any = None
 
 
-def forward(
+# Arguments of transformers' models beside those of media: the caller is theirs.
+def forward(  # noqa: PLR0913
     self: "FlamingoForConditionalGeneration",
     input_ids: Tensor | None = None,
     *,

@@ -50,6 +50,10 @@ def look_at_language_model(flamingo: "Flamingo") -> None:
 
     Args:
         flamingo: The model.
+
+    Example:
+        >>> from flamingo_blocks.models import build_tiny_flamingo
+        >>> build_tiny_flamingo().look_at_language_model()  # a method of the model
     """
     lm = flamingo.lm
     seen = flamingo._abilities = Abilities(of=make_of(lm))

@@ -216,7 +216,7 @@ class GatedCrossAttentionBlock(nn.Module):
 
     # One argument more than our budget of fifteen: these are the ways in which models of the family differ, and the
     # config of a saved model names each. A group of them would be one more place to look up.
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         dim: int,
         *,
