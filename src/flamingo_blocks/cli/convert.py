@@ -98,12 +98,23 @@ def run(arguments: argparse.Namespace) -> int:
             if getattr(arguments, name) != default:
                 word = f"--{name.replace('_', '-')}"
                 raise CheckpointError(f"{word} is for the way to a folder of ours, and does nothing with --to; omit it")
+        _check_ours(arguments.checkpoint, arguments.to)
     if arguments.lm_rows is not None and arguments.lm is None:
         raise CheckpointError("--lm-rows is of the language model that --lm names; name it, or omit --lm-rows")
     try:
         return _to_others(arguments) if arguments.to else _from_others(arguments)
     except ValueError as error:  # of the checkpoint, or an option that is missing or unknown
         raise CheckpointError(as_typed(str(error))) from error
+
+
+def _check_ours(path: Path, family: str) -> None:
+    if not path.exists():
+        raise CheckpointError(f"there is no {path}")
+    if not is_ours(path):
+        raise CheckpointError(
+            f"{path} is no folder of ours (flamingo_config.json is missing), and --to begins at one; convert to a "
+            f"folder of ours first, without --to, then that folder with --to {family}"
+        )
 
 
 def _from_others(arguments: argparse.Namespace) -> int:
