@@ -11,6 +11,7 @@ from flamingo_blocks.interop.example import tiny_open_flamingo
 from flamingo_blocks.models import build_tiny_flamingo
 from tests.interop.foreign_models import ForeignCase
 from tests.interop.test_commands import clip, run, words
+from tests.language_families import at_floor
 from tests.language_models import make_language_model
 
 
@@ -194,7 +195,7 @@ def test_a_bad_config_is_one_line(folder, tmp_path, capsys):
     for command, message in cases:
         found = refused(capsys, folder, tmp_path, *command)
         assert found.startswith(message)
-        assert "hidden_size" in found
+        assert at_floor() or "hidden_size" in found  # transformers 5.0 does not look at the kinds of values
 
 
 @pytest.mark.parametrize("command", ["inspect", "convert"])
@@ -208,7 +209,7 @@ def test_a_bad_config_of_a_checkpoint_is_one_line(tmp_path, capsys, command):
     more = ["--out", tmp_path / "ours"] if command == "convert" else []
     found = refused(capsys, tmp_path, tmp_path, command, "theirs", *more)
     assert found.startswith(f"the config of {tmp_path / 'theirs'} cannot be loaded: ")
-    assert "hidden_size" in found
+    assert at_floor() or "hidden_size" in found
 
 
 def test_the_way_back_begins_at_a_folder_of_ours(folder, tmp_path, capsys):

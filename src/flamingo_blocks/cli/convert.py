@@ -196,8 +196,8 @@ def _rounded(opened: ForeignCheckpoint, rounded: dict[str, list[str]]) -> list[s
         dtypes = sorted({str(opened.tensors[name].dtype).removeprefix("torch.") for name in names})
         kinds = " and ".join(dtypes)
         lines.append(
-            f"{_PARTS[part]}: of fewer digits than the checkpoint, so {len(names)} tensors of {kinds} were rounded "
-            f"({names[0]}{', ...' * (len(names) > 1)}) and come back so; for all digits use one in {kinds}"
+            f"{_PARTS[part]}: of fewer digits than the checkpoint, so tensors of {kinds} are rounded and come back so: "
+            f"{names[0]}{', ...' * (len(names) > 1)} ({len(names)} in all); for all digits use one in {kinds}"
         )
     return lines
 

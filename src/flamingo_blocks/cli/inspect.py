@@ -37,13 +37,14 @@ def add_to(commands: Any) -> None:
         "inspect",
         help="look into a checkpoint",
         description="Say which family a checkpoint is of, its sizes, how far its gates are open, what is missing and "
-        "what it needs to run. Weights are not read, but for the gates. A name missing or unknown is exit status 1.",
+        "what it needs to run. Weights are not read, but for the gates. A name missing or unknown, or another shape, "
+        "is exit status 1.",
         epilog="example: flamingo-blocks inspect checkpoint.pt --lm facebook/opt-125m",
     )
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="file or folder, of others or of ours")
     parser.add_argument("--family", choices=sorted(FAMILIES), help="found by the names of the tensors by default")
     parser.add_argument(
-        "--lm", metavar="DIR_or_NAME", help="language model to compare all names with; only its config is read"
+        "--lm", metavar="DIR_or_NAME", help="language model to compare names and shapes with; only its config is read"
     )
     parser.add_argument(
         "--option", type=option, action="append", default=[], metavar="NAME=VALUE", help="an option of the family"
@@ -65,8 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
     print(describe(found))
     if found.error is not None:
         raise CheckpointError(as_typed(found.error))
-    if found.missing or found.unknown:
+    if found.missing or found.unknown or found.misshapen:
         counts = f"names missing: {len(found.missing)}, unknown: {len(found.unknown)}"
+        counts += f", of another shape: {len(found.misshapen)}" if found.misshapen else ""
         raise CheckpointError(f"{found.where} cannot be loaded as it is; {counts}")
     return 0
 
@@ -109,7 +111,8 @@ def describe(found: Inspection) -> str:
     if found.gates:
         lines.append("gates, tanh of both:" + " " * 12 + "attention" + " " * (_BAR + 1) + "feed-forward")
         lines += [f"  block {n:>3}  {_bar(first)}  {_bar(second)}" for n, (first, second) in found.gates.items()]
-    for word, names in (("missing", found.missing), ("unknown", found.unknown)):
+    lists = {"missing": found.missing, "unknown": found.unknown}
+    for word, names in (lists | ({"of another shape": found.misshapen} if found.misshapen else {})).items():
         lines.append(f"{word}: {len(names) or ('none' if found.error is None else 'not compared')}")
         lines += [f"  {name}" for name in names[:20]] + (["  ..."] if len(names) > 20 else [])
     lines += [f"needs: {need}" for need in found.needs]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop.checkpoint_files import Checkpoint, ForeignCheckpoint, open_checkpoint
 from flamingo_blocks.interop.families import check_family, detect_family, find_family
-from flamingo_blocks.interop.key_map import Entry, Family, Outlined
+from flamingo_blocks.interop.key_map import Entry, Family, Outlined, Shapes
 from flamingo_blocks.interop.load import (
     check_option_names,
     entries_without,
@@ -24,6 +24,8 @@ from flamingo_blocks.interop.load import (
     missing_names,
     unknown_names,
 )
+from flamingo_blocks.interop.planned_shapes import other_shapes, parts_on_meta, planned_shapes
+from flamingo_blocks.models.check_parts import check_widths
 from flamingo_blocks.models.describe_module import build_module, can_build
 from flamingo_blocks.models.saving import CONFIG, TRAINED, read_config
 
@@ -51,10 +53,11 @@ class Inspection:
             its mean size.
         missing: Names that are not there and should be.
         unknown: Names that are there and are not known.
+        misshapen: Tensors of another shape than the model would give them, both shapes said.
         needs: What it takes to run it, in words.
         notes: What could not be told, and why.
         error: Why it cannot be loaded, or not around this language model; then names are not compared, so
-            `missing` and `unknown` tell nothing.
+            `missing`, `unknown` and `misshapen` tell nothing.
     """
 
     where: str
@@ -68,6 +71,7 @@ class Inspection:
     gates: dict[int, tuple[float, float]] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
+    misshapen: list[str] = field(default_factory=list)
     needs: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     error: str | None = None
@@ -89,8 +93,8 @@ def inspect_checkpoint(
     Args:
         checkpoint: See `open_checkpoint`.
         family: Its family; found by itself by default.
-        lm: The language model it belongs to, on the meta device will do; with it every name is compared.
-        vision: The tower, likewise; without it the tower's names are not compared.
+        lm: The language model it belongs to, on the meta device will do; with it every name and shape is compared.
+        vision: The tower, likewise; without it the tower's names and shapes are not compared.
         leave_out: As in `load_foreign`.
         **options: Those of the family, as in `load_foreign`; without `lm` those that say what shapes do not, such as
             `head_dim`.
@@ -133,13 +137,17 @@ def inspect_checkpoint(
     options = {"media_token_id": 0, **options}
     try:
         plan = make_plan(kind, shapes, lm=lm, vision=vision, leave_out=(*leave_out, *towers), options=options)
+        parts = parts_on_meta(plan)
+        _check_widths(opened, parts, lm, vision)
     except CheckpointError as error:
         found.error = str(error)
-        found.missing, found.unknown = [], []
+        found.missing, found.unknown, found.misshapen = [], [], []
         return found
     found.error, found.blocks, found.resampler = None, plan.blocks, plan.resampler
     found.gates = _gates(opened, plan.entries)
     found.missing, found.unknown = missing_names(opened, plan), unknown_names(opened, plan)
+    whole = {**parts, "lm": lm} | ({} if vision is None else {"vision": vision})
+    found.misshapen = _misshapen(opened, plan.entries, planned_shapes(whole, plan=plan))
     found.notes += [f"{count} tensors: {reason}" for reason, count in Counter(plan.kept.values()).items()]
     return found
 
@@ -206,6 +214,25 @@ def _opening(gate: Tensor) -> float:
     return round(float(opening if opening.numel() == 1 else opening.abs().mean()), 4)
 
 
+def _check_widths(
+    opened: ForeignCheckpoint, parts: dict[str, nn.Module], lm: nn.Module, vision: nn.Module | None
+) -> None:
+    """As a Flamingo of these parts does when it is built."""
+    blocks = {int(name.removeprefix("blocks.")): part for name, part in parts.items() if name.startswith("blocks.")}
+    between = {name: part for name, part in parts.items() if not name.startswith("blocks.")}
+    try:
+        check_widths(lm=lm, blocks=blocks, vision=vision, **between)
+    except ValueError as error:
+        raise CheckpointError(f"{opened.where} does not fit what it is loaded around: {error}") from error
+
+
+def _misshapen(opened: ForeignCheckpoint, entries: Iterable[Entry], shapes: Shapes) -> list[str]:
+    return [
+        f"{name}: shape {opened.tensors[name].shape}, wanted {wanted}"
+        for name, wanted, _ in other_shapes(opened, entries, shapes)
+    ]
+
+
 def _refuse_without_lm(family: Family, given: Sequence[str]) -> None:
     """What is not asked without a language model is not passed over."""
     used = inspect.signature(family.outline).parameters if isinstance(family, Outlined) else {}
@@ -222,6 +249,7 @@ def _add_outline(
     used = inspect.signature(family.outline).parameters
     try:
         outline = family.outline(shapes, **{name: value for name, value in options.items() if name in used})
+        model = planned_shapes(parts_on_meta(outline))
     except CheckpointError as error:
         found.error = str(error)
         return
@@ -229,6 +257,7 @@ def _add_outline(
     found.blocks, found.resampler = outline.blocks, outline.resampler
     found.gates = _gates(opened, outline.entries)
     found.missing, found.unknown = outline.missing(shapes), outline.unknown(shapes)
+    found.misshapen = _misshapen(opened, outline.entries, model)
     block = next(iter(outline.blocks.values()))
     rows = [shape[0] for name, shape in shapes.items() if f".{name}".endswith(_TABLES) and shape[1:] == (block["dim"],)]
     found.needs.append(

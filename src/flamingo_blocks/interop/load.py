@@ -13,9 +13,9 @@ from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop.checkpoint_files import Checkpoint, ForeignCheckpoint, open_checkpoint
 from flamingo_blocks.interop.families import check_family, detect_family, find_family
 from flamingo_blocks.interop.key_map import GIVEN, Entry, Family, Plan, Shapes
+from flamingo_blocks.interop.planned_shapes import other_shapes, parts_on_meta
 from flamingo_blocks.lm.find_layers import find_decoder_layers, layer_device
 from flamingo_blocks.models import Flamingo
-from flamingo_blocks.nn import GatedCrossAttentionBlock, PerceiverResampler
 
 
 def load_foreign(
@@ -224,22 +224,19 @@ def _without(entry: Entry, leave_out: Sequence[str]) -> Entry | None:
 
 def _build(opened: ForeignCheckpoint, plan: Plan, lm: nn.Module, vision: nn.Module | None) -> Flamingo:
     """The model, with memory for its new parts but no values: all of them come from the checkpoint, in its dtypes."""
-    with torch.device("meta"):
-        blocks = {layer: GatedCrossAttentionBlock(**arguments) for layer, arguments in plan.blocks.items()}
-        resampler = None if plan.resampler is None else PerceiverResampler(**plan.resampler)
-        projection = None if plan.projection is None else nn.Linear(**plan.projection)
-    parts: dict[str, nn.Module | None] = {"resampler": resampler, "projection": projection}
-    parts |= {f"blocks.{layer}": block for layer, block in blocks.items()}
+    parts = parts_on_meta(plan)
+    blocks = {layer: parts[f"blocks.{layer}"] for layer in plan.blocks}
+    resampler, projection = parts.get("resampler"), parts.get("projection")
     dtypes = _dtypes(opened, plan.entries)
     for name, part in parts.items():
-        for key, weight in () if part is None else part.named_parameters(prefix=name):
+        for key, weight in part.named_parameters(prefix=name):
             weight.data = weight.data.to(dtypes.get(key, weight.dtype))
     decoder = find_decoder_layers(lm, plan.flamingo.get("layers"))
     for layer, block in blocks.items():
         block.to_empty(device=_device_of(decoder.layers[layer], lm))
-    for part in (resampler, projection):
-        if part is not None:
-            part.to_empty(device=_device_of(vision, lm))
+    for between in (resampler, projection):
+        if between is not None:
+            between.to_empty(device=_device_of(vision, lm))
     arguments: dict[str, Any] = {"vision": vision, **plan.flamingo}
     return Flamingo(lm=lm, blocks=blocks, resampler=resampler, projection=projection, **arguments)
 
@@ -309,14 +306,13 @@ def _check_parts(opened: ForeignCheckpoint, plan: Plan, flamingo: Flamingo) -> N
     missing = [name for name in wanted if id(state[name]) not in filled]
     if missing:
         raise CheckpointError(f"{opened.where} has no tensors for {_some(missing)} of the model that it describes")
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    for name, wanted_shape, entry in other_shapes(opened, plan.entries, shapes):
+        parts = ", ".join(f"{ours} {shapes[ours]}" for ours in entry.ours)
+        raise CheckpointError(
+            f"{name} has shape {opened.shapes[name]} in {opened.where}, wanted {wanted_shape} for {parts}"
+        )
     for entry in plan.entries:
-        wanted_shape = entry.foreign_shape([state[name].shape for name in entry.ours])
-        for name in _names_held(opened, entry):
-            if opened.shapes[name] != wanted_shape:
-                parts = ", ".join(f"{ours} {tuple(state[ours].shape)}" for ours in entry.ours)
-                raise CheckpointError(
-                    f"{name} has shape {opened.shapes[name]} in {opened.where}, wanted {wanted_shape} for {parts}"
-                )
         for ours in entry.ours:
             if reason := _cannot_take(state[ours], opened.tensors[_names_held(opened, entry)[0]].dtype):
                 raise CheckpointError(f"{entry.foreign} of {opened.where} cannot be copied into {ours}: {reason}")
