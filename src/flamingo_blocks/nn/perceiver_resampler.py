@@ -13,6 +13,7 @@ from flamingo_blocks.nn.feed_forward import FeedForward
 from flamingo_blocks.nn.module_config import check_sizes, constructor_arguments
 from flamingo_blocks.nn.norms import apply_norm, make_norm
 from flamingo_blocks.nn.plain_linear import may_recompute
+from flamingo_blocks.ops._tensor_checks import check_floats
 from flamingo_blocks.ops.context_projection import join_context, project_context
 from flamingo_blocks.types import ActivationName, NormName
 
@@ -110,7 +111,8 @@ class PerceiverResampler(nn.Module):
             `num_latents` tokens for each item.
 
         Raises:
-            ValueError: If `vision` has another width or too few axes, or `valid` another shape.
+            TypeError: If `vision` is no tensor.
+            ValueError: If `vision` holds no floats, has another width or too few axes, or `valid` another shape.
         """
         self._check(vision, valid)
         if valid is not None:
@@ -161,6 +163,7 @@ class PerceiverResampler(nn.Module):
         return torch.lerp(table[before], table[after], (place - before)[..., None].to(table.dtype))
 
     def _check(self, vision: Tensor, valid: Tensor | None) -> None:
+        check_floats(vision, "vision", f"[*lead frames patches {self.vision_dim}]")
         if vision.ndim < 3 or vision.shape[-1] != self.vision_dim:
             hint = "; an image is a clip of one frame: add the axis with vision[..., None, :, :]"
             raise ValueError(
