@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from flamingo_blocks import GatedCrossAttentionBlock, MediaLayout, PerceiverResampler
+from flamingo_blocks.nn import FeedForward, TanhGate
 
 pytestmark = pytest.mark.usefixtures("without_shape_checks")
 
@@ -66,3 +67,36 @@ def test_ids_of_items_are_a_tensor_of_integers(item_ids, error, message):
     """0.9 is no id."""
     with pytest.raises(error, match=message):
         MediaLayout.from_tokens(torch.tensor([[True, True]]), item_ids=item_ids)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: GatedCrossAttentionBlock(48.0, vision_dim=8, num_heads=2), "dim is 48.0, wanted a whole number"),
+        (lambda: GatedCrossAttentionBlock(48, vision_dim=8.0, num_heads=2), "vision_dim is 8.0, wanted a whole"),
+        (lambda: GatedCrossAttentionBlock(48, vision_dim=8, num_heads="2"), "num_heads is '2', wanted a whole number"),
+        (lambda: GatedCrossAttentionBlock(48, vision_dim=8, num_heads=2, num_kv_heads=1.0), "num_kv_heads is 1.0"),
+        (lambda: GatedCrossAttentionBlock(48, vision_dim=8, num_heads=2, hidden_dim=9.5), "hidden_dim is 9.5"),
+        (lambda: FeedForward("16"), "^dim is '16', wanted a whole number"),
+        (lambda: FeedForward(True), "^dim is True"),
+        (lambda: resampler(dim=16.0), "^dim is 16.0, wanted a whole number"),
+        (lambda: resampler(max_frames=2.5), "max_frames is 2.5, wanted a whole number"),
+    ],
+)
+def test_sizes_are_whole_numbers(make, message):
+    """Torch would say something else, or build a module that fails later."""
+    with pytest.raises(TypeError, match=message):
+        make()
+
+
+def test_sizes_of_numpy_are_whole_numbers():
+    """They come out of configs and shapes."""
+    assert GatedCrossAttentionBlock(np.int64(16), vision_dim=np.int32(8), num_heads=2).attention.head_dim == 8
+
+
+def test_the_gate_is_named_as_the_argument_is():
+    """A block calls it `gate`; the gate alone calls it `shape`."""
+    with pytest.raises(ValueError, match='^gate is \'sigmoid\', wanted "scalar" or "channel"$'):
+        GatedCrossAttentionBlock(16, vision_dim=8, num_heads=2, gate="sigmoid")
+    with pytest.raises(ValueError, match="^shape is 'sigmoid'"):
+        TanhGate("sigmoid")

@@ -1,5 +1,7 @@
 """GATED XATTN-DENSE: text attends to the media it sees, through gates that start closed."""
 
+from typing import get_args
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -7,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from flamingo_blocks.nn.feed_forward import FeedForward
 from flamingo_blocks.nn.media_kv import MediaKV
-from flamingo_blocks.nn.module_config import check_sizes, constructor_arguments
+from flamingo_blocks.nn.module_config import check_sizes, check_whole, constructor_arguments
 from flamingo_blocks.nn.norms import apply_norm, make_norm
 from flamingo_blocks.nn.tanh_gate import TanhGate
 from flamingo_blocks.ops._layout_checks import check_grid
@@ -36,6 +38,7 @@ class GatedCrossAttention(nn.Module):
         backend: Attention backend; see `available_backends`.
 
     Raises:
+        TypeError: If a size is no whole number.
         ValueError: If a size is not positive, or sizes do not divide each other.
 
     Example:
@@ -66,6 +69,7 @@ class GatedCrossAttention(nn.Module):
         if backend != "auto" and backend not in (known := available_backends("cpu", torch.float32)):
             raise ValueError(f"backend is {backend!r}, wanted 'auto' or one of {', '.join(map(repr, known))}")
         check_sizes(dim=dim, vision_dim=vision_dim, num_heads=num_heads, head_dim=head_dim)
+        check_whole(0 if num_kv_heads is None else num_kv_heads, "num_kv_heads")
         if head_dim is None and dim % num_heads:
             raise ValueError(f"dim is {dim}, not a multiple of num_heads {num_heads}; change one or pass head_dim")
         head_dim = dim // num_heads if head_dim is None else head_dim
@@ -208,6 +212,7 @@ class GatedCrossAttentionBlock(nn.Module):
         activation_checkpointing: Recompute the block in the backward pass instead of keeping its activations.
 
     Raises:
+        TypeError: If a size is no whole number.
         ValueError: If a size is not positive, sizes do not divide each other, or a name is unknown.
 
     Example:
@@ -245,6 +250,8 @@ class GatedCrossAttentionBlock(nn.Module):
     ) -> None:
         arguments = constructor_arguments(locals())
         super().__init__()
+        if gate not in get_args(GateShape):
+            raise ValueError(f'gate is {gate!r}, wanted "scalar" or "channel"')
         self.config = arguments
         self.dense_without_media = dense_without_media
         self.activation_checkpointing = activation_checkpointing

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from flamingo_blocks.nn.feed_forward import FeedForward
-from flamingo_blocks.nn.module_config import check_sizes, constructor_arguments
+from flamingo_blocks.nn.module_config import check_sizes, check_whole, constructor_arguments
 from flamingo_blocks.nn.norms import apply_norm, make_norm
 from flamingo_blocks.nn.plain_linear import may_recompute
 from flamingo_blocks.ops._tensor_checks import check_floats
@@ -42,6 +42,7 @@ class PerceiverResampler(nn.Module):
         activation_checkpointing: Recompute each layer in the backward pass instead of keeping its activations.
 
     Raises:
+        TypeError: If a size is no whole number.
         ValueError: If a size is not positive, or a name is unknown.
 
     Example:
@@ -79,6 +80,7 @@ class PerceiverResampler(nn.Module):
         check_sizes(
             vision_dim=vision_dim, dim=dim, num_latents=num_latents, depth=depth, num_heads=num_heads, head_dim=head_dim
         )
+        check_whole(max_frames, "max_frames")
         if max_frames < 0:
             raise ValueError(f"max_frames is {max_frames}, wanted 0 (no frame embedding) or more")
         self.vision_dim, self.dim, self.num_latents, self.max_frames = vision_dim, dim, num_latents, max_frames
