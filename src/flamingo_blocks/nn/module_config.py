@@ -50,5 +50,5 @@ def check_whole(size: Any, name: str) -> None:
     Raises:
         TypeError: If it is no whole number.
     """
-    if not isinstance(size, Integral) or isinstance(size, bool):
+    if isinstance(size, bool) or not isinstance(size, Integral):
         raise TypeError(f"{name} is {size!r}, wanted a whole number, such as 8")

@@ -50,7 +50,8 @@ def media_attention(
 
     Raises:
         TypeError: If `layout` is no `MediaLayout`, or query, key or value is no tensor.
-        ValueError: If query, key or value holds no floats, shapes, dtypes or the pool's size do not fit the layout, or the backend is unknown.
+        ValueError: If query, key or value holds no floats, shapes, dtypes or the pool's size do not fit the layout, or
+            the backend is unknown.
         BackendRefusedError: If the asked backend cannot run this call; the message lists all with their reasons.
 
     Example:
