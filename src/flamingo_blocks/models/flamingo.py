@@ -70,9 +70,8 @@ class Flamingo(nn.Module):
         LayersNotFoundError: If the decoder layers cannot be found.
         TypeError: If `vision` is a bare encoder, which a tower has to wrap, or a token's id is no number.
         ValueError: If `scope` is unknown, one block stands before two layers, a block's layer or a token's id does not
-            exist, a part gives another width than the next one
-            takes (where both tell), or `document_end_id` comes with scope `"all"`. The language model is left as it
-            was.
+            exist, a part gives another width than the next one takes (where both tell), or `document_end_id` comes with
+            scope `"all"`. The language model is left as it was.
 
     Example:
         >>> import torch
@@ -202,8 +201,8 @@ class Flamingo(nn.Module):
                 in Hugging Face.
             ValueError: If tags and items differ in number, several kinds of media are given, ids are negative, labels
                 are no integers or come with `logits_to_keep`, neither labels nor logits are wanted, a mask, flags or
-                    documents have another shape or
-                nothing that they are about, or the language model cannot keep packed documents apart.
+                documents have another shape or nothing that they are about, or the language model cannot keep packed
+                documents apart.
             RuntimeError: If the model was detached.
         """
         with_logits = labels is None if return_logits is None else return_logits

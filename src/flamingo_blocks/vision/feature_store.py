@@ -161,7 +161,7 @@ def save_features(
     Example:
         `save_features("features", ((url, image) for url, image in pictures), tower=tower, dtype=torch.bfloat16)`
     """
-    if dtype is not None and not getattr(dtype, "is_floating_point", False):  # nor has a string any
+    if dtype is not None and not getattr(dtype, "is_floating_point", False):  # a word has none
         raise ValueError(
             f"dtype is {dtype!r}, wanted a dtype of floats, such as torch.bfloat16, or None for the tower's"
         )
