@@ -149,7 +149,7 @@ WORDS = {
     "norm": (dict(norm="batch_norm"), "norm is 'batch_norm', wanted one of 'layer_norm', 'rms_norm'"),
     "qk_norm": (dict(qk_norm="l2"), "norm is 'l2', wanted one of"),
     "activation": (dict(activation="tanh"), "activation is 'tanh', wanted one of 'squared_relu', 'gelu'"),
-    "gate": (dict(gate="vector"), 'gate shape is \'vector\', wanted "scalar" or "channel"'),
+    "gate": (dict(gate="vector"), 'gate is \'vector\', wanted "scalar" or "channel"'),
 }
 
 

@@ -54,8 +54,7 @@ def attach(lm: nn.Module, blocks: Mapping[int, nn.Module], *, layers: str | None
             raise ValueError(
                 f"blocks has a block for layer {index}, but {decoder.name!r} has layers 0 to {len(decoder.layers) - 1}"
             )
-        hooks = decoder.layers[index]._forward_pre_hooks.values()
-        if any(isinstance(hook, _BlockHook) for hook in hooks):
+        if has_block(decoder.layers[index]):
             raise ValueError(f"layer {index} of {decoder.name!r} has a block already; call detach() on it first")
     attachment = Attachment(lm, blocks)
     attachment._hook(decoder.decoder, _DecoderHook(attachment))
@@ -74,6 +73,11 @@ def _check_blocks(blocks: object) -> None:
     for index, block in blocks.items():
         if not isinstance(index, Integral) or not isinstance(block, nn.Module):
             raise TypeError(f"blocks holds {index!r}: {type(block).__name__}, {wanted}")
+
+
+def has_block(layer: nn.Module) -> bool:
+    """Whether a block stands before a layer."""
+    return any(isinstance(hook, _BlockHook) for hook in layer._forward_pre_hooks.values())
 
 
 @dataclass

@@ -163,9 +163,11 @@ class _Clamp:
     def _check(self, ids: Tensor) -> None:
         """The table can no longer tell an id that does not exist; on the CPU, where it would have, this does."""
         if ids.device.type == "cpu" and not torch.compiler.is_compiling() and ids.numel():
-            limit, largest = self.rows.vocab_size + self.rows.num_tokens, on_host(ids.max())
-            if largest >= limit:
-                raise IndexError(f"token id {largest} is out of range: the model knows ids 0 to {limit - 1}")
+            limit, (least, largest) = self.rows.vocab_size + self.rows.num_tokens, (on_host(torch.stack(ids.aminmax())))
+            if least < 0 or largest >= limit:
+                raise IndexError(
+                    f"token id {least if least < 0 else largest} is out of range: the model knows ids 0 to {limit - 1}"
+                )
 
 
 class _LookUp:

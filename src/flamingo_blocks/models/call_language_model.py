@@ -55,7 +55,7 @@ def call_language_model(
         Logits, and the cache if the model returned one.
 
     Raises:
-        ValueError: If the text is padded on the left and the model takes no `attention_mask`.
+        ValueError: If the text is padded on the left and the model takes no `attention_mask`, or gives no logits.
     """
     wanted: dict[str, Any] = {}
     if attention_mask is not None and accepts(lm, "attention_mask"):
@@ -73,10 +73,32 @@ def call_language_model(
     if logits_to_keep and accepts(lm, "logits_to_keep"):
         wanted["logits_to_keep"] = logits_to_keep
     output = lm(input_ids, **wanted)
-    logits = output if isinstance(output, Tensor) else output.logits
+    logits = logits_of(output, lm)
     if logits_to_keep:
         logits = logits[:, -logits_to_keep:]
     return LanguageModelOutput(logits, getattr(output, "past_key_values", None) if use_cache else None)
+
+
+def logits_of(output: object, lm: nn.Module) -> Tensor:
+    """The logits in what a language model gave.
+
+    Args:
+        output: What it gave.
+        lm: The model, for the message.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
+    if not isinstance(logits, Tensor) or logits.ndim != 3:
+        given = (
+            f"a tensor of shape {list(logits.shape)}" if isinstance(logits, Tensor) else f"a {type(output).__name__}"
+        )
+        raise ValueError(
+            f"{type(lm).__name__} gives {given}, wanted logits [batch text vocab], or an object with logits and "
+            "past_key_values; wrap the model in a module whose forward returns that"
+        )
+    return logits
 
 
 def _refuse_left_pads(lm: nn.Module, attention_mask: Shaped[Tensor, "batch text"]) -> None:

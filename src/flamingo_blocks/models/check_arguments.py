@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from flamingo_blocks.lm.media_state import MediaState
 from flamingo_blocks.models.prompt import PromptState
-from flamingo_blocks.ops._host_reads import on_host
+from flamingo_blocks.ops._host_reads import may_read, on_host
+from flamingo_blocks.ops.next_token_loss import IGNORED, check_label_kind
 
 _FRAMES_OF, _PATCHES_OF = ("pixels", "features"), ("features",)
 _IDLE = {  # why flags say nothing beside a kind of media, and what to do
@@ -70,7 +71,7 @@ def check_ids(input_ids: object, *, some: bool = False) -> None:
 
     Raises:
         TypeError: If they are no tensor.
-        ValueError: If they are no integers [batch text].
+        ValueError: If they are no integers [batch text], or negative; that is seen on the CPU alone.
     """
     if not isinstance(input_ids, Tensor):
         raise TypeError(
@@ -78,10 +79,44 @@ def check_ids(input_ids: object, *, some: bool = False) -> None:
         )
     if input_ids.ndim != 2 or input_ids.is_floating_point():
         raise ValueError(f"input_ids is {input_ids.dtype} of shape {tuple(input_ids.shape)}, wanted ids [batch text]")
+    if may_read(input_ids) and input_ids.numel() and (least := on_host(input_ids.min())) < 0:
+        raise ValueError(
+            f"input_ids hold {least}, wanted ids of 0 or more; only labels have {IGNORED} where nothing counts: "
+            "give pads an id of the vocabulary, and 0 in attention_mask"
+        )
     if some and input_ids.shape[1] == 0:
         raise ValueError(
             f"input_ids has shape {tuple(input_ids.shape)}, so there is no text to go on from; give one token or more"
         )
+
+
+def check_prompt(prompt: object) -> None:
+    """A prompt has been run already.
+
+    Raises:
+        TypeError: If it is anything else, such as the ids of one.
+    """
+    if prompt is not None and not isinstance(prompt, PromptState):
+        raise TypeError(
+            f"prompt is a {type(prompt).__name__}, wanted a PromptState: flamingo.prefill(input_ids, ...) gives one"
+        )
+
+
+def check_labels(labels: object, input_ids: Tensor) -> None:
+    """Labels are ids, one a token.
+
+    Raises:
+        TypeError: If they are no tensor.
+        ValueError: If they have another shape, or are no integers.
+    """
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"labels is a {type(labels).__name__}, wanted a tensor of ids of the shape of input_ids")
+    if labels.shape != input_ids.shape:
+        raise ValueError(
+            f"labels has shape {tuple(labels.shape)}, wanted {tuple(input_ids.shape)} as input_ids: not shifted, -100 "
+            "where nothing counts"
+        )
+    check_label_kind(labels)
 
 
 def check_mask(attention_mask: Tensor | None, input_ids: Tensor) -> None:
@@ -164,17 +199,15 @@ def refuse_pairs(
     """Arguments of `forward` that exclude each other.
 
     Raises:
-        TypeError: If `input_ids` is no tensor.
-        ValueError: If two of them were given, or labels of another shape.
+        TypeError: If ids or labels are no tensors, or `prompt` is no `PromptState`.
+        ValueError: If two of them were given, or labels of another shape, or that are no integers.
     """
     check_ids(input_ids)
+    check_prompt(prompt)
     if labels is not None and logits_to_keep:
         raise ValueError(f"labels need all logits, but logits_to_keep is {logits_to_keep}; leave one of them out")
-    if labels is not None and labels.shape != input_ids.shape:
-        raise ValueError(
-            f"labels has shape {tuple(labels.shape)}, wanted {tuple(input_ids.shape)} as input_ids: not shifted, -100 "
-            "where nothing counts"
-        )
+    if labels is not None:
+        check_labels(labels, input_ids)
     if labels is None and not with_logits:
         raise ValueError("return_logits is False and labels is None, so nothing would be returned; give one of them")
     if prompt is not None and input_ids.shape[1] == 0:
@@ -217,3 +250,24 @@ def check_candidates(candidates: Sequence[Sequence[int]], media_token_id: int) -
             raise ValueError(f"candidate {index} has no token; give each candidate one token or more")
         if media_token_id in candidate:
             raise ValueError(f"candidate {index} holds the media tag (id {media_token_id}); candidates are text")
+
+
+def check_candidate_ids(candidates: Sequence[Sequence[int]], vocab: int) -> None:
+    """Each token of a candidate has a logit.
+
+    Args:
+        candidates: Lists of token ids.
+        vocab: How many logits there are.
+
+    Raises:
+        TypeError: If a candidate holds what is no id.
+        ValueError: If it holds an id that the model does not predict.
+    """
+    for index, candidate in enumerate(candidates):
+        for token in candidate:
+            if isinstance(token, float | str):
+                raise TypeError(f"candidate {index} holds {token!r}, wanted token ids")
+            if not 0 <= token < vocab:
+                raise ValueError(
+                    f"candidate {index} holds token id {int(token)}, but the model predicts ids 0 to {vocab - 1}"
+                )

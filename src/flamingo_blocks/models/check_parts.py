@@ -68,6 +68,28 @@ def check_tokens(media_token_id: object, **others: object) -> None:
             raise ValueError(f"{name} and media_token_id are both {token}; give each token an id of its own")
 
 
+def check_apart(blocks: Mapping[int, nn.Module]) -> None:
+    """Each layer has a block of its own: a saved model holds the weights of each.
+
+    Args:
+        blocks: Blocks by layer index.
+
+    Raises:
+        ValueError: If one object stands before several layers.
+
+    Example:
+        >>> block = nn.Identity()
+        >>> check_apart({0: block, 2: nn.Identity()})
+    """
+    for block in blocks.values():
+        layers = [layer for layer, other in blocks.items() if other is block]
+        if len(layers) > 1:
+            raise ValueError(
+                f"blocks has one {type(block).__name__} for the layers {layers}, wanted a block of its own for each; "
+                "every_layer(lm, make_block) makes them"
+            )
+
+
 def check_widths(
     *,
     lm: nn.Module,

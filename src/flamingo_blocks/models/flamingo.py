@@ -17,11 +17,12 @@ from flamingo_blocks.models import abilities, generation, place_media, prefill, 
 from flamingo_blocks.models.abilities import Abilities, refuse_lost_gradients, refuse_misread_pads
 from flamingo_blocks.models.call_language_model import call_language_model
 from flamingo_blocks.models.check_arguments import check_token_id, refuse_other_names, refuse_pairs
-from flamingo_blocks.models.check_parts import check_tokens, check_vision, check_widths
+from flamingo_blocks.models.check_parts import check_apart, check_tokens, check_vision, check_widths
 from flamingo_blocks.models.encode_pool import encode_pool
 from flamingo_blocks.models.output_head import counted_labels, proven_head
 from flamingo_blocks.models.packing import keep_apart
 from flamingo_blocks.models.prompt import PromptState
+from flamingo_blocks.ops._layout_checks import check_scope
 from flamingo_blocks.ops.media_layout import MediaLayout
 from flamingo_blocks.ops.next_token_loss import next_token_loss
 from flamingo_blocks.types import Scope
@@ -47,7 +48,8 @@ class Flamingo(nn.Module):
 
     Args:
         lm: Any decoder language model; attached to by hooks, never changed.
-        blocks: Gated blocks by layer index; `every_layer` makes them for each k-th layer, as in the paper.
+        blocks: Gated blocks by layer index, one of its own for each; `every_layer` makes them for each k-th layer, as
+            in the paper.
         media_token_id: Id of the media tag in `input_ids`; an id of the model's own vocabulary, or a new one.
         vision: The vision tower; may be left out when only `features` or `media` are given.
         resampler: A `PerceiverResampler`, any projector from patch features to media tokens, or `None`.
@@ -67,9 +69,9 @@ class Flamingo(nn.Module):
     Raises:
         LayersNotFoundError: If the decoder layers cannot be found.
         TypeError: If `vision` is a bare encoder, which a tower has to wrap, or a token's id is no number.
-        ValueError: If a block's layer or a token's id does not exist, a part gives another width than the next one
-            takes (where both tell), or `document_end_id` comes with scope `"all"`. The language model is left as it
-            was.
+        ValueError: If `scope` is unknown, one block stands before two layers, a block's layer or a token's id does not
+            exist, a part gives another width than the next one takes (where both tell), or `document_end_id` comes with
+            scope `"all"`. The language model is left as it was.
 
     Example:
         >>> import torch
@@ -106,6 +108,7 @@ class Flamingo(nn.Module):
         super().__init__()
         if document_end_id is not None and scope == "all":
             raise ValueError(f'document_end_id is {document_end_id}, which scope "all" cannot have; pass document=')
+        check_scope(scope, "previous", group_consecutive=False)
         check_tokens(media_token_id, end_token_id=end_token_id, document_end_id=document_end_id)
         if vision is not None:
             check_vision(vision)
@@ -120,6 +123,7 @@ class Flamingo(nn.Module):
         self._shown_head: tuple[str | None, nn.Module, bool] | None = None  # see `proven_head`
         self._checkpointed: CheckpointedLayers | None = None
         try:
+            check_apart(blocks)
             check_widths(lm=lm, blocks=blocks, vision=vision, resampler=resampler, projection=projection)
             if num_new_tokens:
                 self.token_rows = attach_token_rows(
@@ -193,10 +197,12 @@ class Flamingo(nn.Module):
             Logits, or the loss when there are labels, or both on request.
 
         Raises:
-            TypeError: If ids or media are no tensors, or an argument is called as in Hugging Face.
-            ValueError: If tags and items differ in number, several kinds of media are given, `labels` come with
-                `logits_to_keep`, neither labels nor logits are wanted, a mask, flags or documents have another shape or
-                nothing that they are about, or the language model cannot keep packed documents apart.
+            TypeError: If ids, labels or media are no tensors, `prompt` is no `PromptState`, or an argument is called as
+                in Hugging Face.
+            ValueError: If tags and items differ in number, several kinds of media are given, ids are negative, labels
+                are no integers or come with `logits_to_keep`, neither labels nor logits are wanted, a mask, flags or
+                documents have another shape or nothing that they are about, or the language model cannot keep packed
+                documents apart.
             RuntimeError: If the model was detached.
         """
         with_logits = labels is None if return_logits is None else return_logits

@@ -12,7 +12,14 @@ from torch import Tensor, nn
 
 from flamingo_blocks.lm.media_state import MediaState
 from flamingo_blocks.models.abilities import leaves_states_behind, refuse_misread_pads
-from flamingo_blocks.models.check_arguments import check_candidates, check_ids, refuse_other_names, refuse_right_pads
+from flamingo_blocks.models.check_arguments import (
+    check_candidate_ids,
+    check_candidates,
+    check_ids,
+    check_prompt,
+    refuse_other_names,
+    refuse_right_pads,
+)
 from flamingo_blocks.models.place_media import place_media
 from flamingo_blocks.models.plain_decoding import as_ids, plain_generate
 from flamingo_blocks.models.prefill import run_prompt
@@ -84,7 +91,8 @@ def generate(
         Token ids as the language model's own `generate` returns them, prompt included; with `return_prompt` a pair.
 
     Raises:
-        TypeError: If ids or media are no tensors, or an argument is called as in Hugging Face.
+        TypeError: If ids or media are no tensors, `prompt` is no `PromptState`, or an argument is called as in Hugging
+            Face.
         ValueError: If there is no text, a row is padded on the right, tags and items differ in number, `return_prompt`
             comes with several sequences a row, the plain loop is asked for what it does not know, or as `forward`.
         RuntimeError: If the model was detached.
@@ -97,6 +105,7 @@ def generate(
         torch.Size([1, 5])
     """
     check_ids(input_ids, some=prompt is None)
+    check_prompt(prompt)
     refuse_right_pads(attention_mask)
     refuse_other_names(hf_generate_arguments)
     if "document" in hf_generate_arguments:
@@ -166,8 +175,9 @@ def score(
         Summed log-probabilities and token counts.
 
     Raises:
-        TypeError: If ids or media are no tensors, or candidates are no lists.
-        ValueError: If a candidate has no token or holds a media tag, a row is padded on the right, or as `prefill`.
+        TypeError: If ids or media are no tensors, `prompt` is no `PromptState`, or candidates are no lists of ids.
+        ValueError: If a candidate has no token, holds a media tag or an id that the model does not predict, a row is
+            padded on the right, or as `prefill`.
         RuntimeError: If the model was detached.
 
     Example:
@@ -183,6 +193,7 @@ def score(
         input_ids, prompt=prompt, pixels=pixels, features=features, media=media, frame_valid=frame_valid,
         patch_valid=patch_valid, layout=layout, attention_mask=attention_mask,
     )  # fmt: skip
+    check_candidate_ids(candidates, done.logits.shape[-1])
     at_once = max(1, _ROWS_AT_ONCE // max(done.num_rows, 1))
     groups = [candidates[start : start + at_once] for start in range(0, len(candidates), at_once)]
     log_probs = torch.cat([_score_together(self, done, group) for group in groups], dim=1)

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from flamingo_blocks.lm.media_state import MediaState
-from flamingo_blocks.models.check_arguments import check_mask, check_media, refuse_idle_flags
+from flamingo_blocks.models.check_arguments import check_mask, check_media, check_prompt, refuse_idle_flags
 from flamingo_blocks.models.prompt import PromptState
 from flamingo_blocks.ops._layout_checks import check_documents
 from flamingo_blocks.ops.media_layout import MediaLayout
@@ -40,6 +40,7 @@ def make_layout(
         The layout, on the device of the ids, with the model's `scope` and `document_end_id`.
 
     Raises:
+        TypeError: If `prompt` is no `PromptState`.
         ValueError: If mask or documents have another shape than the ids, the prompt has another number of rows, or a
             tag stands on a pad.
 
@@ -50,6 +51,7 @@ def make_layout(
         >>> flamingo.make_layout(torch.tensor([[1, image, 5, image, 6]])).last
         tensor([[-1,  0,  0,  1,  1]])
     """
+    check_prompt(prompt)
     is_media = input_ids == self.media_token_id
     check_mask(attention_mask, input_ids)
     valid = None if attention_mask is None else attention_mask.bool()

@@ -10,7 +10,7 @@ from torch import Tensor
 from flamingo_blocks.lm.media_state import MediaState
 from flamingo_blocks.models.abilities import goes_on_from_cache, refuse_misread_pads
 from flamingo_blocks.models.call_language_model import call_language_model
-from flamingo_blocks.models.check_arguments import check_ids
+from flamingo_blocks.models.check_arguments import check_ids, check_prompt
 from flamingo_blocks.models.output_head import proven_head
 from flamingo_blocks.models.place_media import place_media
 from flamingo_blocks.models.prompt import PromptState
@@ -54,7 +54,7 @@ def prefill(
         The prompt with the new tokens.
 
     Raises:
-        TypeError: If ids or media are no tensors.
+        TypeError: If ids or media are no tensors, or `prompt` is no `PromptState`.
         ValueError: If there is no text, the prompt has several rows and not as many as `input_ids`, tags and items
             differ in number, or as `forward`.
         RuntimeError: If the model was detached.
@@ -68,6 +68,7 @@ def prefill(
         torch.Size([2, 2, 34])
     """
     check_ids(input_ids, some=prompt is None)
+    check_prompt(prompt)
     if prompt is not None:
         prompt = prompt.for_rows(input_ids.shape[0])
         if input_ids.shape[1] == 0:

@@ -23,6 +23,7 @@ class FeedForward(nn.Module):
         norm_eps: Its epsilon.
 
     Raises:
+        TypeError: If a width is no whole number.
         ValueError: If `activation` or `norm` is unknown, or a width is not positive.
 
     Example:

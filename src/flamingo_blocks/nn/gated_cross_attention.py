@@ -1,5 +1,7 @@
 """GATED XATTN-DENSE: text attends to the media it sees, through gates that start closed."""
 
+from typing import get_args
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -7,10 +9,11 @@ from torch.utils.checkpoint import checkpoint
 
 from flamingo_blocks.nn.feed_forward import FeedForward
 from flamingo_blocks.nn.media_kv import MediaKV
-from flamingo_blocks.nn.module_config import check_sizes, constructor_arguments
+from flamingo_blocks.nn.module_config import check_sizes, check_whole, constructor_arguments
 from flamingo_blocks.nn.norms import apply_norm, make_norm
 from flamingo_blocks.nn.tanh_gate import TanhGate
 from flamingo_blocks.ops._layout_checks import check_grid
+from flamingo_blocks.ops._tensor_checks import check_floats
 from flamingo_blocks.ops.attention import available_backends, media_attention
 from flamingo_blocks.ops.media_layout import MediaLayout, check_layout
 from flamingo_blocks.ops.take_seen import take_seen
@@ -35,6 +38,7 @@ class GatedCrossAttention(nn.Module):
         backend: Attention backend; see `available_backends`.
 
     Raises:
+        TypeError: If a size is no whole number.
         ValueError: If a size is not positive, or sizes do not divide each other.
 
     Example:
@@ -65,6 +69,7 @@ class GatedCrossAttention(nn.Module):
         if backend != "auto" and backend not in (known := available_backends("cpu", torch.float32)):
             raise ValueError(f"backend is {backend!r}, wanted 'auto' or one of {', '.join(map(repr, known))}")
         check_sizes(dim=dim, vision_dim=vision_dim, num_heads=num_heads, head_dim=head_dim)
+        check_whole(0 if num_kv_heads is None else num_kv_heads, "num_kv_heads")
         if head_dim is None and dim % num_heads:
             raise ValueError(f"dim is {dim}, not a multiple of num_heads {num_heads}; change one or pass head_dim")
         head_dim = dim // num_heads if head_dim is None else head_dim
@@ -107,16 +112,16 @@ class GatedCrossAttention(nn.Module):
             The update; exact zeros for tokens that see nothing.
 
         Raises:
-            TypeError: If `layout` is no `MediaLayout`.
-            ValueError: If a shape does not fit, or `valid` comes with a `MediaKV`, which has its own.
+            TypeError: If `layout` is no `MediaLayout`, or text or media are no tensors.
+            ValueError: If a shape does not fit, text or media hold no floats, or `valid` comes with a `MediaKV`,
+                which has its own.
         """
         check_layout(layout)
+        check_floats(text, "text", f"[batch text {self.dim}]")
         if text.shape[-1] != self.dim:
             raise ValueError(f"text has shape {tuple(text.shape)}, wanted [batch text {self.dim}]")
         if not isinstance(media, MediaKV):
-            if media.ndim == 4:
-                check_grid(layout.item_ids, media.shape[1])
-            media, valid = self._pooled(media, valid)
+            media, valid = self._pooled(media, valid, layout)
             media, valid, layout = take_seen(media, valid, layout)
             media = self._project(media, valid)
         elif valid is not None:
@@ -145,7 +150,8 @@ class GatedCrossAttention(nn.Module):
             Keys (after qk-norm) and values.
 
         Raises:
-            ValueError: If a shape does not fit.
+            TypeError: If `media` is no tensor.
+            ValueError: If a shape does not fit, or `media` holds no floats.
         """
         return self._project(*self._pooled(media, valid))
 
@@ -157,8 +163,11 @@ class GatedCrossAttention(nn.Module):
         key, value = (proj(media).unflatten(-1, heads) for proj in (self.k_proj, self.v_proj))
         return MediaKV(apply_norm(self.k_norm, key).to(value.dtype), value, valid)
 
-    def _pooled(self, media: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def _pooled(
+        self, media: Tensor, valid: Tensor | None, layout: MediaLayout | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """The pool with one axis of items."""
+        check_floats(media, "media", f"[items latents {self.vision_dim}]")
         if media.ndim not in (3, 4) or media.shape[-1] != self.vision_dim:
             of_one = "; a resampler gives that of one clip: its input is [items frames patches vision_dim]"
             hint = of_one if media.ndim == 2 else ""
@@ -171,6 +180,8 @@ class GatedCrossAttention(nn.Module):
                 f"valid is {valid.dtype} of shape {tuple(valid.shape)}, wanted bool of shape {tuple(media.shape[:-1])}"
             )
         if media.ndim == 4:
+            if layout is not None:
+                check_grid(layout.item_ids, media.shape[1])
             media, valid = media.flatten(0, 1), None if valid is None else valid.flatten(0, 1)
         return media, valid
 
@@ -201,6 +212,7 @@ class GatedCrossAttentionBlock(nn.Module):
         activation_checkpointing: Recompute the block in the backward pass instead of keeping its activations.
 
     Raises:
+        TypeError: If a size is no whole number.
         ValueError: If a size is not positive, sizes do not divide each other, or a name is unknown.
 
     Example:
@@ -238,6 +250,8 @@ class GatedCrossAttentionBlock(nn.Module):
     ) -> None:
         arguments = constructor_arguments(locals())
         super().__init__()
+        if gate not in get_args(GateShape):
+            raise ValueError(f'gate is {gate!r}, wanted "scalar" or "channel"')
         self.config = arguments
         self.dense_without_media = dense_without_media
         self.activation_checkpointing = activation_checkpointing
@@ -272,8 +286,8 @@ class GatedCrossAttentionBlock(nn.Module):
             Hidden states in the dtype of `text`.
 
         Raises:
-            TypeError: If `layout` is no `MediaLayout`.
-            ValueError: If a shape does not fit.
+            TypeError: If `layout` is no `MediaLayout`, or text or media are no tensors.
+            ValueError: If a shape does not fit, or text or media hold no floats.
         """
         if self.activation_checkpointing and torch.is_grad_enabled():
             out: Tensor = checkpoint(self._add, text, media, layout, valid, use_reentrant=False)

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from flamingo_blocks.nn.feed_forward import FeedForward
-from flamingo_blocks.nn.module_config import check_sizes, constructor_arguments
+from flamingo_blocks.nn.module_config import check_sizes, check_whole, constructor_arguments
 from flamingo_blocks.nn.norms import apply_norm, make_norm
 from flamingo_blocks.nn.plain_linear import may_recompute
+from flamingo_blocks.ops._tensor_checks import check_floats
 from flamingo_blocks.ops.context_projection import join_context, project_context
 from flamingo_blocks.types import ActivationName, NormName
 
@@ -41,6 +42,7 @@ class PerceiverResampler(nn.Module):
         activation_checkpointing: Recompute each layer in the backward pass instead of keeping its activations.
 
     Raises:
+        TypeError: If a size is no whole number.
         ValueError: If a size is not positive, or a name is unknown.
 
     Example:
@@ -78,6 +80,7 @@ class PerceiverResampler(nn.Module):
         check_sizes(
             vision_dim=vision_dim, dim=dim, num_latents=num_latents, depth=depth, num_heads=num_heads, head_dim=head_dim
         )
+        check_whole(max_frames, "max_frames")
         if max_frames < 0:
             raise ValueError(f"max_frames is {max_frames}, wanted 0 (no frame embedding) or more")
         self.vision_dim, self.dim, self.num_latents, self.max_frames = vision_dim, dim, num_latents, max_frames
@@ -110,7 +113,8 @@ class PerceiverResampler(nn.Module):
             `num_latents` tokens for each item.
 
         Raises:
-            ValueError: If `vision` has another width or too few axes, or `valid` another shape.
+            TypeError: If `vision` is no tensor.
+            ValueError: If `vision` holds no floats, has another width or too few axes, or `valid` another shape.
         """
         self._check(vision, valid)
         if valid is not None:
@@ -161,6 +165,7 @@ class PerceiverResampler(nn.Module):
         return torch.lerp(table[before], table[after], (place - before)[..., None].to(table.dtype))
 
     def _check(self, vision: Tensor, valid: Tensor | None) -> None:
+        check_floats(vision, "vision", f"[*lead frames patches {self.vision_dim}]")
         if vision.ndim < 3 or vision.shape[-1] != self.vision_dim:
             hint = "; an image is a clip of one frame: add the axis with vision[..., None, :, :]"
             raise ValueError(

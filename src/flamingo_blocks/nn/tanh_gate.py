@@ -36,7 +36,7 @@ class TanhGate(nn.Module):
     def __init__(self, shape: GateShape = "scalar", *, dim: int | None = None, init: float = 0.0) -> None:
         super().__init__()
         if shape not in ("scalar", "channel"):
-            raise ValueError(f'gate shape is {shape!r}, wanted "scalar" or "channel"')
+            raise ValueError(f'shape is {shape!r}, wanted "scalar" or "channel"')
         if shape == "channel" and dim is None:
             raise ValueError('gate shape "channel" needs dim, the width of the update')
         self.gate = nn.Parameter(torch.full((1 if shape == "scalar" or dim is None else dim,), float(init)))

@@ -96,6 +96,7 @@ def count_items(
     """Items of each row, after comparing what the tags need with what `counts` or `item_ids` bring."""
     needed = items_under.sum(1)
     if item_ids is not None:
+        _check_kind(item_ids, is_media.shape[0])
         item_ids = item_ids.long()
         _check_ids(item_ids, is_media.shape[0])
         _check_number(is_media, needed, (item_ids >= 0).sum(1), "item_ids")
@@ -116,6 +117,18 @@ def _check_number(is_media: Tensor, needed: Tensor, given: Tensor, name: str) ->
         raise ValueError(
             f"row {row} has {int(is_media[row].sum())} media tags for {int(needed[row])} items, "
             f"but {name} gives it {int(given[row])} items; every item needs a tag and every tag its items"
+        )
+
+
+def _check_kind(item_ids: object, batch: int) -> None:
+    if not isinstance(item_ids, Tensor):
+        raise TypeError(
+            f"item_ids is a {type(item_ids).__name__}, wanted a tensor of ids [{batch} media]: torch.tensor(item_ids), "
+            "with -1 to fill shorter rows"
+        )
+    if item_ids.dtype == torch.bool or item_ids.is_floating_point() or item_ids.is_complex():
+        raise ValueError(
+            f"item_ids is {item_ids.dtype} of shape {tuple(item_ids.shape)}, wanted integers of shape [{batch} media]"
         )
 
 

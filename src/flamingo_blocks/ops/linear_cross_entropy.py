@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from flamingo_blocks.ops.next_token_loss import IGNORED, mean_of_counted
+from flamingo_blocks.ops.next_token_loss import IGNORED, check_label_kind, mean_of_counted
 
 # Logits in one chunk: few enough to stay near the cache of a CPU, enough to keep a GPU busy.
 _CHUNK_OF_CPU, _CHUNK_OF_OTHERS = 2**23, 2**26
@@ -50,8 +50,8 @@ def linear_cross_entropy(
         counts. Matrix products run in the dtype of `hidden`, or of autocast. Weight gradients are summed in float32.
 
     Raises:
-        ValueError: If shapes do not fit, `reduction` or `chunk_size` is something else, or a label on the CPU is
-            outside the vocabulary.
+        ValueError: If shapes do not fit, labels are no integers, `reduction` or `chunk_size` is something else, or a
+            label on the CPU is outside the vocabulary.
 
     Example:
         >>> hidden, weight = torch.zeros(1, 3, 8), torch.zeros(4, 8)
@@ -268,6 +268,7 @@ def _check(
         raise ValueError(f"chunk_size is {chunk_size}, wanted 1 or more")
     if labels.shape != hidden.shape[:-1]:
         raise ValueError(f"labels has shape {tuple(labels.shape)}, hidden {tuple(hidden.shape)}; wanted one a token")
+    check_label_kind(labels)
     for table in tables:
         if table.ndim != 2 or table.shape[1] != hidden.shape[-1]:
             raise ValueError(f"weight has shape {tuple(table.shape)}, wanted [vocab {hidden.shape[-1]}]")

@@ -97,9 +97,9 @@ class MediaLayout:
             The layout, on the device of `is_media`.
 
         Raises:
-            TypeError: If `is_media` is no tensor.
-            ValueError: If tags and items of a row differ in number, a tag stands on a pad, shapes differ, or
-                `direction="next"` is asked with `scope="all"` or with `group_consecutive`.
+            TypeError: If `is_media` or `item_ids` is no tensor.
+            ValueError: If tags and items of a row differ in number, `item_ids` are no integers, a tag stands on a pad,
+                shapes differ, or `direction="next"` is asked with `scope="all"` or with `group_consecutive`.
 
         Example:
             >>> is_media = torch.tensor([[True, False, True, False]])

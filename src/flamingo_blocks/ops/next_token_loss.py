@@ -1,5 +1,6 @@
 """Cross-entropy of each token given those before it: the one loss of model, demo and training."""
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -29,6 +30,16 @@ def next_token_loss(logits: Float[Tensor, "batch text vocab"], labels: Int[Tenso
     scores = logits.flatten(0, 1)
     scores = scores if scores.dtype.itemsize >= 4 else scores.float()
     return mean_of_counted(F.cross_entropy(scores, wanted, ignore_index=IGNORED, reduction="sum"), wanted)
+
+
+def check_label_kind(labels: Tensor) -> None:
+    """Refuse labels that are no ids.
+
+    Raises:
+        ValueError: If they are no integers.
+    """
+    if labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
+        raise ValueError(f"labels is {labels.dtype}, wanted integers: token ids, {IGNORED} where nothing counts")
 
 
 def shifted_labels(labels: Int[Tensor, "batch text"]) -> Int[Tensor, "batch text"]:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from flamingo_blocks.errors import ConformanceError
-from flamingo_blocks.lm.attach import find_text
+from flamingo_blocks.lm.attach import find_text, has_block
 from flamingo_blocks.lm.find_layers import find_decoder_layers
-from flamingo_blocks.models.call_language_model import accepts
+from flamingo_blocks.models.call_language_model import accepts, logits_of
 from flamingo_blocks.models.flamingo import Flamingo
 from flamingo_blocks.nn.gated_cross_attention import GatedCrossAttentionBlock
 
@@ -114,9 +114,14 @@ def look_at(lm: nn.Module, *, bound: float | None, **names: Any) -> Subject:
 
     Raises:
         LayersNotFoundError: If the layers cannot be found.
-        ConformanceError: If they are not called one after the other, once each.
+        ConformanceError: If they are not called one after the other, once each, have blocks already, or the model gives
+            no logits.
     """
     found = find_decoder_layers(lm, names["layers"])
+    if any(has_block(layer) for layer in found.layers):
+        raise ConformanceError(
+            f"{type(lm).__name__} has blocks attached, wanted a language model without; call detach() first"
+        )
     seen: list[tuple[int, Tensor]] = []
     handles = [
         layer.register_forward_pre_hook(
@@ -131,13 +136,16 @@ def look_at(lm: nn.Module, *, bound: float | None, **names: Any) -> Subject:
     finally:
         for handle in handles:
             handle.remove()
+    try:
+        logits = logits_of(output, lm)
+    except ValueError as error:
+        raise ConformanceError(str(error)) from error
     order = [index for index, _ in seen]
     if order != list(range(len(found.layers))):
         raise ConformanceError(
             f"{type(lm).__name__} calls its layers {found.name!r} in the order {order}, wanted each of the "
             f"{len(found.layers)} once, one after the other; if other layers are meant, pass layers="
         )
-    logits = output if isinstance(output, Tensor) else output.logits
     if bound is None:
         bound = 1e-4 if weight.dtype in (torch.float32, torch.float64) else 3e-2
     sizes = [float(hidden.float().square().mean().sqrt()) for _, hidden in seen]

@@ -9,6 +9,7 @@ from torch import nn
 
 from flamingo_blocks.errors import ConformanceError
 from flamingo_blocks.models.eval_mode import eval_mode
+from flamingo_blocks.models.flamingo import Flamingo
 from flamingo_blocks.testing._language_model_can import CAN
 from flamingo_blocks.testing._language_model_must import MUST
 from flamingo_blocks.testing._language_model_subject import Subject, Wrong, look_at
@@ -84,7 +85,8 @@ def check_language_model(
 
     Raises:
         LayersNotFoundError: If the decoder layers cannot be found.
-        ConformanceError: If something fails that must hold; the message lists every finding.
+        ConformanceError: If something fails that must hold; the message lists every finding. If `lm` is no module, has
+            blocks attached, or gives no logits.
         ValueError: If `require` names no check.
 
     Example:
@@ -96,6 +98,12 @@ def check_language_model(
     """
     if unknown := [name for name in require if name not in CAN]:
         raise ValueError(f"require names {unknown}, wanted some of {', '.join(CAN)}")
+    if not isinstance(lm, nn.Module):
+        raise ConformanceError(f"lm is a {type(lm).__name__}, wanted a module: a decoder language model without blocks")
+    if isinstance(lm, Flamingo):
+        raise ConformanceError(
+            "lm is a Flamingo, wanted a language model without blocks: flamingo.detach() gives it back"
+        )
     with own_random_numbers([*lm.parameters(), *lm.buffers()]), eval_mode(lm), _one_path():
         subject = look_at(lm, layers=layers, embedding=embedding, head=head, bound=bound)
         wrong = {name: found for name, check in MUST.items() if (found := _finding(check, subject)) != "ok"}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,6 +16,7 @@ from flamingo_blocks.vision.image_preprocess import (
     Fit,
     ImagePreprocess,
 )
+from flamingo_blocks.vision.tower import frame_size
 
 HALF: Channels = (0.5, 0.5, 0.5)
 
@@ -76,7 +78,7 @@ class Geometry:
         if num_prefix is None:
             num_prefix = _FAMILIES[config.model_type][0] + getattr(config, "num_register_tokens", 0)
         native = _pair(config.image_size)
-        size = native if image_size is None else _pair(image_size)
+        size = native if image_size is None else frame_size(image_size)
         return cls(config.model_type, config.hidden_size, size, _pair(config.patch_size), num_prefix, native)
 
 
@@ -129,10 +131,12 @@ def run_to_block(model: nn.Module, layer: int, run: Callable[[], Any]) -> Tensor
     return kept[0]
 
 
-def check_layer(model: nn.Module, layer: int) -> bool:
+def check_layer(model: nn.Module, layer: Any) -> bool:
     """Refuse blocks that are not there; True for the last one."""
+    if isinstance(layer, bool) or not isinstance(layer, Integral):
+        raise TypeError(f"layer is {layer!r}, wanted a whole number; use -1 for the last one")
     num_blocks = len(blocks_of(model))
-    if not -num_blocks <= layer < num_blocks:
+    if not -num_blocks <= int(layer) < num_blocks:
         raise ValueError(f"layer is {layer}, but the model has {num_blocks} blocks; use -1 for the last one")
     return layer in {-1, num_blocks - 1}
 

@@ -9,7 +9,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from flamingo_blocks.vision.image_preprocess import ImagePreprocess
-from flamingo_blocks.vision.tower import FreezableTower, PatchTokens, cast_like_weights, check_pixels, probe_features
+from flamingo_blocks.vision.tower import (
+    FreezableTower,
+    PatchTokens,
+    cast_like_weights,
+    check_frame_size,
+    check_pixels,
+    frame_size,
+    probe_features,
+)
 
 
 class CallableTower(FreezableTower):
@@ -33,8 +41,8 @@ class CallableTower(FreezableTower):
         frozen: Stop gradients to the encoder and keep it in eval mode, also through `.train()`.
 
     Raises:
-        ValueError: If the encoder's output is of no such shape, differs from `dim` or `grid`, or looks as if its
-            channels stood elsewhere.
+        ValueError: If `image_size` is no size, or the encoder's output is of no such shape, differs from `dim` or
+            `grid`, or looks as if its channels stood elsewhere.
 
     Example:
         >>> import torch
@@ -59,7 +67,7 @@ class CallableTower(FreezableTower):
         frozen: bool = True,
     ) -> None:
         super().__init__()
-        size = (image_size, image_size) if isinstance(image_size, int) else image_size
+        size = self.image_size = frame_size(image_size)
         self.encoder = encoder
         self.output = output
         self.num_prefix = num_prefix
@@ -83,9 +91,13 @@ class CallableTower(FreezableTower):
             The patch tokens, without prefix tokens.
 
         Raises:
-            ValueError: If `pixels` is no batch of RGB frames.
+            ValueError: If `pixels` is no batch of RGB frames of `image_size`; a `preprocess` with `variable_size` may
+                give any size.
         """
-        check_pixels(pixels)
+        if getattr(self.preprocess, "variable_size", False):
+            check_pixels(pixels)
+        else:
+            check_frame_size(pixels, self.image_size)
         found = self._features(pixels)
         if isinstance(found, PatchTokens):
             return found
@@ -112,18 +124,28 @@ def _pick(raw: Any, output: int | str | Callable[[Any], Any] | None) -> Tensor |
         found = raw
     elif callable(output):
         found = output(raw)
-    elif isinstance(output, int) or isinstance(raw, Mapping):
-        found = raw[output]
     else:
-        found = getattr(raw, output)
+        try:
+            found = raw[output] if isinstance(output, int) or isinstance(raw, Mapping) else getattr(raw, output)
+        except (AttributeError, IndexError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"output is {output!r}, but the encoder gives {_words(raw)}; name what is there"
+            ) from error
     if isinstance(found, Tensor | PatchTokens):
         return found
-    fields = list(found) if isinstance(found, Mapping) else list(getattr(found, "__dict__", ()))
-    parts = f" of length {len(found)}" if isinstance(found, tuple | list) else f" with the fields {fields}"
     raise ValueError(
-        f"with output={output!r} the encoder gives a {type(found).__name__}{parts}, wanted a tensor of features; "
+        f"with output={output!r} the encoder gives {_words(found)}, wanted a tensor of features; "
         "choose one by output= (an index, a name or a function)"
     )
+
+
+def _words(found: Any) -> str:
+    """What a value is, and what is in it."""
+    if isinstance(found, Tensor):
+        return f"a tensor of shape {list(found.shape)}"
+    fields = list(found) if isinstance(found, Mapping) else list(getattr(found, "__dict__", ()))
+    parts = f" of length {len(found)}" if isinstance(found, tuple | list) else f" with the fields {fields}"
+    return f"a {type(found).__name__}{parts}"
 
 
 def _refuse_exchanged_axes(found: Tensor, size: tuple[int, int], *, channels_last: bool) -> None:

@@ -154,13 +154,17 @@ def save_features(
 
     Raises:
         TypeError: If `items` does not give pairs whose key is a string.
-        ValueError: If a key comes twice, a clip has no frames or frames of several sizes, or a feature is not
-            finite; the message names the key.
+        ValueError: If `dtype` is not of floats; if a key comes twice, an image cannot be read or prepared, a clip has
+            no frames or frames of several sizes, or a feature is not finite; the message names the key.
         MissingDependencyError: If safetensors is not installed.
 
     Example:
         `save_features("features", ((url, image) for url, image in pictures), tower=tower, dtype=torch.bfloat16)`
     """
+    if dtype is not None and not getattr(dtype, "is_floating_point", False):  # a word has none
+        raise ValueError(
+            f"dtype is {dtype!r}, wanted a dtype of floats, such as torch.bfloat16, or None for the tower's"
+        )
     safetensors = require("safetensors.torch", used_by="save_features", extra="vision")
     folder, mark = Path(directory), secrets.token_hex(4)  # no file of another save has its name
     folder.mkdir(parents=True, exist_ok=True)
@@ -238,7 +242,7 @@ def _encoded(
     waiting: list[tuple[str, list[Tensor]]] = []
     for place, pair in enumerate(items):
         key, item = _checked_pair(place, pair)
-        frames = [tower.preprocess(frame) for frame in (item if isinstance(item, list | tuple) else [item])]
+        frames = _prepared(key, item, tower)
         if len({frame.shape for frame in frames}) != 1:
             raise ValueError(f"the clip {key!r} has frames of {len({f.shape for f in frames})} sizes, wanted one size")
         number = sum(len(others) for _, others in waiting) + len(frames)
@@ -248,6 +252,15 @@ def _encoded(
         waiting.append((key, frames))
     if waiting:
         yield from _flushed(waiting, tower, most)
+
+
+def _prepared(key: str, item: Any, tower: VisionTower) -> list[Tensor]:
+    try:
+        return [tower.preprocess(frame) for frame in (item if isinstance(item, list | tuple) else [item])]
+    except Exception as error:  # whatever a file or a preprocessing comes to
+        raise ValueError(
+            f"the tower cannot prepare the image of {key!r}: {type(error).__name__}: {error}; leave it out, or mend it"
+        ) from error
 
 
 def _flushed(waiting: list[tuple[str, list[Tensor]]], tower: VisionTower, most: int) -> Iterator[tuple[str, Tensor]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -115,6 +116,22 @@ def pixels_fix(pixels: Tensor) -> str | None:
     if not pixels.is_floating_point():
         return "make each image by tower.preprocess, or divide by 255 where the encoder takes values from 0 to 1"
     return None
+
+
+def frame_size(image_size: Any) -> tuple[int, int]:
+    """Height and width of frames, given as one number or two.
+
+    Raises:
+        ValueError: If they are something else, or less than 1.
+
+    Example:
+        >>> frame_size(224)
+        (224, 224)
+    """
+    pair = (image_size, image_size) if isinstance(image_size, Integral) else image_size
+    if isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(n, Integral) and int(n) > 0 for n in pair):
+        return int(pair[0]), int(pair[1])
+    raise ValueError(f"image_size is {image_size!r}, wanted a number of pixels, 1 or more, or height and width")
 
 
 def check_frame_size(pixels: Tensor, size: tuple[int, int]) -> None:

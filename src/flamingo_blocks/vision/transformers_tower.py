@@ -50,8 +50,9 @@ class TransformersTower(FreezableTower):
         frozen: Stop gradients to the model and keep it in eval mode, also through `.train()`.
 
     Raises:
-        ValueError: If the model has no blocks to be found, no final norm where one is asked for, no such layer, or an
-            unknown number of prefix tokens.
+        TypeError: If `model` is no module, or `layer` no whole number.
+        ValueError: If `image_size` is no size, the model has no blocks to be found, no final norm where one is asked
+            for, no such layer, or an unknown number of prefix tokens.
 
     Example:
         >>> from transformers import CLIPVisionConfig, CLIPVisionModel
@@ -79,6 +80,10 @@ class TransformersTower(FreezableTower):
         options = {"layer": layer, "final_norm": final_norm, "num_prefix": num_prefix, "image_size": image_size,
                    "fit": fit, "preprocess": preprocess, "frozen": frozen}  # fmt: skip
         super().__init__()
+        if not isinstance(model, nn.Module):
+            raise TypeError(
+                f"model is {model!r}, wanted a model of transformers; TransformersTower.from_pretrained(name) loads one"
+            )
         self.model = vision_part(model)
         self.config = {"model": self.model, **options}
         self.geometry = Geometry.of(self.model, num_prefix=num_prefix, image_size=image_size)

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from flamingo_blocks.errors import BackendRefusedError
 from flamingo_blocks.ops._layout_checks import check_pool
+from flamingo_blocks.ops._tensor_checks import check_floats
 from flamingo_blocks.ops.attention import flex, one_token, reference, runs, sdpa, varlen, xformers_backend
 from flamingo_blocks.ops.attention._shared import hide_invalid
 from flamingo_blocks.ops.attention.auto_order import ELSEWHERE, PREFERENCES
@@ -48,8 +49,9 @@ def media_attention(
         One update for each token and head, in the dtype of `query`, under autocast too.
 
     Raises:
-        TypeError: If `layout` is no `MediaLayout`.
-        ValueError: If shapes, dtypes or the pool's size do not fit the layout, or the backend is unknown.
+        TypeError: If `layout` is no `MediaLayout`, or query, key or value is no tensor.
+        ValueError: If query, key or value holds no floats, shapes, dtypes or the pool's size do not fit the layout, or
+            the backend is unknown.
         BackendRefusedError: If the asked backend cannot run this call; the message lists all with their reasons.
 
     Example:
@@ -102,17 +104,42 @@ def available_backends(
     Returns:
         For each backend `"ok"` or the reason why it is refused.
 
+    Raises:
+        TypeError: If `dtype` is no `torch.dtype`, or `layout` no `MediaLayout`.
+        ValueError: If `dtype` is not of floats, a size is less than 1, or `num_kv_heads` does not divide `num_heads`.
+
     Example:
         >>> available_backends("cpu", torch.float32)["runs"]
         'ok'
     """
-    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        return dict.fromkeys(BACKENDS, "torch sees no CUDA device here")
     num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
-    request = Request(
-        torch.device(device), dtype, head_dim, num_heads, num_kv_heads, requires_grad, layout, has_valid=has_valid
-    )
+    _check_asked(dtype, head_dim, num_heads, num_kv_heads)
+    if layout is not None:
+        check_layout(layout)
+    device = torch.device(device)
+    if not _is_here(device.type):
+        return dict.fromkeys(BACKENDS, f"torch sees no {device.type.upper()} device here")
+    request = Request(device, dtype, head_dim, num_heads, num_kv_heads, requires_grad, layout, has_valid=has_valid)
     return {name: backend.refuse(request) or "ok" for name, backend in BACKENDS.items()}
+
+
+def _check_asked(dtype: object, head_dim: int, num_heads: int, num_kv_heads: int) -> None:
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError(f"dtype is {dtype!r}, wanted a dtype of torch, such as torch.float32")
+    if not dtype.is_floating_point:
+        raise ValueError(f"dtype is {dtype}, wanted one of floats, such as torch.float32")
+    if head_dim < 1 or num_heads < 1:
+        raise ValueError(f"head_dim and num_heads are {head_dim} and {num_heads}, wanted 1 or more of each")
+    if num_kv_heads < 1 or num_heads % num_kv_heads:
+        raise ValueError(f"num_kv_heads is {num_kv_heads}, wanted a divisor of num_heads {num_heads}")
+
+
+def _is_here(kind: str) -> bool:
+    """Whether torch sees a device of a kind; kinds that it cannot be asked about are taken to be here."""
+    if kind == "mps":
+        return torch.backends.mps.is_available()
+    ask = getattr(getattr(torch, kind, None), "is_available", None)
+    return bool(ask()) if callable(ask) else True
 
 
 def _choose(backend: str, request: Request) -> Backend:
@@ -128,6 +155,9 @@ def _choose(backend: str, request: Request) -> Backend:
 
 
 def _check(query: Tensor, key: Tensor, value: Tensor, layout: MediaLayout, valid: Tensor | None) -> None:
+    check_floats(query, "query", "[batch text heads head_dim]")
+    check_floats(key, "key", "[items latents kv_heads head_dim]")
+    check_floats(value, "value", "[items latents kv_heads head_dim]")
     if query.ndim != 4 or key.ndim != 4 or key.shape != value.shape or query.shape[-1] != key.shape[-1]:
         raise ValueError(
             f"query, key and value have shapes {tuple(query.shape)}, {tuple(key.shape)} and {tuple(value.shape)}; "

@@ -81,6 +81,8 @@ def _flex(query: Tensor, key: Tensor, value: Tensor, block_mask: BlockMask, scal
         limit = {"recompile_limit": _MAX_KERNELS, "accumulated_recompile_limit": _MAX_KERNELS}
         with torch._dynamo.config.patch(limit):  # noqa: SLF001 -- its public name
             return kernel(query, key, value, block_mask=block_mask, scale=scale, enable_gqa=gqa)
+    if not torch.is_grad_enabled():  # torch looks at the flags of the tensors alone, and has no backward pass here
+        query, key, value = query.detach(), key.detach(), value.detach()
     with warnings.catch_warnings():  # on the CPU it is there to be compared with, not to be fast
         warnings.filterwarnings("ignore", "flex_attention called without torch.compile")
         out: Tensor = flex_attention(query, key, value, block_mask=block_mask, scale=scale, enable_gqa=gqa)
