@@ -156,6 +156,10 @@ def test_an_object_that_is_not_read_is_named(tmp_path, zipped):
         ({"a.pt": {}}, "holds no tensors"),
         ({"pytorch_model.bin.index.json": {}}, "no weight_map"),
         ({"pytorch_model.bin.index.json": {"weight_map": {"a": "gone.bin"}}}, "names the file 'gone.bin'"),
+        ({"pytorch_model.bin.index.json": {"weight_map": {"a": 5}}}, "is damaged: it puts a into 5, wanted the name"),
+        ({"pytorch_model.bin.index.json": {"weight_map": {"b": "a.bin", "a": None}}}, "it puts a into None, wanted"),
+        ({"pytorch_model.bin.index.json": {"weight_map": ["a"]}}, "is damaged: no weight_map of names to files"),
+        ({"training_args.bin": {}, "optimizer.pt": {}}, "holds no checkpoint"),
         ({"pytorch_model.bin.index.json": {"weight_map": {"a": "../a.bin"}}}, "names the file '../a.bin'"),
     ],
 )
@@ -168,6 +172,29 @@ def test_folders_that_hold_no_checkpoint(tmp_path, files, message):
             torch.save(content, tmp_path / name)
     with pytest.raises(CheckpointError, match=message):
         open_checkpoint(tmp_path)
+
+
+RUN = ["training_args.bin", "optimizer.bin", "optimizer.pt", "scheduler.bin", "scheduler.pt", "scaler.pt",
+       "rng_state.pth", "rng_state_0.pth"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "mine.pt", "model.safetensors", "mine.safetensors"])
+@pytest.mark.parametrize("beside", [*RUN, "all"])
+def test_what_a_training_run_leaves_is_no_second_checkpoint(tmp_path, name, beside):
+    """Beside arguments, optimizer, schedule and random state the model is found, whatever its name."""
+    write_checkpoint(TENSORS, tmp_path / name)
+    for other in RUN if beside == "all" else [beside]:
+        torch.save(argparse.Namespace(lr=1), tmp_path / other)
+    assert same(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "model.safetensors"])
+def test_the_name_of_a_whole_model_goes_first(tmp_path, name):
+    """Of several files that one is read which transformers would read."""
+    write_checkpoint(TENSORS, tmp_path / name)
+    for other in ("adapter", "extra"):
+        write_checkpoint({"a": torch.zeros(1)}, (tmp_path / other).with_suffix(tmp_path.joinpath(name).suffix))
+    assert same(tmp_path)
 
 
 def test_a_missing_path_is_said(tmp_path):

@@ -1,5 +1,7 @@
 """What `flamingo-blocks convert` and `inspect` refuse: one line on standard error, and nothing is written."""
 
+import json
+
 import pytest
 import torch
 
@@ -168,3 +170,53 @@ def test_the_command_has_one_line_for_too_many_heads(folder, tmp_path, capsys, m
     for command in commands:
         found = refused(capsys, folder, tmp_path, *command, "--option", "num_heads=100000")
         assert found.endswith("not 100000 heads of one width; pass --option num_heads= or --option head_dim=")
+
+
+def bad_config(path, model_type):
+    """A folder whose config has a word where a number is wanted."""
+    path.mkdir()
+    (path / "config.json").write_text(json.dumps({"model_type": model_type, "hidden_size": "wide"}))
+    return path
+
+
+def test_a_bad_config_is_one_line(folder, tmp_path, capsys):
+    """A value of the wrong kind in the config of a language model, a tower or a checkpoint: its field is named, by
+    both commands.
+    """
+    bad = bad_config(tmp_path / "bad", "llama")
+    tower = bad_config(tmp_path / "tower", "clip_vision_model")
+    out = ["--out", tmp_path / "new"]
+    cases = [
+        (["convert", "checkpoint.pt", "--lm", bad, *out], f"the language model {bad} cannot be loaded: "),
+        (["inspect", "checkpoint.pt", "--lm", bad], f"the language model {bad} cannot be loaded: "),
+        (["convert", "checkpoint.pt", "--lm", "opt", "--vision", tower, *out], f"the vision tower {tower} cannot be "),
+    ]
+    for command, message in cases:
+        found = refused(capsys, folder, tmp_path, *command)
+        assert found.startswith(message)
+        assert "hidden_size" in found
+
+
+@pytest.mark.parametrize("command", ["inspect", "convert"])
+def test_a_bad_config_of_a_checkpoint_is_one_line(tmp_path, capsys, command):
+    """So it is with a folder that tells its own parts."""
+    from tests.interop import transformers_peers as peers
+
+    peers.tiny_idefics().save_pretrained(tmp_path / "theirs")
+    config = tmp_path / "theirs" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"hidden_size": "wide"}))
+    more = ["--out", tmp_path / "ours"] if command == "convert" else []
+    found = refused(capsys, tmp_path, tmp_path, command, "theirs", *more)
+    assert found.startswith(f"the config of {tmp_path / 'theirs'} cannot be loaded: ")
+    assert "hidden_size" in found
+
+
+def test_the_way_back_begins_at_a_folder_of_ours(folder, tmp_path, capsys):
+    """What is not ours is refused with the two steps that lead to another family."""
+    found = refused(capsys, folder, tmp_path, "convert", "checkpoint.pt", "--to", "idefics", "--out", tmp_path / "x")
+    assert found == (
+        f"{folder / 'checkpoint.pt'} is no folder of ours (flamingo_config.json is missing), and --to begins at one; "
+        "convert to a folder of ours first, without --to, then that folder with --to idefics"
+    )
+    found = refused(capsys, folder, tmp_path, "convert", "gone", "--to", "idefics", "--out", tmp_path / "x")
+    assert found == "there is no gone"

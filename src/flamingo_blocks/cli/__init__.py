@@ -1,10 +1,10 @@
 """The command line: `flamingo-blocks <command>`, one file a command."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 
 from flamingo_blocks.cli import convert, demo, generate, inspect
+from flamingo_blocks.cli._arguments import OneLineParser
 from flamingo_blocks.errors import FlamingoBlocksError
 
 __all__ = ["main"]
@@ -18,10 +18,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0, or 1 after an error that was printed.
+
+    Raises:
+        SystemExit: With status 2 if the words are none that a command takes, after one line on standard error.
     """
-    parser = argparse.ArgumentParser(
-        prog="flamingo-blocks", description="Flamingo in parts, and what they compose into."
-    )
+    parser = OneLineParser(prog="flamingo-blocks", description="Flamingo in parts, and what they compose into.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in (demo, generate, convert, inspect):
         command.add_to(commands)

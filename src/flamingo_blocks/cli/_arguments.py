@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from typing import NoReturn
 
 _ARGUMENT = re.compile(
     r"(?<!--option )\b(?P<name>(?:family|lm|vision)(?==)|leave_out|media_token_id|end_token_id)\b=?"
@@ -11,6 +12,18 @@ _OPTION = re.compile(
     r"(?<!--option )\b((?:resampler_)?(?:num_heads|head_dim)|clips|every|layers|embedding|head|num_new_tokens)=(True)?"
 )
 _SAID = re.compile(r"(?<!--)\boption (?=\w+=)")  # "option every=": the word for it is there already
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose errors are one line, with a hint at `--help` in place of the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and end with status 2.
+
+        Args:
+            message: In the words of argparse.
+        """
+        self.exit(2, f"{self.prog}: {' '.join(message.split())}; see {self.prog} --help\n")
 
 
 def positive(word: str) -> int:

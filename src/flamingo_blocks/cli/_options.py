@@ -14,7 +14,7 @@ _FROM_ZERO = ("media_token_id", "end_token_id", "document_end_id", "num_new_toke
 _PARTS = ("shapes", "lm", "vision", "flamingo")  # no options: what the command passes by itself
 
 
-def check_options(family: Family, options: Mapping[str, Any], function: Callable[..., Any]) -> None:
+def check_option_values(family: Family, options: Mapping[str, Any], function: Callable[..., Any]) -> None:
     """Refuse options that a family does not have, and values that cannot be meant, before anything is read or written.
 
     Args:
@@ -28,8 +28,8 @@ def check_options(family: Family, options: Mapping[str, Any], function: Callable
     Example:
         >>> from flamingo_blocks.interop import find_family
         >>> family = find_family("open_flamingo")
-        >>> check_options(family, {"every": 4, "layers": "model.layers"}, family.plan)
-        >>> check_options(family, {"head_dim": 0}, family.plan)
+        >>> check_option_values(family, {"every": 4, "layers": "model.layers"}, family.plan)
+        >>> check_option_values(family, {"head_dim": 0}, family.plan)
         Traceback (most recent call last):
         flamingo_blocks.errors.CheckpointError: --option head_dim=0 of open_flamingo: wanted a whole number above 0
     """

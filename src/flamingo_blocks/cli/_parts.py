@@ -100,7 +100,14 @@ def parts_of_checkpoint(
         dtype: Of the weights.
         skip: Parts that are named on the command line, and not built.
     """
-    return _PARTS_BY_FAMILY[family](checkpoint, dtype=dtype, skip=skip) if tells_parts(family, checkpoint) else {}
+    if not tells_parts(family, checkpoint):
+        return {}
+
+    def build(folder: str) -> dict[str, Any]:
+        return _PARTS_BY_FAMILY[family](folder, dtype=dtype, skip=skip)
+
+    found: dict[str, Any] = _load(build, str(checkpoint), "config of")
+    return found
 
 
 def refuse_own_language_model(family: str, function: str) -> None:
@@ -132,8 +139,9 @@ def main_dtype(opened: ForeignCheckpoint) -> torch.dtype:
 def _load(load: Callable[[str], Any], name: str, what: str) -> Any:
     try:
         return load(name)
-    except FlamingoBlocksError:
+    except (FlamingoBlocksError, MemoryError):
         raise
-    except Exception as error:  # no such folder or name, another kind, a damaged file: each library has its own classes
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    except Exception as error:  # no such folder or name, another kind, a bad value: each library has its own classes
+        first, *others = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        reason = f"{first} {others[0]}" if others and first.endswith(":") else first
         raise CheckpointError(f"the {what} {name} cannot be loaded: {reason}") from error

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from flamingo_blocks.cli._arguments import as_typed, natural, positive
-from flamingo_blocks.cli._options import check_options
+from flamingo_blocks.cli._options import check_option_values
 from flamingo_blocks.cli._parts import (
     load_language_model,
     load_tower,
@@ -98,6 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
             if getattr(arguments, name) != default:
                 word = f"--{name.replace('_', '-')}"
                 raise CheckpointError(f"{word} is for the way to a folder of ours, and does nothing with --to; omit it")
+        _check_ours(arguments.checkpoint, arguments.to)
     if arguments.lm_rows is not None and arguments.lm is None:
         raise CheckpointError("--lm-rows is of the language model that --lm names; name it, or omit --lm-rows")
     try:
@@ -106,12 +107,22 @@ def run(arguments: argparse.Namespace) -> int:
         raise CheckpointError(as_typed(str(error))) from error
 
 
+def _check_ours(path: Path, family: str) -> None:
+    if not path.exists():
+        raise CheckpointError(f"there is no {path}")
+    if not is_ours(path):
+        raise CheckpointError(
+            f"{path} is no folder of ours (flamingo_config.json is missing), and --to begins at one; convert to a "
+            f"folder of ours first, without --to, then that folder with --to {family}"
+        )
+
+
 def _from_others(arguments: argparse.Namespace) -> int:
     opened = open_checkpoint(arguments.checkpoint)
     kind = detect_family(opened.shapes) if arguments.family is None else find_family(arguments.family)
     options, family = dict(arguments.option), kind.name
     refuse_own_language_model(family, "load_foreign and save_pretrained")
-    check_options(kind, options, kind.plan)
+    check_option_values(kind, options, kind.plan)
     options |= _tokens(arguments, options)
     parts = _parts(arguments, family, main_dtype(opened))
     lm, vision = parts.pop("lm"), parts.pop("vision", None)
@@ -196,7 +207,7 @@ def _to_others(arguments: argparse.Namespace) -> int:
     refuse_own_language_model(family.name, "export_foreign and write_checkpoint")
     record = read_record(arguments.checkpoint)
     like = None if record is None or record.family != family.name else record
-    check_options(family, dict(arguments.option), family.entries if like is None else family.plan)
+    check_option_values(family, dict(arguments.option), family.entries if like is None else family.plan)
     lm = None if arguments.lm is None else load_language_model(arguments.lm, rows=arguments.lm_rows)
     vision = None if arguments.vision is None else load_tower(arguments.vision)
     flamingo = Flamingo.from_pretrained(arguments.checkpoint, lm=lm, vision=vision)

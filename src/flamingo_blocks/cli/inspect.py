@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from flamingo_blocks.cli._arguments import as_typed
-from flamingo_blocks.cli._options import check_options
+from flamingo_blocks.cli._options import check_option_values
 from flamingo_blocks.cli._parts import (
     option,
     outline_language_model,
@@ -75,7 +75,7 @@ def _parts(arguments: argparse.Namespace, options: dict[str, Any]) -> dict[str, 
     """Language model and tower without weights: of the checkpoint's own config, or named."""
     path, name = arguments.checkpoint, arguments.family
     family = detect_family(open_checkpoint(path).shapes) if name is None else find_family(name)
-    check_options(family, options, family.plan)
+    check_option_values(family, options, family.plan)
     if arguments.lm is not None:
         refuse_own_language_model(family.name, "inspect_checkpoint")
     with torch.device("meta"):

@@ -1,6 +1,7 @@
 """Checkpoints as they are found: folders, files, shards; their names and shapes before any tensor is read."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ Checkpoint = str | Path | Mapping[str, Tensor]
 
 PICKLE_SUFFIXES = (".pt", ".pth", ".bin")
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-_OURS = ("foreign.safetensors",)
+_STANDARD = ("model", "pytorch_model")  # what transformers calls the only file of a model
+_BESIDE = re.compile(r"foreign\.safetensors|(training_args|optimizer|scheduler|scaler|rng_state(_\d+)?)\.(bin|pt|pth)")
 _NESTED = ("model_state_dict", "state_dict", "model")
 _DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
@@ -135,9 +137,10 @@ def open_checkpoint(checkpoint: Checkpoint) -> ForeignCheckpoint:
     """Open a checkpoint without reading its tensors.
 
     Args:
-        checkpoint: A file (`.safetensors`, or `.pt`, `.pth`, `.bin` of plain tensors), a folder with one such file or
-            with shards and their `index.json`, or tensors by name. Prefixes that wrappers put before names are taken
-            off, and tensors may be nested under `model_state_dict`, `state_dict` or `model`.
+        checkpoint: A file (`.safetensors`, or `.pt`, `.pth`, `.bin` of plain tensors), a folder with one such file,
+            with one called `model` or `pytorch_model`, or with shards and their `index.json`, or tensors by name.
+            Prefixes that wrappers put before names are taken off, and tensors may be nested under `model_state_dict`,
+            `state_dict` or `model`.
 
     Returns:
         The open checkpoint.
@@ -240,12 +243,16 @@ def _open_pickle(path: Path) -> tuple[_InMemory, str | None]:
 
 
 def _files_of(folder: Path) -> tuple[dict[str, Path], Path | None, dict[str, str] | None]:
-    """The files of a folder, the index that lists them, and its list; or the only one; safetensors before pickles."""
+    """The files of a folder, the index that lists them, and its list; or the only one; safetensors before pickles.
+
+    What a training run saves beside a model is none; of several files the one with the name of a whole model counts.
+    """
     for index, suffixes in zip(INDEXES, ((".safetensors",), PICKLE_SUFFIXES), strict=True):
         if (folder / index).is_file():
             places = _places_of_index(folder, folder / index)
             return {name: folder / name for name in sorted(set(places.values()))}, folder / index, places
-        found = sorted(path for path in folder.iterdir() if path.suffix in suffixes and path.name not in _OURS)
+        found = sorted(p for p in folder.iterdir() if p.suffix in suffixes and not _BESIDE.fullmatch(p.name))
+        found = [path for path in found if path.stem in _STANDARD] or found
         if len(found) == 1:
             return {found[0].name: found[0]}, None, None
         if found:
@@ -258,11 +265,13 @@ def _files_of(folder: Path) -> tuple[dict[str, Path], Path | None, dict[str, str
 
 def _places_of_index(folder: Path, index: Path) -> dict[str, str]:
     try:
-        places: dict[str, str] = json.loads(index.read_text())["weight_map"]
-        names = sorted(set(places.values()))
+        places: dict[str, Any] = json.loads(index.read_text())["weight_map"]
+        names = set(places.values())
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{index} is damaged: no weight_map of names to files") from error
-    for name in names:
+    if odd := next(((name, file) for name, file in places.items() if not isinstance(file, str)), None):
+        raise CheckpointError(f"{index} is damaged: it puts {odd[0]} into {odd[1]!r}, wanted the name of a file")
+    for name in sorted(names):
         if Path(name).name != name or not (folder / name).is_file():
             raise CheckpointError(f"{index} names the file {name!r}, which is not in the folder")
     return places

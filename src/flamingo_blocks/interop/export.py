@@ -9,7 +9,7 @@ from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop.checkpoint_files import Checkpoint, ForeignCheckpoint, open_checkpoint
 from flamingo_blocks.interop.families import find_family
 from flamingo_blocks.interop.key_map import Entry
-from flamingo_blocks.interop.load import check_options, make_plan
+from flamingo_blocks.interop.load import check_option_names, make_plan
 from flamingo_blocks.interop.same_model import check_same_model
 from flamingo_blocks.models import Flamingo
 
@@ -56,7 +56,7 @@ def export_foreign(
     found = find_family(family)
     state = {name: tensor.detach() for name, tensor in flamingo.state_dict(keep_vars=True).items()}
     if like is None:
-        check_options(found, found.entries, options)
+        check_option_names(found, found.entries, options)
         return _join(found.entries(flamingo, **options), state)
     opened = like if isinstance(like, ForeignCheckpoint) else open_checkpoint(like)
     options = {"media_token_id": flamingo.media_token_id, **options}

@@ -17,7 +17,7 @@ from flamingo_blocks.interop.checkpoint_files import Checkpoint, ForeignCheckpoi
 from flamingo_blocks.interop.families import check_family, detect_family, find_family
 from flamingo_blocks.interop.key_map import Entry, Family, Outlined
 from flamingo_blocks.interop.load import (
-    check_options,
+    check_option_names,
     entries_without,
     left_out,
     make_plan,
@@ -117,7 +117,7 @@ def inspect_checkpoint(
     opened = open_checkpoint(checkpoint)
     shapes = opened.shapes
     kind = detect_family(shapes) if family is None else check_family(find_family(family), shapes)
-    check_options(kind, kind.plan, options)
+    check_option_names(kind, kind.plan, options)
     if lm is None:
         _refuse_without_lm(kind, [*options, *(["vision"] if vision is not None else [])])
     found = _count(opened, kind.name)

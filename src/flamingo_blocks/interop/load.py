@@ -159,7 +159,7 @@ def make_plan(
     """
     out = left_out(shapes, leave_out)
     check_family(family, shapes)
-    check_options(family, family.plan, options)
+    check_option_names(family, family.plan, options)
     plan = family.plan(
         {name: shape for name, shape in shapes.items() if name not in out}, lm=lm, vision=vision, **options
     )
@@ -192,7 +192,7 @@ def entries_without(entries: Iterable[Entry], leave_out: Sequence[str]) -> list[
     return [rest for entry in entries if (rest := _without(entry, leave_out)) is not None]
 
 
-def check_options(family: Family, way: Callable[..., Any], options: Iterable[str]) -> None:
+def check_option_names(family: Family, way: Callable[..., Any], options: Iterable[str]) -> None:
     """Refuse options that a family does not have on one of its two ways.
 
     Args:

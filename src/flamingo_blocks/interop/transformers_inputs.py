@@ -37,6 +37,21 @@ def idefics_inputs(
 
     Raises:
         ValueError: If a row has more tags than images, or the mask says something else than the text.
+
+    Example:
+        >>> from flamingo_blocks.models import build_tiny_flamingo
+        >>> flamingo = build_tiny_flamingo()  # a converted IDEFICS in its place
+        >>> tag = flamingo.media_token_id
+        >>> given = idefics_inputs(
+        ...     flamingo,
+        ...     input_ids=torch.tensor([[tag, 5, tag, 6], [0, 0, tag, 7]]),
+        ...     attention_mask=torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]]),
+        ...     pixel_values=torch.zeros(2, 2, 3, 8, 8),
+        ... )
+        >>> given["pixels"].shape  # the second image of the second row was padding
+        torch.Size([3, 1, 3, 8, 8])
+        >>> flamingo(**given).logits.shape
+        torch.Size([2, 4, 34])
     """
     layout = flamingo.make_layout(input_ids, attention_mask=attention_mask)
     if image_attention_mask is not None:
@@ -78,6 +93,33 @@ def mllama_inputs(
         ValueError: If a row has more tags than images, the mask says something else than the text, or the images come
             without their ratios.
         TypeError: If the tower is another one.
+
+    Example:
+        >>> from transformers import MllamaVisionConfig, MllamaVisionModel
+        >>> from flamingo_blocks import Flamingo, GatedCrossAttentionBlock
+        >>> from flamingo_blocks.models import PaperLanguageModel
+        >>> config = MllamaVisionConfig(
+        ...     image_size=16, patch_size=8, hidden_size=8, intermediate_size=8, attention_heads=2,
+        ...     num_hidden_layers=1, num_global_layers=1, intermediate_layers_indices=[0], vision_output_dim=16,
+        ... )
+        >>> flamingo = Flamingo(  # a converted Llama 3.2 Vision in its place
+        ...     lm=PaperLanguageModel(vocab_size=30, dim=16, depth=2, num_heads=2),
+        ...     vision=MllamaTower(MllamaVisionModel(config)),
+        ...     blocks={1: GatedCrossAttentionBlock(16, vision_dim=16, num_heads=2)},
+        ...     media_token_id=29,
+        ...     scope="grouped",
+        ... )
+        >>> given = mllama_inputs(
+        ...     flamingo,
+        ...     input_ids=torch.tensor([[29, 5]]),
+        ...     pixel_values=torch.zeros(1, 1, 4, 3, 16, 16),
+        ...     aspect_ratio_ids=torch.ones(1, 1, dtype=torch.long),
+        ...     aspect_ratio_mask=torch.tensor([[[1, 0, 0, 0]]]),
+        ... )
+        >>> given["features"].shape, int(given["patch_valid"].sum())  # five tokens of the one tile that exists
+        (torch.Size([1, 4, 5, 16]), 5)
+        >>> flamingo(**given).logits.shape
+        torch.Size([1, 2, 30])
     """
     arguments: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask}
     if pixel_values is None:

@@ -121,9 +121,7 @@ def _llama(transformers: Any, values: dict[str, Any], config: Any, num_layers: i
 def _read_config(cls: Any, folder: str | Path) -> Any:
     """The values that a folder, or a name on the hub, has in its `config.json`."""
     try:
-        values, _ = cls.get_config_dict(folder)
-        if not isinstance(values, Mapping):
-            raise TypeError(type(values).__name__)
+        values = dict(cls.get_config_dict(folder)[0].items())  # a list has none
     except (OSError, ValueError, TypeError, AttributeError) as error:  # none, no text, no JSON, no mapping
         path = Path(folder) / "config.json"
         if not path.is_file():

@@ -19,6 +19,9 @@ FAMILIES: dict[str, Family] = {
 def find_family(name: str) -> Family:
     """The family of that name.
 
+    Args:
+        name: One of `FAMILIES`.
+
     Raises:
         ValueError: If there is none.
 
@@ -33,6 +36,10 @@ def find_family(name: str) -> Family:
 
 def check_family(family: Family, shapes: Shapes) -> Family:
     """The family, once a checkpoint's names are seen to belong to it.
+
+    Args:
+        family: Which it is said to be of.
+        shapes: Of the checkpoint.
 
     Raises:
         CheckpointError: If they do not.
@@ -54,8 +61,17 @@ def check_family(family: Family, shapes: Shapes) -> Family:
 def detect_family(shapes: Shapes) -> Family:
     """The family that a checkpoint's names belong to.
 
+    Args:
+        shapes: Of the checkpoint, by plain name: `open_checkpoint(...).shapes`.
+
     Raises:
         CheckpointError: If no family knows such names, or several do.
+
+    Example:
+        >>> from flamingo_blocks.interop import open_checkpoint
+        >>> from flamingo_blocks.interop.example import tiny_open_flamingo
+        >>> detect_family(open_checkpoint(tiny_open_flamingo()).shapes).name
+        'open_flamingo'
     """
     found = [family for family in FAMILIES.values() if family.matches(shapes)]
     if len(found) != 1:

@@ -40,20 +40,6 @@ def config_value(lm: nn.Module, name: str) -> Any:
     return getattr(text_config(lm), name, None)
 
 
-def check_options(module: Any, wanted: dict[str, Any], what: str, family: str) -> None:
-    """Refuse to export a part that the family's code would compute otherwise.
-
-    Raises:
-        CheckpointError: Naming the option.
-    """
-    config = getattr(module, "config", None)
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{what} is a {type(module).__name__}, which {family} does not have")
-    for option, value in wanted.items():
-        if config[option] != value:
-            raise CheckpointError(f"{what} has {option}={config[option]!r}, and {family} computes {option}={value!r}")
-
-
 def own_names(part: object, landmark: str) -> dict[str, str]:
     """Names of a tower's tensors without the wrappers around the model, and with them.
 

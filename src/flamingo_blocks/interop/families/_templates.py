@@ -152,20 +152,35 @@ def check_computes(
     norms = {"norm": "layer_norm", "qk_norm": None}
     wanted = {**norms, "gate": "scalar", "dense_without_media": True, "activation": activation, "media_norm": False}
     for layer, block in flamingo.blocks.items():
-        _compare_options(block, wanted, f"block {layer}", family, head_dim)
+        refuse_other_options(block, wanted, f"block {layer}", family, head_dim=head_dim)
     wanted = {**norms, "activation": activation, "final_norm": True}
-    _compare_options(flamingo.resampler, wanted, "the resampler", family, head_dim)
+    refuse_other_options(flamingo.resampler, wanted, "the resampler", family, head_dim=head_dim)
     if getattr(flamingo.resampler, "input_proj", None) is not None:
         raise CheckpointError(f"the resampler projects its input, and that of {family} does not")
 
 
-def _compare_options(module: Any, wanted: dict[str, Any], what: str, family: str, head_dim: int) -> None:
+def refuse_other_options(
+    module: Any, wanted: dict[str, Any], what: str, family: str, *, head_dim: int | None = None
+) -> None:
+    """Refuse to export a part that the family's code would compute otherwise.
+
+    Args:
+        module: The part.
+        wanted: Its options in the family's code.
+        what: How the error calls the part.
+        family: The family.
+        head_dim: Width of a head, in a family whose norms have torch's own epsilon; both defaults are written out.
+
+    Raises:
+        CheckpointError: Naming the option.
+    """
     config = getattr(module, "config", None)
     if not isinstance(config, dict):
         raise CheckpointError(f"{what} is a {type(module).__name__}, which {family} does not have")
-    wanted = {**wanted, "norm_eps": 1e-5, "head_dim": head_dim}
-    found_head_dim = config["head_dim"] or config["dim"] // config["num_heads"]
-    config = {**config, "norm_eps": config["norm_eps"] or 1e-5, "head_dim": found_head_dim}
+    if head_dim is not None:
+        wanted = {**wanted, "norm_eps": 1e-5, "head_dim": head_dim}
+        found_head_dim = config["head_dim"] or config["dim"] // config["num_heads"]
+        config = {**config, "norm_eps": config["norm_eps"] or 1e-5, "head_dim": found_head_dim}
     for option, value in wanted.items():
         if config[option] != value:
             raise CheckpointError(f"{what} has {option}={config[option]!r}, and {family} computes {option}={value!r}")

@@ -11,7 +11,6 @@ from flamingo_blocks.interop.families._block_layers import checked_distance, com
 from flamingo_blocks.interop.families._frozen_parts import table_and_head
 from flamingo_blocks.interop.families._llama_layers import (
     LLAMA_BLOCK,
-    check_options,
     config_value,
     held_tower_entries,
     tower_entries,
@@ -24,6 +23,7 @@ from flamingo_blocks.interop.families._templates import (
     ff_mult_of,
     heads_of,
     indices,
+    refuse_other_options,
     resampler_depth_of,
     shape_of,
 )
@@ -73,7 +73,7 @@ class IdeficsFamily:
     name = "idefics"
 
     def matches(self, shapes: Shapes) -> bool:
-        """Whether the first block has the gates of IDEFICS."""
+        """Whether a block has a gate of IDEFICS: any of them, for one may be lost, which is told later."""
         return any(name.startswith(_BLOCKS) and name.rpartition(".")[2] in _GATES for name in shapes)
 
     def plan(
@@ -334,7 +334,7 @@ def _check_computes(flamingo: "Flamingo") -> None:
     preset = {name: value for name, value in block_preset("idefics").items() if name != "norm_eps"}
     same = {name: getattr(first, "config", {}).get(name) for name in ("gate", "qk_norm", "num_heads", "norm_eps")}
     for layer, block in flamingo.blocks.items():
-        check_options(block, preset | same | {"dense_without_media": True}, f"block {layer}", "idefics")
+        refuse_other_options(block, preset | same | {"dense_without_media": True}, f"block {layer}", "idefics")
         config: Any = block.config
         if config["num_kv_heads"] not in (None, config["num_heads"]):
             raise CheckpointError(f"block {layer} has grouped heads, and idefics has none")
@@ -342,4 +342,4 @@ def _check_computes(flamingo: "Flamingo") -> None:
         raise CheckpointError(f"the blocks have qk_norm={same['qk_norm']!r}, and idefics has 'rms_norm' or none")
     if flamingo.resampler is not None:
         wanted = {"activation": "relu", "final_norm": True, "norm": "layer_norm", "max_frames": 0}
-        check_options(flamingo.resampler, wanted, "the resampler", "idefics")
+        refuse_other_options(flamingo.resampler, wanted, "the resampler", "idefics")

@@ -10,13 +10,19 @@ from torch import nn
 from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop.families._llama_layers import (
     LLAMA_BLOCK,
-    check_options,
     config_value,
     held_tower_entries,
     tower_entries,
     vocabulary_size,
 )
-from flamingo_blocks.interop.families._templates import Names, entries_of, heads_of, indices, shape_of
+from flamingo_blocks.interop.families._templates import (
+    Names,
+    entries_of,
+    heads_of,
+    indices,
+    refuse_other_options,
+    shape_of,
+)
 from flamingo_blocks.interop.key_map import Entry, Outline, Plan, Shapes
 from flamingo_blocks.lm.find_layers import find_decoder_layers
 from flamingo_blocks.nn.presets import block_preset
@@ -312,4 +318,4 @@ def _check_computes(flamingo: "Flamingo") -> None:
     preset = {name: value for name, value in block_preset("mllama").items() if name != "norm_eps"}
     same = {name: getattr(first, "config", {}).get(name) for name in ("num_heads", "num_kv_heads", "norm_eps")}
     for layer, block in flamingo.blocks.items():
-        check_options(block, preset | same | {"gate": "scalar"}, f"block {layer}", "mllama")
+        refuse_other_options(block, preset | same | {"gate": "scalar"}, f"block {layer}", "mllama")
