@@ -81,12 +81,23 @@ def load_tower(name: str) -> nn.Module:
     transformers = require("transformers", used_by="flamingo-blocks convert", extra="hf")
     model, missing = _load(partial(load_and_list_missing, transformers.AutoModel.from_pretrained), name, _TOWER)
     refuse_missing(inside_vision_part(model, missing), name, _TOWER)
-    return TransformersTower(model)
+    try:
+        return TransformersTower(model)
+    except ValueError as error:
+        raise CheckpointError(
+            f"--vision names {name}, of class {type(model).__name__}, which is no tower that the command can use; wanted a "
+            "folder or name of CLIP, SigLIP, ViT, DeiT, DINOv2 or DINOv3 of transformers; others are for Python"
+        ) from error
+
+
+def may_tell_parts(family: str) -> bool:
+    """Whether folders of a family have a config that tells language model and tower."""
+    return family in _PARTS_BY_FAMILY
 
 
 def tells_parts(family: str, checkpoint: Path) -> bool:
     """Whether a checkpoint has a config that tells its language model and tower."""
-    return family in _PARTS_BY_FAMILY and (checkpoint / "config.json").is_file()
+    return may_tell_parts(family) and (checkpoint / "config.json").is_file()
 
 
 def parts_of_checkpoint(
