@@ -86,7 +86,7 @@ def load_tower(name: str) -> nn.Module:
     except ValueError as error:
         raise CheckpointError(
             f"--vision names {name}, of class {type(model).__name__}, which is no tower that the command can use; "
-            "wanted a folder or name of CLIP, SigLIP, ViT, DeiT, DINOv2 or DINOv3 of transformers; others are for Python"
+            "wanted a folder or name of CLIP, SigLIP, ViT, DeiT, DINOv2 or DINOv3; others are for Python"
         ) from error
 
 
