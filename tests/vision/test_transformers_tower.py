@@ -236,7 +236,7 @@ def test_stored_frames_that_the_model_cannot_take_are_refused(tmp_path, monkeypa
             return super().forward(pixel_values)
 
     rigid = Rigid(transformers.ViTConfig(**SIZES)).eval()
-    monkeypatch.setattr(transformers.AutoModel, "from_pretrained", lambda *_, **__: rigid)
+    monkeypatch.setattr(transformers.AutoModel, "from_pretrained", lambda *_, **__: (rigid, {}))
     folder = stored_frame(tmp_path, tiny("vit"), 48)
     with pytest.raises(
         ValueError, match=r"a black frame of 48 x 48 pixels: .*change image_size= to the model's own \[32"
@@ -292,3 +292,22 @@ def test_frames_of_another_size_are_refused():
     """The error says both sizes and how to get the right one."""
     with pytest.raises(ValueError, match=r"frames of \[16, 16\], wanted \[32, 32\]"):
         TransformersTower(tiny("clip"))(torch.randn(1, 3, 16, 16))
+
+
+def test_weights_that_no_file_holds_are_refused(tmp_path):
+    """What is missing would be drawn at random; only a pooler, which no patch token passes through, may be."""
+    from safetensors.torch import load_file, save_file
+
+    from flamingo_blocks.errors import CheckpointError
+
+    model = transformers.ViTForImageClassification(transformers.ViTConfig(**SIZES))
+    model.save_pretrained(tmp_path)
+    preprocess = ImagePreprocess((32, 32), (0.5,) * 3, (0.5,) * 3, "stretch")
+    tower = TransformersTower.from_pretrained(str(tmp_path), preprocess=preprocess)
+    pixels = torch.randn(1, 3, 32, 32)
+    assert torch.equal(tower(pixels).tokens, model.eval().vit(pixels).last_hidden_state[:, 1:])
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["vit.layernorm.weight"]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"lacks 1 weights, which would be drawn at random: layernorm\.weight;"):
+        TransformersTower.from_pretrained(str(tmp_path), preprocess=preprocess)

@@ -5,6 +5,7 @@ import ast
 import math
 from collections import Counter
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,14 @@ import torch
 from torch import nn
 
 from flamingo_blocks._optional import require
+from flamingo_blocks._whole_weights import load_and_list_missing, refuse_missing
 from flamingo_blocks.errors import CheckpointError, FlamingoBlocksError
 from flamingo_blocks.interop import ForeignCheckpoint, idefics_parts, mllama_parts
 from flamingo_blocks.vision import TransformersTower
+from flamingo_blocks.vision._transformers_facts import inside_vision_part
 
 _PARTS_BY_FAMILY = {"idefics": idefics_parts, "mllama": mllama_parts}
+_LM, _TOWER = "language model", "vision tower"
 _OWN_LANGUAGE_MODEL = {"flamingo_pytorch": "a PaLM of its own"}
 
 
@@ -39,10 +43,11 @@ def load_language_model(name: str, *, rows: int | None = None) -> nn.Module:
         rows: Rows that its table is to have.
 
     Raises:
-        CheckpointError: If it cannot be loaded.
+        CheckpointError: If it cannot be loaded, or lacks weights.
     """
     transformers = require("transformers", used_by="flamingo-blocks convert", extra="hf")
-    lm: Any = _load(transformers.AutoModelForCausalLM.from_pretrained, name, "language model")
+    lm, missing = _load(partial(load_and_list_missing, transformers.AutoModelForCausalLM.from_pretrained), name, _LM)
+    refuse_missing(missing, name, _LM)
     if rows is not None:
         lm.resize_token_embeddings(rows, mean_resizing=False)
     model: nn.Module = lm
@@ -59,19 +64,40 @@ def outline_language_model(name: str) -> nn.Module:
             lm: nn.Module = transformers.AutoModelForCausalLM.from_config(config)
         return lm
 
-    found: nn.Module = _load(outline, name, "language model")
+    found: nn.Module = _load(outline, name, _LM)
     return found
 
 
 def load_tower(name: str) -> nn.Module:
-    """A vision tower of transformers, with its weights."""
+    """A vision tower of transformers, with its weights.
+
+    Args:
+        name: Folder, or name on the hub; of a two-tower model the vision part is taken.
+
+    Raises:
+        CheckpointError: If it cannot be loaded, is no tower, or its vision part lacks weights: also one that no patch
+            token is made with, for the converted folder refers to a tower by the sha256 of all its weights.
+    """
     transformers = require("transformers", used_by="flamingo-blocks convert", extra="hf")
-    return TransformersTower(_load(transformers.AutoModel.from_pretrained, name, "vision tower"))
+    model, missing = _load(partial(load_and_list_missing, transformers.AutoModel.from_pretrained), name, _TOWER)
+    refuse_missing(inside_vision_part(model, missing), name, _TOWER)
+    try:
+        return TransformersTower(model)
+    except ValueError as error:
+        raise CheckpointError(
+            f"--vision names {name}, of class {type(model).__name__}, which is no tower that the command can use; "
+            "wanted a folder or name of CLIP, SigLIP, ViT, DeiT, DINOv2 or DINOv3; others are for Python"
+        ) from error
+
+
+def may_tell_parts(family: str) -> bool:
+    """Whether folders of a family have a config that tells language model and tower."""
+    return family in _PARTS_BY_FAMILY
 
 
 def tells_parts(family: str, checkpoint: Path) -> bool:
     """Whether a checkpoint has a config that tells its language model and tower."""
-    return family in _PARTS_BY_FAMILY and (checkpoint / "config.json").is_file()
+    return may_tell_parts(family) and (checkpoint / "config.json").is_file()
 
 
 def parts_of_checkpoint(

@@ -14,6 +14,7 @@ from flamingo_blocks.cli._parts import (
     load_language_model,
     load_tower,
     main_dtype,
+    may_tell_parts,
     option,
     parts_of_checkpoint,
     refuse_own_language_model,
@@ -35,6 +36,7 @@ from flamingo_blocks.interop import (
     write_record,
     written_whole,
 )
+from flamingo_blocks.interop.inspect_checkpoint import refuse_form_of_transformers
 from flamingo_blocks.interop.rounded_weights import rounded_names
 from flamingo_blocks.models import Flamingo
 
@@ -91,6 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Convert one way or the other."""
     if arguments.out.exists() and not (arguments.out.is_dir() and not any(arguments.out.iterdir())):
         raise CheckpointError(f"{arguments.out} is there already; name another, or take it away first")
+    refuse_form_of_transformers(arguments.checkpoint)
     if arguments.to is None and is_ours(arguments.checkpoint):
         raise CheckpointError(f"{arguments.checkpoint} is a folder of ours already; say with --to what it is to become")
     if arguments.to is not None:
@@ -173,6 +176,11 @@ def _parts(arguments: argparse.Namespace, family: str, dtype: torch.dtype) -> di
         parts["lm"] = load_language_model(arguments.lm, rows=arguments.lm_rows)
     if arguments.vision is not None:
         parts["vision"] = load_tower(arguments.vision)
+    if "lm" not in parts and may_tell_parts(family):
+        raise CheckpointError(
+            f"{arguments.checkpoint} has no config.json, which tells language model and tower of {family}; name the "
+            "folder that holds it, put it there, or name a language model with --lm"
+        )
     if "lm" not in parts:
         raise CheckpointError("a language model is needed; name it with --lm")
     return parts

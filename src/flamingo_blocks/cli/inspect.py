@@ -24,7 +24,7 @@ from flamingo_blocks.interop import (
     is_ours,
     open_checkpoint,
 )
-from flamingo_blocks.interop.inspect_checkpoint import refuse_beside_ours
+from flamingo_blocks.interop.inspect_checkpoint import refuse_beside_ours, refuse_form_of_transformers
 
 _BAR = 16
 _SIZES = ("dim", "vision_dim", "num_heads", "num_kv_heads", "head_dim", "hidden_dim", "num_latents", "depth",
@@ -56,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Look, and print."""
     path, options = arguments.checkpoint, dict(arguments.option)
     try:
+        refuse_form_of_transformers(path)
         if is_ours(path):
             words = [name for name in ("family", "lm") if getattr(arguments, name) is not None]
             refuse_beside_ours(path, words + [f"--option {name}" for name in options])
@@ -63,6 +64,9 @@ def run(arguments: argparse.Namespace) -> int:
         found = inspect_checkpoint(path, family=arguments.family, **(parts | options))
     except ValueError as error:  # of the checkpoint, or an option that is missing or unknown
         raise CheckpointError(as_typed(str(error))) from error
+    if "lm" in parts and arguments.lm is None:
+        found.needs = [need for need in found.needs if not _is_told(need)]
+        found.needs.append("no language model to be named: config.json tells it")
     print(describe(found))
     if found.error is not None:
         raise CheckpointError(as_typed(found.error))
@@ -71,6 +75,11 @@ def run(arguments: argparse.Namespace) -> int:
         counts += f", of another shape: {len(found.misshapen)}" if found.misshapen else ""
         raise CheckpointError(f"{found.where} cannot be loaded as it is; {counts}")
     return 0
+
+
+def _is_told(need: str) -> bool:
+    """Whether a folder whose config tells its parts has no such need: of a tower only where its weights are inside."""
+    return need.startswith("a language model") or need.endswith("whose weights it holds")
 
 
 def _parts(arguments: argparse.Namespace, options: dict[str, Any]) -> dict[str, Any]:

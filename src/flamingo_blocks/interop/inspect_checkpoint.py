@@ -27,7 +27,7 @@ from flamingo_blocks.interop.load import (
 from flamingo_blocks.interop.planned_shapes import other_shapes, parts_on_meta, planned_shapes
 from flamingo_blocks.models.check_parts import check_widths
 from flamingo_blocks.models.describe_module import build_module, can_build
-from flamingo_blocks.models.saving import CONFIG, TRAINED, read_config
+from flamingo_blocks.models.saving import CONFIG, FROZEN, TRAINED, is_of_transformers, read_config
 
 _ATTENTION_GATE = re.compile(r"^(?P<block>blocks\.(?P<layer>\d+))\.attention_gate\.gate$")
 _TABLES = (".embed_tokens.weight", ".embed_in.weight", ".wte.weight", ".token_emb.weight", ".embedding.weight")
@@ -104,7 +104,8 @@ def inspect_checkpoint(
 
     Raises:
         CheckpointError: If the checkpoint cannot be opened, is of no family, or not of the one that is named; or if it
-            is a folder of ours, and anything is passed beside it.
+            is a folder of ours, and anything is passed beside it, or a file of it is missing; or a folder that
+            `FlamingoForConditionalGeneration` wrote, which transformers loads.
         ValueError: If the family has no such option, or an option or `vision` does nothing without `lm`, which is
             missing; or if `leave_out` names nothing, or what is trained.
 
@@ -118,6 +119,8 @@ def inspect_checkpoint(
         beside = {"family": family, "lm": lm, "vision": vision, "leave_out": leave_out or None, **options}
         refuse_beside_ours(checkpoint, [name for name, value in beside.items() if value is not None])
         return _inspect_own(Path(checkpoint))
+    if isinstance(checkpoint, str | Path):
+        refuse_form_of_transformers(checkpoint)
     opened = open_checkpoint(checkpoint)
     shapes = opened.shapes
     kind = detect_family(shapes) if family is None else check_family(find_family(family), shapes)
@@ -170,6 +173,22 @@ def refuse_beside_ours(path: str | Path, names: Sequence[str]) -> None:
     if names:
         needless = ", ".join(f"{name}=" for name in names)
         raise CheckpointError(f"{path} is a folder of ours, which tells all by itself; omit {needless}")
+
+
+def refuse_form_of_transformers(path: str | Path) -> None:
+    """Say of a Flamingo that was saved in transformers' form how it is loaded.
+
+    Args:
+        path: Of a file or folder.
+
+    Raises:
+        CheckpointError: If it is such a folder.
+
+    Example:
+        >>> refuse_form_of_transformers("checkpoint.pt")
+    """
+    if not is_ours(path) and is_of_transformers(Path(path)):
+        read_config(Path(path))  # names the form, and the way
 
 
 def is_ours(path: str | Path) -> bool:
@@ -275,6 +294,12 @@ def _inspect_own(folder: Path) -> Inspection:
     """A folder of ours: its config tells all but the gates."""
     config = read_config(folder)
     opened = open_checkpoint(folder / TRAINED)
+    if config["frozen"] == "include":
+        if not (folder / FROZEN).is_file():
+            raise CheckpointError(
+                f"{folder / FROZEN} is missing; the folder was not saved to its end, or a file was lost"
+            )
+        open_checkpoint(folder / FROZEN)
     found = _count(opened, "flamingo_blocks")
     found.where, found.gates = str(folder), _gates(opened, [Entry(name, (name,)) for name in opened.tensors])
     with torch.device("meta"):

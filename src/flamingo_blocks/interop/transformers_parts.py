@@ -29,7 +29,7 @@ def idefics_parts(config: Any, *, dtype: torch.dtype | None = None, skip: Collec
         `lm`, a plain `LlamaForCausalLM`; `vision`, an `IdeficsTower`; and options that no shape tells.
 
     Raises:
-        CheckpointError: If the config is of another kind of model.
+        CheckpointError: If the config is of another kind of model, or cannot be read.
         MissingDependencyError: If transformers is not installed.
 
     Example:
@@ -76,7 +76,7 @@ def mllama_parts(config: Any, *, dtype: torch.dtype | None = None, skip: Collect
         config; and options that no shape tells.
 
     Raises:
-        CheckpointError: If the config is of another kind of model.
+        CheckpointError: If the config is of another kind of model, or cannot be read.
         MissingDependencyError: If transformers is not installed.
 
     Example:
@@ -106,6 +106,7 @@ def mllama_parts(config: Any, *, dtype: torch.dtype | None = None, skip: Collect
         parts["vision"] = None
         if text is not config:
             parts["vision"] = MllamaTower(transformers.MllamaVisionModel(config.vision_config).to(dtype))
+    parts["cross_attention_layers"] = list(text.cross_attention_layers)
     return parts if text is config else parts | {"media_token_id": config.image_token_index}
 
 
@@ -117,11 +118,26 @@ def _llama(transformers: Any, values: dict[str, Any], config: Any, num_layers: i
     return transformers.AutoModelForCausalLM.from_config(llama, dtype=dtype or torch.float32).eval()
 
 
+def _read_config(cls: Any, folder: str | Path) -> Any:
+    """The values that a folder, or a name on the hub, has in its `config.json`."""
+    try:
+        values = dict(cls.get_config_dict(folder)[0].items())  # a list has none
+    except (OSError, ValueError, TypeError, AttributeError) as error:  # none, no text, no JSON, no mapping
+        path = Path(folder) / "config.json"
+        if not path.is_file():
+            reason = str(error).strip().splitlines()[0]
+            raise CheckpointError(f"{path} cannot be read: {reason}") from error
+        raise CheckpointError(
+            f"{path} is damaged: it holds no mapping in JSON; get it again, for it tells the parts of the model"
+        ) from error
+    return values
+
+
 def _as_config(config: Any, classes: Mapping[str, Any]) -> Any:
     """The config, by the class of its kind: the values of another one would leave all sizes at their huge defaults."""
     first = next(iter(classes.values()))
     if isinstance(config, str | Path):
-        values, _ = first.get_config_dict(config)
+        values = _read_config(first, config)
     else:
         values = config
     told = values.get("model_type") if isinstance(values, Mapping) else getattr(values, "model_type", None)

@@ -225,7 +225,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
         hint = ""
-        if _is_of_transformers(folder):
+        if is_of_transformers(folder):
             hint = (
                 "; this one is in transformers' form: import flamingo_blocks.hf, then "
                 "AutoModelForImageTextToText.from_pretrained(folder), whose .flamingo is the model"
@@ -237,9 +237,11 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is damaged: {error}") from error
     if not isinstance(config, dict):
         raise CheckpointError(f"{path} is damaged: it holds a {type(config).__name__}, wanted a mapping")
-    if config.get("format_version") != FORMAT_VERSION:
+    if "format_version" not in config:
+        raise CheckpointError(f"{path} is damaged: it lacks ['format_version'], which each save has")
+    if config["format_version"] != FORMAT_VERSION:
         raise CheckpointError(
-            f"{path} has format version {config.get('format_version')!r}, this library reads {FORMAT_VERSION}; "
+            f"{path} has format version {config['format_version']!r}, this library reads {FORMAT_VERSION}; "
             f"it was written by flamingo_blocks {config.get('flamingo_blocks')}"
         )
     if missing := _KEYS - config.keys():
@@ -248,8 +250,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _is_of_transformers(folder: Path) -> bool:
-    """Whether `FlamingoForConditionalGeneration.save_pretrained` wrote a folder."""
+def is_of_transformers(folder: Path) -> bool:
+    """Whether `FlamingoForConditionalGeneration.save_pretrained` wrote a folder.
+
+    Args:
+        folder: The folder, or a path that is none.
+    """
     try:
         values = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError):  # none, no text, or no JSON

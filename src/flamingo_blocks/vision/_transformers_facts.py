@@ -1,6 +1,6 @@
 """What the models of the transformers library do not say of themselves in one common way."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any
@@ -21,6 +21,7 @@ from flamingo_blocks.vision.tower import frame_size
 HALF: Channels = (0.5, 0.5, 0.5)
 
 NAFLEX = "siglip2_vision_model"
+_POOLING = ("pooler.", "head.")  # behind the patch tokens, which do not pass through it
 _SIZE, _WITH_RIM = (224, 224), (256, 256)
 # Tokens before the patches, registers not counted; and what the image processor of the family's published checkpoints
 # does at their usual size. DeiT's makes every image a square, DINOv2's keeps its shape, and both then drop the rim.
@@ -99,6 +100,22 @@ def vision_part(model: nn.Module) -> nn.Module:
     while isinstance(inner := getattr(model, "vision_model", None), nn.Module):
         model = inner
     return model
+
+
+def inside_vision_part(model: nn.Module, names: Iterable[str]) -> list[str]:
+    """Of the names of weights those in the vision part: the rest is not in the tower."""
+    prefix = _prefix_of(model, vision_part(model))
+    return [name for name in names if name.startswith(prefix)]
+
+
+def read_by_tower(model: nn.Module, names: Iterable[str]) -> list[str]:
+    """Of the names of weights those that patch tokens are made with: a classifier's file has no pooler, say."""
+    prefix = _prefix_of(model, vision_part(model))
+    return [name for name in names if name.startswith(prefix) and not name.startswith(_POOLING, len(prefix))]
+
+
+def _prefix_of(model: nn.Module, part: nn.Module) -> str:
+    return next(f"{name}." if name else "" for name, module in model.named_modules() if module is part)
 
 
 def blocks_of(model: nn.Module) -> nn.ModuleList:

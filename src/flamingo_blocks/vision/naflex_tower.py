@@ -8,8 +8,16 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from flamingo_blocks._optional import require
+from flamingo_blocks._whole_weights import load_and_list_missing, refuse_missing
 from flamingo_blocks.vision._processor_config import colours_of
-from flamingo_blocks.vision._transformers_facts import NAFLEX, check_layer, final_norm_of, run_to_block, vision_part
+from flamingo_blocks.vision._transformers_facts import (
+    NAFLEX,
+    check_layer,
+    final_norm_of,
+    read_by_tower,
+    run_to_block,
+    vision_part,
+)
 from flamingo_blocks.vision.naflex_preprocess import NaFlexPreprocess
 from flamingo_blocks.vision.tower import FreezableTower, PatchTokens, cast_like_weights, check_pixels
 
@@ -95,11 +103,16 @@ class NaFlexTower(FreezableTower):
             dtype: Dtype of the weights; as stored when None.
             **options: Arguments of the class.
 
+        Raises:
+            CheckpointError: If a weight that patch tokens are made with is in no file; transformers would draw it.
+
         Example:
             `NaFlexTower.from_pretrained("google/siglip2-base-patch16-naflex", max_num_patches=576)`
         """
         transformers = require("transformers", used_by="NaFlexTower.from_pretrained", extra="vision")
-        model = transformers.AutoModel.from_pretrained(name, dtype="auto" if dtype is None else dtype)
+        load = transformers.AutoModel.from_pretrained
+        model, missing = load_and_list_missing(load, name, dtype="auto" if dtype is None else dtype)
+        refuse_missing(read_by_tower(model, missing), name, "vision tower")
         if options.get("preprocess") is None:
             stored, _ = transformers.BaseImageProcessor.get_image_processor_dict(name)
             most = options.get("max_num_patches") or stored.get("max_num_patches", 256)

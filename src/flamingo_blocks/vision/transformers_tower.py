@@ -10,12 +10,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from flamingo_blocks._optional import require
+from flamingo_blocks._whole_weights import load_and_list_missing, refuse_missing
 from flamingo_blocks.vision._processor_config import colours_of
 from flamingo_blocks.vision._transformers_facts import (
     Geometry,
     check_layer,
     default_preprocess,
     final_norm_of,
+    read_by_tower,
     run_to_block,
     vision_part,
 )
@@ -112,6 +114,7 @@ class TransformersTower(FreezableTower):
                 and filter stay the stored ones.
 
         Raises:
+            CheckpointError: If a weight that patch tokens are made with is in no file; transformers would draw it.
             ValueError: If the stored preprocessing cannot be done here, as in `ImagePreprocess.from_config`, or makes
                 frames of a size that the model does not take.
 
@@ -119,7 +122,9 @@ class TransformersTower(FreezableTower):
             `TransformersTower.from_pretrained("openai/clip-vit-large-patch14", layer=-2)`
         """
         transformers = require("transformers", used_by="TransformersTower.from_pretrained", extra="vision")
-        model = transformers.AutoModel.from_pretrained(name, dtype="auto" if dtype is None else dtype)
+        load = transformers.AutoModel.from_pretrained
+        model, missing = load_and_list_missing(load, name, dtype="auto" if dtype is None else dtype)
+        refuse_missing(read_by_tower(model, missing), name, "vision tower")
         if options.get("preprocess") is not None:
             return cls(model, **options)
         stored, _ = transformers.BaseImageProcessor.get_image_processor_dict(name)

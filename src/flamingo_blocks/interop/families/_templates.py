@@ -266,6 +266,26 @@ def heads_of(inner: int, head_dim: int, num_heads: int | None, name: str, *, of:
     return {option: told, ("num_heads" if num_heads is None else "head_dim"): inner // told}
 
 
+def check_heads_of_norms(inner: int, head_dim: int, num_heads: int | None, name: str, *, of: str = "") -> None:
+    """Hold a number of heads that is told to the width of the norms over them, which the checkpoint holds.
+
+    Args:
+        inner: Width of all heads together.
+        head_dim: Width of the norms.
+        num_heads: How many heads the config or an option tells; `None` for neither.
+        name: Of the norm's weight.
+        of: What stands before the name of the option.
+
+    Raises:
+        CheckpointError: If another width follows from it.
+    """
+    if num_heads is not None and num_heads * head_dim != inner:
+        raise CheckpointError(
+            f"{name} is of width {head_dim}, so {inner // head_dim} heads make {inner}; {of}num_heads is {num_heads}, "
+            "of the config or of what was passed: correct it there, or take the config of this checkpoint"
+        )
+
+
 def ff_mult_of(hidden: int, dim: int) -> float:
     """The `ff_mult` that gives this hidden width."""
     ratio = hidden / dim

@@ -18,6 +18,7 @@ from flamingo_blocks.interop.families._llama_layers import (
 )
 from flamingo_blocks.interop.families._templates import (
     Names,
+    check_heads_of_norms,
     entries_of,
     ff_mult_of,
     heads_of,
@@ -237,7 +238,10 @@ def _block_arguments(shapes: Shapes, sizes: _Sizes, num_heads: int | None) -> di
     hidden_dim, _ = shape_of(shapes, f"{_BLOCKS}0.mlp.up_proj.weight", ndim=2)
     head_dim = 128
     if sizes.qk_norm:
-        head_dim, num_heads = shape_of(shapes, f"{_BLOCKS}0.cross_attn.q_layer_norm.weight", ndim=1)[0], None
+        norm = f"{_BLOCKS}0.cross_attn.q_layer_norm.weight"
+        (head_dim,) = shape_of(shapes, norm, ndim=1)
+        check_heads_of_norms(inner, head_dim, num_heads, norm)
+        num_heads = None
     return block_preset(
         "idefics", dim=dim, vision_dim=vision_dim, hidden_dim=hidden_dim,
         gate="scalar" if sizes.channels is None else "channel", qk_norm="rms_norm" if sizes.qk_norm else None,
@@ -248,9 +252,12 @@ def _block_arguments(shapes: Shapes, sizes: _Sizes, num_heads: int | None) -> di
 def _resampler_arguments(shapes: Shapes, sizes: _Sizes, num_heads: int | None, head_dim: int) -> dict[str, Any]:
     num_latents, dim = shape_of(shapes, f"{_RESAMPLER}latents", ndim=2)
     query = f"{_RESAMPLER}blocks.0.0.q_proj.weight"
-    if sizes.resampler_qk_norm:
-        head_dim, num_heads = shape_of(shapes, f"{_RESAMPLER}blocks.0.0.q_layer_norm.weight", ndim=1)[0], None
     inner, _ = shape_of(shapes, query, ndim=2)
+    if sizes.resampler_qk_norm:
+        norm = f"{_RESAMPLER}blocks.0.0.q_layer_norm.weight"
+        (head_dim,) = shape_of(shapes, norm, ndim=1)
+        check_heads_of_norms(inner, head_dim, num_heads, norm, of="resampler_")
+        num_heads = None
     hidden, _ = shape_of(shapes, f"{_RESAMPLER}blocks.0.1.fc.weight", ndim=2)
     return resampler_preset(
         "idefics", vision_dim=dim, dim=dim, num_latents=num_latents, depth=sizes.resampler_depth,

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _GATE = re.compile(r"^(?P<text>.*)layers\.(?P<layer>\d+)\.cross_attn_attn_gate$")
 _LANDMARK = "class_embedding"
+_HEADS = {"num_heads": "attention", "num_kv_heads": "key_value"}  # of a block, and how a config calls them
 _LAYER = re.compile(r"^model\.layers\.(\d+)\.(.+)$")
 _BLOCK: Names = {
     **LLAMA_BLOCK,
@@ -83,6 +84,7 @@ class MllamaFamily:
         vision: nn.Module | None,
         media_token_id: int | None = None,
         norm_eps: float | None = None,
+        cross_attention_layers: list[int] | None = None,
     ) -> Plan:
         """Read the sizes off the shapes, and say where each tensor goes.
 
@@ -92,16 +94,24 @@ class MllamaFamily:
             vision: The tower, likewise.
             media_token_id: Id of `<|image|>`; the first one behind the head's vocabulary by default.
             norm_eps: Of the blocks' norms; that of `lm` by default.
+            cross_attention_layers: Indices of these layers, to be compared with those that the checkpoint holds.
 
         Returns:
             The plan.
 
         Raises:
-            CheckpointError: If a layer is missing, or the checkpoint does not fit `lm` or `vision`.
+            CheckpointError: If a layer is missing, or the checkpoint does not fit `lm`, `vision` or what is told.
         """
         spelling = _spelling_of(shapes)
         own = _own_layers(shapes, spelling, len(find_decoder_layers(lm).layers))
+        if cross_attention_layers is not None and sorted(cross_attention_layers) != sorted(own.cross.values()):
+            raise CheckpointError(
+                f"cross_attention_layers is {cross_attention_layers}, of the config or of what was passed, but the "
+                f"checkpoint has cross-attention in layers {sorted(own.cross.values())}; correct it there, or take the "
+                "config of this checkpoint"
+            )
         outline = self.outline(shapes, norm_eps=norm_eps or config_value(lm, "rms_norm_eps"))
+        _check_heads(outline, lm)
         vocab = vocabulary_size(lm)
         new = shape_of(shapes, f"{spelling.text}embed_tokens.weight", ndim=2)[0] - vocab
         if new < 0:
@@ -238,6 +248,17 @@ def _own_layers(shapes: Shapes, spelling: _Spelling, num_layers: int | None) -> 
             "layer of self-attention, and only one before each"
         )
     return _Own.of(blocks=blocks, num_layers=num_layers)
+
+
+def _check_heads(outline: Outline, lm: nn.Module) -> None:
+    """Blocks have the heads of the config, as the layers of `lm` do."""
+    block = next(iter(outline.blocks.values()))
+    told = {name: config_value(lm, f"num_{kind}_heads") for name, kind in _HEADS.items()}
+    if wrong := next((name for name, number in told.items() if number and number != block[name]), None):
+        raise CheckpointError(
+            f"{wrong} is {told[wrong]} in the config of lm, but the norms of the checkpoint's cross-attention are of "
+            f"width {block['head_dim']}, which makes {block[wrong]}; take the config of this checkpoint"
+        )
 
 
 def _block_arguments(shapes: Shapes, prefix: str) -> dict[str, Any]:
