@@ -54,7 +54,7 @@ MUTATIONS = {
     ),
     "a layer takes two blocks": (
         f"{PACKAGE}/lm/attach.py",
-        "if any(isinstance(hook, _BlockHook) for hook in hooks):",
+        "if has_block(decoder.layers[index]):",
         "if False:",
         "tests/lm/test_attach.py::test_a_layer_takes_one_block_only",
     ),
