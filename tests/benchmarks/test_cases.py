@@ -6,11 +6,14 @@ from dataclasses import replace
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.case import LIMIT, OURS, SUITES
 from benchmarks.cases import all_cases, peers
 from benchmarks.cases.contenders import Checked, same
+from benchmarks.results import Limits
+from benchmarks.runner import Options, run_case
 
 CASES = {case.name: case for case in all_cases("cpu", "float32", tiny=True)}
 every_case = pytest.mark.parametrize("name", CASES)
@@ -59,6 +62,20 @@ def test_contenders_agree(name):
     assert len(set(names)) == len(names)
     assert {bar.against for bar in case.bar} <= {*names, LIMIT}
     case.check(contenders)
+
+
+@one_of_each_kind
+def test_every_call_does_the_same(name):
+    """With the same inputs a second call gives what the first gave: no weight, moment or gradient is left of it."""
+    for contender in prepared(name)[1]:
+        first, second = (_result(contender) for _ in range(2))
+        assert len(first) == len(second)
+        assert all(torch.equal(*pair) for pair in zip(first, second, strict=True)), contender.name
+
+
+def _result(contender):
+    contender.fresh(3)
+    return [x.detach().clone() for x in tree_leaves(contender.run()) if isinstance(x, torch.Tensor)]
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -220,3 +237,13 @@ def test_memory_of_a_training_step_has_its_bars():
         for items, ratio in ((8, 0.7), (32, 0.4)):
             found = [bar for bar in bars[f"train/step/plain/items{items}"] if bar.metric == "peak_bytes"]
             assert [(bar.against, bar.kind, bar.ratio) for bar in found] == [("open_flamingo", "at_most", ratio)]
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if "/growth/" in name and name.startswith("attention")])
+def test_another_size_has_no_share_of_the_limit(name):
+    """The limit is that of the work of the case, which a contender of another size does not do."""
+    case = CASES[name]
+    options = Options(Limits(1e9, 1e9), threads=1, repeats=1, peaks=False)
+    shares = {one.name: one.limit_fraction for one in run_case(case, options, all_cases).contenders}
+    assert shares.pop(OURS) > 0
+    assert list(shares.values()) == [None]

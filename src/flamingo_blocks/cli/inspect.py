@@ -65,7 +65,6 @@ def run(arguments: argparse.Namespace) -> int:
     except ValueError as error:  # of the checkpoint, or an option that is missing or unknown
         raise CheckpointError(as_typed(str(error))) from error
     if "lm" in parts and arguments.lm is None:
-        found.needs = [need for need in found.needs if not _is_told(need)]
         found.needs.append("no language model to be named: config.json tells it")
     print(describe(found))
     if found.error is not None:
@@ -75,11 +74,6 @@ def run(arguments: argparse.Namespace) -> int:
         counts += f", of another shape: {len(found.misshapen)}" if found.misshapen else ""
         raise CheckpointError(f"{found.where} cannot be loaded as it is; {counts}")
     return 0
-
-
-def _is_told(need: str) -> bool:
-    """Whether a folder whose config tells its parts has no such need: of a tower only where its weights are inside."""
-    return need.startswith("a language model") or need.endswith("whose weights it holds")
 
 
 def _parts(arguments: argparse.Namespace, options: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop.checkpoint_files import Checkpoint, ForeignCheckpoint, open_checkpoint
 from flamingo_blocks.interop.families import check_family, detect_family, find_family
-from flamingo_blocks.interop.key_map import Entry, Family, Outlined, Shapes
+from flamingo_blocks.interop.key_map import Entry, Family, Outline, Outlined, Shapes
 from flamingo_blocks.interop.load import (
     check_option_names,
     entries_without,
@@ -54,7 +54,7 @@ class Inspection:
         missing: Names that are not there and should be.
         unknown: Names that are there and are not known.
         misshapen: Tensors of another shape than the model would give them, both shapes said.
-        needs: What it takes to run it, in words.
+        needs: What it takes to run it beside what was given, in words.
         notes: What could not be told, and why.
         error: Why it cannot be loaded, or not around this language model; then names are not compared, so
             `missing`, `unknown` and `misshapen` tell nothing.
@@ -129,7 +129,10 @@ def inspect_checkpoint(
         _refuse_without_lm(kind, [*options, *(["vision"] if vision is not None else [])])
     found = _count(opened, kind.name)
     if isinstance(kind, Outlined):
-        _add_outline(found, opened, kind, leave_out, options)
+        outline = _add_outline(found, opened, kind, leave_out, options)
+        if outline is not None:
+            wanted = shapes.keys() - left_out(shapes, leave_out)
+            found.needs = _needs(outline, {name: shapes[name] for name in wanted}, lm=lm, vision=vision)
     if lm is None:
         if not isinstance(kind, Outlined):
             found.needs.append(f"the config.json of its folder, which tells the parts of {kind.name}; or lm")
@@ -262,7 +265,8 @@ def _refuse_without_lm(family: Family, given: Sequence[str]) -> None:
 
 def _add_outline(
     found: Inspection, opened: ForeignCheckpoint, family: Outlined, leave_out: Sequence[str], options: dict[str, Any]
-) -> None:
+) -> Outline | None:
+    """What the checkpoint tells by itself; the error, where it cannot."""
     out = left_out(opened.shapes, leave_out)
     shapes = {name: shape for name, shape in opened.shapes.items() if name not in out}
     used = inspect.signature(family.outline).parameters
@@ -271,23 +275,30 @@ def _add_outline(
         model = planned_shapes(parts_on_meta(outline))
     except CheckpointError as error:
         found.error = str(error)
-        return
+        return None
     outline = replace(outline, entries=entries_without(outline.entries, leave_out))
     found.blocks, found.resampler = outline.blocks, outline.resampler
     found.gates = _gates(opened, outline.entries)
     found.missing, found.unknown = outline.missing(shapes), outline.unknown(shapes)
     found.misshapen = _misshapen(opened, outline.entries, model)
-    block = next(iter(outline.blocks.values()))
-    rows = [shape[0] for name, shape in shapes.items() if f".{name}".endswith(_TABLES) and shape[1:] == (block["dim"],)]
-    found.needs.append(
-        f"a language model of width {block['dim']} with {max(outline.blocks) + 1} layers or more"
-        + (f", at {outline.layers!r}" if outline.layers else "")
-        + (f", and a table of {rows[0]} rows or fewer" if rows else "")
-    )
-    if outline.resampler is not None:
-        inside = any(name.startswith(_TOWERS) for name in shapes)
+    return outline
+
+
+def _needs(outline: Outline, shapes: Shapes, *, lm: nn.Module | None, vision: nn.Module | None) -> list[str]:
+    """A language model and a tower, where they were not given; a tower also where nothing holds its weights."""
+    found, width = [], next(iter(outline.blocks.values()))["dim"]
+    rows = [shape[0] for name, shape in shapes.items() if f".{name}".endswith(_TABLES) and shape[1:] == (width,)]
+    if lm is None:
+        found.append(
+            f"a language model of width {width} with {max(outline.blocks) + 1} layers or more"
+            + (f", at {outline.layers!r}" if outline.layers else "")
+            + (f", and a table of {rows[0]} rows or fewer" if rows else "")
+        )
+    inside = any(name.startswith(_TOWERS) for name in shapes)
+    if outline.resampler is not None and not (vision is not None and inside):
         width = outline.resampler["vision_dim"]
-        found.needs.append(f"a vision tower of width {width}" + (", whose weights it holds" if inside else ""))
+        found.append(f"a vision tower of width {width}" + (", whose weights it holds" if inside else ""))
+    return found
 
 
 def _inspect_own(folder: Path) -> Inspection:

@@ -85,7 +85,8 @@ def generate(
         streamer: Gets tokens as they come, as in transformers.
         return_prompt: Also give the `PromptState` of the whole text, to continue a conversation.
         **hf_generate_arguments: For the model's `generate`: `max_new_tokens`, `num_beams`, `do_sample`, ... A
-            `generation_config` holds where no argument says otherwise; what it leaves open is the model's own.
+            `generation_config` holds where no argument says otherwise; what it leaves open is the model's own. An
+            `eos_token_id` is taken as it is: name `<EOC>` in it too, if generation is to stop there.
 
     Returns:
         Token ids as the language model's own `generate` returns them, prompt included; with `return_prompt` a pair.
