@@ -220,6 +220,16 @@ def test_beams_of_states_that_stay_behind_run_without_them():
         assert torch.equal(flamingo.generate(**batch.arguments(), **arguments), expected)
 
 
+@pytest.mark.parametrize("num_text", [1, 2, 3, 4, 5])
+def test_a_short_text_goes_on_as_it_does_without_states(num_text):
+    """Mamba of transformers 5.0 shifts the states that it makes of a text shorter than its convolution of four."""
+    flamingo = float32("mamba")
+    batch = make_batch(((TEXT, TEXT, TAG, TEXT, TEXT)[:num_text],), 0, dtype=torch.float32)
+    arguments = dict(max_new_tokens=4, do_sample=False, eos_token_id=None)
+    expected = flamingo.generate(**batch.arguments(), **arguments, use_cache=False)
+    assert torch.equal(flamingo.generate(**batch.arguments(), **arguments), expected)
+
+
 def test_pads_in_a_batch_of_mamba_are_skipped_or_refused():
     """What the newest transformers skips on the left is skipped here."""
     from tests.language_families import FAMILIES

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from flamingo_blocks.lm.text_config import text_config
 from flamingo_blocks.models.call_language_model import accepts, caches, call_language_model
 from flamingo_blocks.models.check_arguments import refuse_where
 from flamingo_blocks.models.eval_mode import eval_mode
@@ -122,6 +123,11 @@ def goes_on_from_cache(flamingo: "Flamingo") -> bool:
 def leaves_states_behind(lm: nn.Module) -> bool:
     """Whether a model's states stay where they are when beams change places: state-space ones of transformers 5.0."""
     return accepts(lm, "cache_params") and accepts(lm, "cache_position")
+
+
+def begins_states_wrongly(lm: nn.Module, num_text: int) -> bool:
+    """Whether a text is too short for a model's states: Mamba of transformers 5.0 shifts those of its convolution."""
+    return leaves_states_behind(lm) and num_text + 1 < getattr(text_config(lm), "conv_kernel", 0)
 
 
 def _refuse(flamingo: "Flamingo", ability: str, wrong: Tensor, where: str, advice: str) -> None:

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from flamingo_blocks.lm.media_state import MediaState
-from flamingo_blocks.models.abilities import leaves_states_behind, refuse_misread_pads
+from flamingo_blocks.models.abilities import begins_states_wrongly, leaves_states_behind, refuse_misread_pads
 from flamingo_blocks.models.check_arguments import (
     check_candidate_ids,
     check_candidates,
@@ -249,7 +249,7 @@ def _run(
         room = ids.shape[1] - before.input_ids.shape[1]
         arguments = {**arguments, "past_key_values": before.repeat_rows(expand).fork_cache(room=room)}
     media = state.repeat_rows(expand)
-    if beams > 1 and leaves_states_behind(lm):
+    if (beams > 1 and leaves_states_behind(lm)) or begins_states_wrongly(lm, ids.shape[1]):
         arguments = {**arguments, "use_cache": False}
     with flamingo.attachment.media(media, whole=True), wider_vocabulary(lm, _num_predicted(flamingo)):
         return lm.generate(ids, attention_mask=mask.long(), **arguments)
