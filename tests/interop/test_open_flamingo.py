@@ -141,7 +141,9 @@ def test_logits_of_what_its_training_saves(name, layout):
     """
     peer, ours = converted(name, layout)
     ids = torch.tensor(ROWS)
-    if not torch.equal(peer.lang_encoder.get_output_embeddings().weight, peer.lang_encoder.get_input_embeddings().weight):
+    if not torch.equal(
+        peer.lang_encoder.get_output_embeddings().weight, peer.lang_encoder.get_input_embeddings().weight
+    ):
         mean = ours.lm.lm_head.weight.mean(0)
         torch.testing.assert_close(ours.token_rows.output, mean.expand(2, -1))
         with torch.no_grad():

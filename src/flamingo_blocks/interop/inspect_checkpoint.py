@@ -116,8 +116,8 @@ def inspect_checkpoint(
         ('open_flamingo', [1, 3], {1: (0.0, 0.0), 3: (0.0, 0.0)}, [])
     """
     if isinstance(checkpoint, str | Path) and is_ours(checkpoint):
-        beside = {"family": family, "lm": lm, "vision": vision, "leave_out": leave_out or None, **options}
-        refuse_beside_ours(checkpoint, [name for name, value in beside.items() if value is not None])
+        given = {"family": family, "lm": lm, "vision": vision, "leave_out": leave_out or None, **options}
+        refuse_beside_ours(checkpoint, [name for name, value in given.items() if value is not None])
         return _inspect_own(Path(checkpoint))
     if isinstance(checkpoint, str | Path):
         refuse_form_of_transformers(checkpoint)
@@ -139,22 +139,8 @@ def inspect_checkpoint(
         if found.error is None:
             found.notes.append("names inside the language model were not compared: it was not given")
         return found
-    towers = [prefix for prefix in _TOWERS if any(name.startswith(prefix) for name in shapes)] if vision is None else []
-    options = {"media_token_id": 0, **options}
-    try:
-        plan = make_plan(kind, shapes, lm=lm, vision=vision, leave_out=(*leave_out, *towers), options=options)
-        parts = parts_on_meta(plan)
-        _check_widths(opened, parts, lm, vision)
-    except CheckpointError as error:
-        found.error = str(error)
-        found.missing, found.unknown, found.misshapen = [], [], []
-        return found
-    found.error, found.blocks, found.resampler = None, plan.blocks, plan.resampler
-    found.gates = _gates(opened, plan.entries)
-    found.missing, found.unknown = missing_names(opened, plan), unknown_names(opened, plan)
-    whole = {**parts, "lm": lm} | ({} if vision is None else {"vision": vision})
-    found.misshapen = _misshapen(opened, plan.entries, planned_shapes(whole, plan=plan))
-    found.notes += [f"{count} tensors: {reason}" for reason, count in Counter(plan.kept.values()).items()]
+    beside = {"lm": lm} | ({} if vision is None else {"vision": vision})
+    _add_plan(found, opened, kind, beside, leave_out, options)
     return found
 
 
@@ -236,14 +222,12 @@ def _opening(gate: Tensor) -> float:
     return round(float(opening if opening.numel() == 1 else opening.abs().mean()), 4)
 
 
-def _check_widths(
-    opened: ForeignCheckpoint, parts: dict[str, nn.Module], lm: nn.Module, vision: nn.Module | None
-) -> None:
+def _check_widths(opened: ForeignCheckpoint, parts: dict[str, nn.Module], beside: dict[str, nn.Module]) -> None:
     """As a Flamingo of these parts does when it is built."""
     blocks = {int(name.removeprefix("blocks.")): part for name, part in parts.items() if name.startswith("blocks.")}
     between = {name: part for name, part in parts.items() if not name.startswith("blocks.")}
     try:
-        check_widths(lm=lm, blocks=blocks, vision=vision, **between)
+        check_widths(blocks=blocks, **beside, **between)
     except ValueError as error:
         raise CheckpointError(f"{opened.where} does not fit what it is loaded around: {error}") from error
 
@@ -282,6 +266,34 @@ def _add_outline(
     found.missing, found.unknown = outline.missing(shapes), outline.unknown(shapes)
     found.misshapen = _misshapen(opened, outline.entries, model)
     return outline
+
+
+def _add_plan(
+    found: Inspection,
+    opened: ForeignCheckpoint,
+    family: Family,
+    beside: dict[str, nn.Module],
+    leave_out: Sequence[str],
+    options: dict[str, Any],
+) -> None:
+    """What the checkpoint tells beside a language model, and a tower; the error, where it does not fit them."""
+    shapes, towers = opened.shapes, []
+    if "vision" not in beside:
+        towers = [prefix for prefix in _TOWERS if any(name.startswith(prefix) for name in shapes)]
+    options = {"media_token_id": 0, **options}
+    try:
+        plan = make_plan(family, shapes, **beside, leave_out=(*leave_out, *towers), options=options)
+        parts = parts_on_meta(plan)
+        _check_widths(opened, parts, beside)
+    except CheckpointError as error:
+        found.error = str(error)
+        found.missing, found.unknown, found.misshapen = [], [], []
+        return
+    found.error, found.blocks, found.resampler = None, plan.blocks, plan.resampler
+    found.gates = _gates(opened, plan.entries)
+    found.missing, found.unknown = missing_names(opened, plan), unknown_names(opened, plan)
+    found.misshapen = _misshapen(opened, plan.entries, planned_shapes({**parts, **beside}, plan=plan))
+    found.notes += [f"{count} tensors: {reason}" for reason, count in Counter(plan.kept.values()).items()]
 
 
 def _needs(outline: Outline, shapes: Shapes, *, lm: nn.Module | None, vision: nn.Module | None) -> list[str]:

@@ -136,7 +136,7 @@ def make_plan(
     shapes: Shapes,
     *,
     lm: nn.Module,
-    vision: nn.Module | None,
+    vision: nn.Module | None = None,
     leave_out: Sequence[str],
     options: Mapping[str, Any],
 ) -> Plan:
