@@ -75,6 +75,8 @@ def test_rows_for_training_have_labels(processor):
     ("given", "said"),
     (
         ({"text": None}, "text is None"),
+        ({"images": "<image>a"}, "text is None and images hold strings: the first argument is images; pass text="),
+        ({"images": "<image>a", "text": make_images(1)}, "text holds a Tensor, wanted .* images= comes before text="),
         ({"text": "a", "return_tensors": "np"}, "'np'"),
         ({"text": "a", "truncation": True}, "truncation"),
         ({"text": "<image>a"}, "1 marks '<image>', but 0 items"),
@@ -84,6 +86,7 @@ def test_rows_for_training_have_labels(processor):
         ({"text": ["<image>a"], "images": [make_images(1), []]}, "2 rows"),
     ),
 )
+@pytest.mark.usefixtures("without_shape_checks")
 def test_what_does_not_fit_is_refused(processor, given, said):
     """Numbers of tags and items are compared, and nothing asked for is passed over in silence."""
     with pytest.raises(ValueError, match=said):

@@ -8,6 +8,7 @@ from flamingo_blocks import GatedCrossAttentionBlock, MediaLayout, MediaState, P
 from flamingo_blocks.lm import attach
 from flamingo_blocks.models import Flamingo, PaperLanguageModel, build_tiny_flamingo, every_layer
 from flamingo_blocks.models.call_language_model import accepts
+from flamingo_blocks.models.encode_pool import encode_pool
 from flamingo_blocks.ops._layout_checks import check_is_media
 from flamingo_blocks.vision import CallableTower, TransformersTower
 
@@ -80,6 +81,21 @@ def test_media_are_projected_where_the_block_is():
     attachment = attach(lm, {0: blocks[0], 1: blocks[1].to("meta")})
     projected = attachment.project(MediaState(media=torch.zeros(1, 3, 8), valid=torch.ones(1, 3).bool())).projected
     assert [projected[name].key.device.type for name in "01"] == ["cpu", "meta"]
+
+
+def test_a_resampler_that_takes_no_flags_gets_none():
+    """It would read the padding of clips as if it were frames; without flags it is run as it is."""
+
+    class Mean(nn.Module):
+        vision_dim = 16
+
+        def forward(self, features):
+            return features.mean(2)
+
+    clips, exist = torch.randn(1, 2, 4, 16), torch.tensor([[True, False]])
+    assert encode_pool(resampler=Mean(), features=clips).media.shape == (1, 2, 16)
+    with pytest.raises(ValueError, match="Mean takes no valid=, but some frames or patches may not exist"):
+        encode_pool(resampler=Mean(), features=clips, frame_valid=exist)
 
 
 def test_compiled_models_keep_their_arguments():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from flamingo_blocks import Flamingo, GatedCrossAttentionBlock
+from flamingo_blocks import Flamingo, GatedCrossAttentionBlock, MediaLayout
 from flamingo_blocks.lm import attach_token_rows
 from flamingo_blocks.models import PaperLanguageModel, build_tiny_flamingo, every_layer
 from flamingo_blocks.ops import linear_cross_entropy
@@ -67,6 +67,18 @@ def test_ids_are_not_negative(method, with_rows, flamingo):
         flamingo = Flamingo(lm=lm, blocks=blocks, media_token_id=9)
     with pytest.raises(ValueError, match="input_ids hold -100, wanted ids of 0 or more; only labels have -100"):
         getattr(flamingo, method)(torch.tensor([[1, -100]]))
+
+
+@pytest.mark.parametrize("method", ["forward", "generate", "prefill"])
+@pytest.mark.parametrize(("num_new_tokens", "known"), [(0, 10), (2, 12)])
+def test_ids_are_known(method, num_new_tokens, known):
+    """With rows of new tokens, and without; the last id that there is is read."""
+    _, build = make(num_new_tokens=num_new_tokens)
+    flamingo = build().eval()
+    with pytest.raises(ValueError, match=f"input_ids hold {known}, but the model knows ids 0 to {known - 1}: 10 of"):
+        getattr(flamingo, method)(torch.tensor([[1, known]]))
+    layout = MediaLayout.from_tokens(torch.zeros(1, 2, dtype=torch.bool))  # the last id may be the media tag
+    assert flamingo(torch.tensor([[1, known - 1]]), layout=layout).logits.shape == (1, 2, known)
 
 
 def test_rows_of_new_tokens_know_no_negative_id():

@@ -255,6 +255,8 @@ def test_own_pictures_and_bound():
     assert check_tower(Rounds(), pictures=pictures, bound=0.1).dim == 6
     with pytest.raises(ConformanceError, match="batch mates"):
         check_tower(Rounds(), pictures=pictures)
+    with pytest.raises(ValueError, match="pictures holds 2, wanted three or more: a square one"):
+        check_tower(Sound(), pictures=pictures[:2])
 
 
 def test_the_library_s_own_towers_pass():

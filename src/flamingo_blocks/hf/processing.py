@@ -145,12 +145,14 @@ class FlamingoProcessor(ProcessorMixin):  # type: ignore[misc]
         Raises:
             ValueError: If text is missing, tags and images differ in number, or something else is asked for.
         """
+        if text is None and (isinstance(images, str) or (_is_list(images) and images and isinstance(images[0], str))):
+            raise ValueError("text is None and images hold strings: the first argument is images; pass text=")
         if text is None or return_tensors not in ("pt", None):
             raise ValueError(f"text is {text!r} and return_tensors {return_tensors!r}; wanted a text, and 'pt'")
         unknown = {name: value for name, value in options.items() if name not in _KNOWN and value}
         if unknown:
             raise ValueError(f"{unknown} given, wanted of the other options only {_KNOWN}")
-        texts = [text] if isinstance(text, str) else list(text)
+        texts = _texts(text)
         if options.get("add_special_tokens") is False and self.rows.special.bos is not None:
             texts = [row.removeprefix(self.tokenizer.bos_token) for row in texts]  # begins every row anyway
         pools = {
@@ -243,6 +245,13 @@ class ImageFront:
 
 _KNOWN = ("padding", "add_special_tokens")
 _IN_FILES_OF_THEIR_OWN = ("tokenizer", "preprocess", "chat_template")
+
+
+def _texts(text: Any) -> list[str]:
+    texts = [text] if isinstance(text, str) else list(text)
+    if others := [type(one).__name__ for one in texts if not isinstance(one, str)]:
+        raise ValueError(f"text holds a {others[0]}, wanted a string or several; images= comes before text=")
+    return texts
 
 
 def _is_list(value: Any) -> bool:

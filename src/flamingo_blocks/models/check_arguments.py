@@ -41,13 +41,12 @@ def check_token_id(lm: nn.Module, num_new_tokens: int, token_id: int | None, *, 
     Raises:
         ValueError: If it has none.
     """
-    get = getattr(lm, "get_input_embeddings", None)
-    table = get() if callable(get) else None
-    if token_id is None or not isinstance(table, nn.Embedding):
+    known = _table_size(lm)
+    if token_id is None or known is None:
         return
-    if not 0 <= token_id < table.num_embeddings + num_new_tokens:
+    if not 0 <= token_id < known + num_new_tokens:
         raise ValueError(
-            f"{name} is {token_id}, but the table has {table.num_embeddings} ids and num_new_tokens is "
+            f"{name} is {token_id}, but the table has {known} ids and num_new_tokens is "
             f"{num_new_tokens}; new ids follow the table, so raise num_new_tokens to have it"
         )
 
@@ -88,6 +87,32 @@ def check_ids(input_ids: object, *, some: bool = False) -> None:
         raise ValueError(
             f"input_ids has shape {tuple(input_ids.shape)}, so there is no text to go on from; give one token or more"
         )
+
+
+def refuse_unknown_ids(input_ids: Tensor, lm: nn.Module, num_new_tokens: int) -> None:
+    """Text has ids that the model knows, where it tells how many its table has.
+
+    Args:
+        input_ids: Checked by `check_ids`.
+        lm: The language model.
+        num_new_tokens: Rows behind its table.
+
+    Raises:
+        ValueError: If an id lies beyond; that is seen on the CPU alone.
+    """
+    known = _table_size(lm) if may_read(input_ids) and input_ids.numel() else None
+    if known is not None and (largest := on_host(input_ids.max())) >= known + num_new_tokens:
+        raise ValueError(
+            f"input_ids hold {largest}, but the model knows ids 0 to {known + num_new_tokens - 1}: {known} of its "
+            f"table and {num_new_tokens} new ones; is the tokenizer that of this language model?"
+        )
+
+
+def _table_size(lm: nn.Module) -> int | None:
+    """How many ids the model has an embedding for, where it tells."""
+    get = getattr(lm, "get_input_embeddings", None)
+    table = get() if callable(get) else None
+    return table.num_embeddings if isinstance(table, nn.Embedding) else None
 
 
 def check_prompt(prompt: object) -> None:

@@ -42,8 +42,8 @@ def encode_pool(
         Media tokens; without pixels and features an empty pool, through which gradients still flow.
 
     Raises:
-        ValueError: If both or an ill-shaped one is given, pixels without a tower, or flags beside nothing that they are
-            about.
+        ValueError: If both or an ill-shaped one is given, pixels without a tower, flags beside nothing that they are
+            about, or flags with a resampler that takes none.
 
     Example:
         >>> from flamingo_blocks import PerceiverResampler
@@ -95,13 +95,17 @@ def _nothing_of(vision: object) -> Tensor | float:
 
 
 def _resample(resampler: nn.Module | None, features: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    taken = resampler is not None and "valid" in inspect.signature(resampler.forward).parameters
     if resampler is None:
         media = features
-    elif "valid" in inspect.signature(resampler.forward).parameters:
-        media = resampler(features, valid)
     else:
-        media = resampler(features)
-    if media.ndim == 3:  # items latents dim: the resampler has spent the flags
+        media = resampler(features, valid) if taken else resampler(features)
+    if media.ndim == 3:  # items latents dim
+        if valid is not None and not taken:
+            raise ValueError(
+                f"{type(resampler).__name__} takes no valid=, but some frames or patches may not exist, and it would "
+                "read their padding; give its forward an argument valid: bool [items frames patches]"
+            )
         return media, None
     return media.flatten(1, 2), None if valid is None else valid.flatten(1, 2)
 

@@ -9,7 +9,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from flamingo_blocks.lm.media_state import MediaState
-from flamingo_blocks.models.check_arguments import check_mask, check_media, check_prompt, refuse_idle_flags
+from flamingo_blocks.models.check_arguments import (
+    check_mask,
+    check_media,
+    check_prompt,
+    refuse_idle_flags,
+    refuse_unknown_ids,
+)
 from flamingo_blocks.models.prompt import PromptState
 from flamingo_blocks.ops._layout_checks import check_documents
 from flamingo_blocks.ops.media_layout import MediaLayout
@@ -115,12 +121,13 @@ def place_media(
 
     Raises:
         TypeError: If media are no tensors.
-        ValueError: If tags and items differ in number, several kinds of media or two layouts are given, or flags of
-            frames or patches beside none.
+        ValueError: If ids are not known, tags and items differ in number, several kinds of media or two layouts are
+            given, or flags of frames or patches beside none.
         RuntimeError: If the model was detached.
     """
     if not flamingo.attachment.attached:
         raise RuntimeError("this Flamingo was detached; make another one around the language model to go on")
+    refuse_unknown_ids(input_ids, flamingo.lm, 0 if flamingo.token_rows is None else flamingo.token_rows.num_tokens)
     check_media({"pixels": pixels, "features": features, "media": media})
     if isinstance(media, MediaState) and media.layout is not None:
         if layout is not None and layout is not media.layout:

@@ -70,7 +70,7 @@ def check_tower(
 
     Raises:
         ConformanceError: If something fails that must hold; the message lists every finding.
-        ValueError: If `require` names nothing of the report.
+        ValueError: If `require` names nothing of the report, or there are fewer than three pictures.
 
     Example:
         >>> from flamingo_blocks.vision import CallableTower
@@ -82,6 +82,8 @@ def check_tower(
     """
     if unknown := [name for name in require if name not in TELLS]:
         raise ValueError(f"require names {unknown}, wanted some of {', '.join(TELLS)}")
+    if pictures is not None and len(pictures) < 3:
+        raise ValueError(f"pictures holds {len(pictures)}, wanted three or more: a square one, and others beside it")
     subject = TowerSubject(tower, pictures, bound)
     with own_random_numbers(subject.state):
         wrong: dict[str, str] = {}
