@@ -94,6 +94,13 @@ def one_word():
     return image
 
 
+def on_nothing():
+    """Black on a transparent ground, as drawings are."""
+    image = Image.new("RGBA", (100, 100), (0, 0, 0, 0))
+    image.paste((0, 0, 0, 255), (30, 30, 60, 60))
+    return image
+
+
 def night():
     values = np.random.default_rng(1).exponential(4, (200, 200, 3)).clip(0, 255)
     values[60:90, 40:80] += 120
@@ -108,9 +115,16 @@ FLAT = {
     "flat palette": Image.new("P", (90, 90), 3),
     "black and white": Image.new("1", (90, 90), 1),
 }
-SEEN = {"noise": noise(200, 200), "gradient": gradient(), "a word on white": one_word(), "night": night(),
-        "16 bits": Image.fromarray((np.arange(6400, dtype=np.uint16) * 10).reshape(80, 80)),
-        "print": noise(100, 100).convert("CMYK"), "a palette": noise(100, 100).quantize(16)}  # fmt: skip
+SEEN = {
+    "noise": noise(200, 200),
+    "gradient": gradient(),
+    "a word on white": one_word(),
+    "night": night(),
+    "16 bits": Image.fromarray((np.arange(6400, dtype=np.uint16) * 10).reshape(80, 80)),
+    "bright, of 16 bits": Image.fromarray((30_000 + np.arange(6400, dtype=np.uint16) * 3).reshape(80, 80)),
+    "print": noise(100, 100).convert("CMYK"),
+    "a palette": noise(100, 100).quantize(16),
+}
 
 
 @pytest.mark.parametrize("name", FLAT)
@@ -131,6 +145,11 @@ def test_what_shows_something_is_kept(name, kind):
     elif kind == "JPEG" and image.mode == "P":
         image = image.convert("RGB")
     assert SingleColour().look(file_of(image, kind)) is None
+
+
+def test_what_is_transparent_stands_on_white():
+    """Black on nothing is seen, as on a page."""
+    assert SingleColour().look(file_of(on_nothing())) is None
 
 
 def test_a_bomb_is_not_decoded():

@@ -38,7 +38,7 @@ def test_documents_of_the_language_are_kept(code):
 
 def test_a_long_menu_does_not_hide_the_text():
     """More than the first line is looked at."""
-    text = "Home News Sport\n" * 3 + 3 * SENTENCES["de"]
+    text = "Home News Sport\n" * 8 + 3 * SENTENCES["de"]
     assert identify_language(text)[0] == "de"
 
 

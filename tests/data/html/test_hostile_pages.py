@@ -107,6 +107,13 @@ def test_wider_limits_let_no_less_through(page, attributes, depth):
         assert guard_page(page, max_attributes=attributes, max_depth=depth + 1) is None
 
 
+@pytest.mark.parametrize(("number", "reason"), [(300, None), (301, "attributes")])
+def test_short_attributes_count_as_well(number, reason):
+    """As many as the default takes, and one more, in as few characters as can be."""
+    names = [first + second for first in "abcdefghijklmnopqrst" for second in "abcdefghijklmnopqrst"]
+    assert getattr(guard_page(f"<p {' '.join(names[:number])}>"), "reason", None) == reason
+
+
 @given(st.integers(0, 12), st.integers(1, 12), st.sampled_from(["a{}", "a{}=b", "a{} = 'b c'", 'a{}=">"']))
 def test_attributes_are_counted(number, most, form):
     """Whatever their values."""

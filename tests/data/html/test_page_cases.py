@@ -79,6 +79,9 @@ CASES = {
     ),
     "a table": ("<table><tr><th>h<th>i<tr><td>a</td><td>b</td></table>", "h i\na b"),
     "preformatted": ("<p>a</p><pre>\nx  =  1\n  y</pre><p>b</p>", "a\n\nx  =  1\n  y\n\nb"),
+    "preformatted lines of nothing": ("<pre>\n\n\n  a</pre>", "  a"),
+    "preformatted lines of nothing behind a text": ("<p>a</p><pre>\n\n\n  b</pre>", "a\n\n  b"),
+    "steps up from the root": ("<img src=/a/../b.jpg>", "[/b.jpg]"),
     "preformatted pieces": (
         "<pre><b>def</b> f():\n<i>    </i><b>pass</b>\n\n\n</pre>b",
         "def f():\n    pass\n\nb",
@@ -147,6 +150,25 @@ CASES = {
 def test_a_page_is_read_as_people_do(page, wanted):
     """Text and images stand in reading order."""
     assert shown(extract_page(page, url=URL)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("page", "header", "text"),
+    [
+        (b"<p>\x93caf\xe9\x94", "text/html; charset=latin-1", "\u201ccafé\u201d"),  # as browsers mean it
+        (b"<p>\x93caf\xe9\x94", "windows-1252", "\u201ccafé\u201d"),
+        (b"<meta charset=utf-16><p>caf\xc3\xa9", None, "café"),  # which it cannot be
+        (b"<meta charset=nothing><p>caf\xc3\xa9", None, "café"),
+        (b"<meta charset=rot13><p>cat", None, "cat"),
+        (b"<meta http-equiv=content-type content='text/html; charset=koi8-r'><p>\xeb\xcf\xd4", None, "Кот"),
+        (b"<meta charset=koi8-r><p>caf\xc3\xa9", "text/html; charset=utf-8", "café"),  # the header is asked first
+        ("<p>Кот сидит на окне и смотрит на улицу, где идёт снег".encode("cp1251"), None, None),
+    ],
+)
+def test_an_encoding_is_what_browsers_take_it_for(page, header, text):
+    """Labels of old, wrong ones, unknown ones, and none."""
+    document = extract_page(page, url=URL, content_type=header)
+    assert document.text == (text or page[3:].decode("cp1251"))
 
 
 def test_the_largest_image_on_demand():
