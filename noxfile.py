@@ -11,6 +11,7 @@ nox.options.reuse_venv = "yes"
 
 ROOT = Path(__file__).parent
 CONSTRAINTS = str(ROOT / "constraints.txt")
+PAGE_READERS = ("trafilatura", "beautifulsoup4", "lxml", "lxml-html-clean")
 PEERS = ("einops-exts", "flamingo-pytorch", "open-flamingo")  # they pin a torch of 2023, hence `--no-deps`
 ENCODERS = ("torchvision", "timm", "open-clip-torch", "ftfy", "wcwidth")  # they would bring another torch
 KERNELS = ("xformers",)  # its plans are proved on the CPU; left to itself, pip would bring another torch for it
@@ -27,7 +28,7 @@ def install(session: nox.Session, *requirements: str, torch: bool = True) -> Non
 
 def install_test_environment(session: nox.Session) -> None:
     """All that any test needs, and nothing written outside `.nox`."""
-    install(session, "--editable", ".[hf,vision,demo,test]")
+    install(session, "--editable", ".[hf,vision,data,demo,test]")
     session.install("--constraint", CONSTRAINTS, "--no-deps", *PEERS, *KERNELS)
     session.env["FLAMINGO_BLOCKS_PEERS"] = "1"  # a test that misses one fails, where it is skipped elsewhere
     keep_inside(session)
@@ -85,7 +86,7 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Time all that this machine can run, beside other implementations; `-- --help` tells what can be chosen."""
-    install(session, "--editable", ".[hf,bench]")
+    install(session, "--editable", ".[hf,data,bench]", *PAGE_READERS)
     session.install("--constraint", CONSTRAINTS, "--no-deps", *PEERS, *KERNELS)
     session.run("python", "-m", "benchmarks", *session.posargs)
 

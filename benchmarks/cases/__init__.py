@@ -1,9 +1,22 @@
 """All cases of the suite, one file for each part of it."""
 
 from benchmarks.case import Case
-from benchmarks.cases import attention, attention_scores, block, decode, evaluation, import_time, loss, resampler, train
+from benchmarks.cases import (
+    attention,
+    attention_scores,
+    block,
+    decode,
+    evaluation,
+    import_time,
+    loss,
+    pages,
+    resampler,
+    train,
+)
 
-SUITES = (attention, attention_scores, block, resampler, decode, loss, train, evaluation, import_time)
+SUITES = (
+    attention, attention_scores, block, resampler, decode, loss, train, evaluation, pages, import_time,
+)  # fmt: skip
 
 
 def all_cases(device: str, dtype: str, *, tiny: bool = False) -> list[Case]:

@@ -3,6 +3,7 @@
 from flamingo_blocks.data.batch import FlamingoBatch
 from flamingo_blocks.data.collate import FlamingoExample, collate
 from flamingo_blocks.data.documents import ClipSegment, ImageSegment, InterleavedDocument, TextSegment
+from flamingo_blocks.data.dropped import Dropped
 from flamingo_blocks.data.tokenize import (
     SpecialTokens,
     TextTokenizer,
@@ -14,6 +15,7 @@ from flamingo_blocks.data.tokenize import (
 
 __all__ = [
     "ClipSegment",
+    "Dropped",
     "FlamingoBatch",
     "FlamingoExample",
     "ImageSegment",
