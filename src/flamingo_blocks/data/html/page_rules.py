@@ -66,6 +66,8 @@ def is_hidden(attributes: Mapping[str, str | None]) -> bool:
     """
     if "hidden" in attributes:
         return True
+    if not attributes.get("style"):
+        return False
     style = "".join((attributes.get("style") or "").lower().split())
     return any(
         declaration.removesuffix("!important") in ("display:none", "visibility:hidden")
@@ -84,7 +86,7 @@ def is_boilerplate(tag: str, attributes: Mapping[str, str | None]) -> bool:
         >>> is_boilerplate("div", {"class": "post share"}), is_boilerplate("div", {"class": "shareholder"})
         (True, False)
     """
-    if BOILERPLATE_ROLES.intersection((attributes.get("role") or "").lower().split()):
+    if (role := attributes.get("role")) and not BOILERPLATE_ROLES.isdisjoint(role.lower().split()):
         return True
     if tag not in ("div", "section", "ul", "header"):
         return False
