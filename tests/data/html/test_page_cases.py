@@ -198,3 +198,17 @@ def test_the_page_is_told_beside_the_document():
 def test_boilerplate_is_a_choice(boilerplate, wanted):
     """The usual tags, nothing, or what a function says."""
     assert shown(extract_page("<nav>m</nav><p x>x</p>", url=URL, boilerplate=boilerplate)) == wanted
+
+
+@pytest.mark.parametrize("url", ["page.html", "", "file:///home/page.html", "http://", "http://[x"])
+def test_a_page_without_an_address_is_dropped(url):
+    """Its relative images would be lost without a word."""
+    assert extract_page("<img src=x.jpg>", url=url).reason == "url"
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+@pytest.mark.parametrize(("option", "value"), [("boilerplate", "tag"), ("boilerplate", None), ("prefer", "largst")])
+def test_options_are_spelled(option, value):
+    """A slip would be taken for another choice."""
+    with pytest.raises(ValueError, match=f"{option} is {value!r}, wanted '"):
+        extract_page("<p>a", url=URL, **{option: value})

@@ -9,6 +9,7 @@ from flamingo_blocks.data.documents import InterleavedDocument
 from flamingo_blocks.data.dropped import Dropped
 from flamingo_blocks.data.html.decode_page import decode_page
 from flamingo_blocks.data.html.guard_page import guard_page
+from flamingo_blocks.data.html.image_urls import absolute_url
 from flamingo_blocks.data.html.page_rules import (
     MAY_BE_BOILERPLATE,
     MAY_BE_HIDDEN,
@@ -40,7 +41,7 @@ def extract_page(
 
     Args:
         page: The page; bytes are decoded by `decode_page`.
-        url: Its address, from which its links start.
+        url: Its address, http or https, from which its links start.
         content_type: Header it was served with, for bytes.
         boilerplate: What else is left out: `"tags"` for `nav`, `footer`, `aside`, `menu`, a `header` outside of
             articles, elements with such roles, and blocks with such a word as `class` or `id`; `"none"`; or a function
@@ -50,10 +51,11 @@ def extract_page(
 
     Returns:
         The document, without an empty text and without two texts in a row, whose images have absolute addresses and no
-        data yet; or why there is none: `too_large`, `attributes`, `depth`, `encoding` or `too_many_images`.
+        data yet; or why there is none: `url`, `encoding`, `too_large`, `attributes`, `depth` or `too_many_images`.
 
     Raises:
-        MissingDependencyError: If `selectolax` is missing.
+        ValueError: If `boilerplate` or `prefer` is none of these.
+        MissingDependencyError: If `selectolax` is missing, or `resiliparse` where the bytes alone tell the encoding.
 
     Example:
         >>> page = "<h1>Cats</h1><p>This is <b>one</b>:<img src=/cat.jpg alt='A cat'>and more."
@@ -66,6 +68,9 @@ def extract_page(
         which text that is, it does not say. OBELICS (arXiv 2306.16527) gives rules; where ours differ is on the page
         "From pages to documents".
     """
+    _check_options(boilerplate, prefer)
+    if absolute_url(url, url) is None:
+        return Dropped("url", f"{url[:200]!r} is no http(s) address, from which links could start")
     html = _well_formed(page) if isinstance(page, str) else decode_page(page, content_type=content_type)
     if isinstance(page, bytes) and html.count(REPLACEMENT) > MAX_UNREADABLE * len(html):
         return Dropped("encoding", f"{html.count(REPLACEMENT)} of {len(html)} characters cannot be read")
@@ -84,6 +89,13 @@ def extract_page(
         return InterleavedDocument(tuple(walk.run(tree.body)), metadata)
     except TooManyImages:
         return Dropped("too_many_images", f"more than {max_images} images")
+
+
+def _check_options(boilerplate: Any, prefer: Any) -> None:
+    if boilerplate not in ("tags", "none") and not callable(boilerplate):
+        raise ValueError(f"boilerplate is {boilerplate!r}, wanted 'tags', 'none' or a function of tag and attributes")
+    if prefer not in ("first", "largest"):
+        raise ValueError(f"prefer is {prefer!r}, wanted 'first' or 'largest'")
 
 
 def _well_formed(page: str) -> str:
