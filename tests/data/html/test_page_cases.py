@@ -1,9 +1,12 @@
 """Pages, a line each, and what people read on them."""
 
+import codecs
+
 import pytest
 
 from flamingo_blocks.data import InterleavedDocument, TextSegment
-from flamingo_blocks.data.html import extract_page
+from flamingo_blocks.data.html import decode_page, extract_page
+from flamingo_blocks.data.html.decode_page import LABELS
 
 URL = "https://ex.com/a/b.html"
 HOST = "https://ex.com"
@@ -67,6 +70,7 @@ CASES = {
     "an address without scheme": ("<img src='//c.net/q.jpg?a=1&amp;b=2#f'>", "[https://c.net/q.jpg?a=1&b=2]"),
     "spaces in an address": ("<img src=' /sp ace.jpg\n'>", "[/sp%20ace.jpg]"),
     "other letters in an address": ("<img src='http://bücher.de/ä.jpg'>", "[http://xn--bcher-kva.de/%C3%A4.jpg]"),
+    "no host": ("<img src='http://:80/x.jpg'>", ""),
     "no addresses": ("<img src='http://[bad/x.jpg'><img src='mailto:x'><img src=''><img>", ""),
     "no pictures": ("<img src=/icon.svg><img src=/t.gif width=1 height=1>", ""),
     "inline tags": ("<p>Hello <b>bold</b>world, <a href=x>link</a>.</p>", "Hello boldworld, link."),
@@ -169,6 +173,13 @@ def test_an_encoding_is_what_browsers_take_it_for(page, header, text):
     """Labels of old, wrong ones, unknown ones, and none."""
     document = extract_page(page, url=URL, content_type=header)
     assert document.text == (text or page[3:].decode("cp1251"))
+
+
+@pytest.mark.parametrize(("label", "encoding"), LABELS.items())
+def test_a_label_stands_for_an_encoding_that_there_is(label, encoding):
+    """Else a page that tells its encoding would be guessed at."""
+    assert codecs.lookup(encoding)
+    assert decode_page("a".encode(encoding), content_type=label) == "a"
 
 
 def test_the_largest_image_on_demand():

@@ -10,18 +10,17 @@ _MARKS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xfe\xff", "utf-16-be"), (b"\xff\xfe", 
 _DECLARED = re.compile(rb"<meta[^>]{0,500}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]{2,40})", re.IGNORECASE)
 _OF_HEADER = re.compile(r"charset\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]{2,40})", re.IGNORECASE)
 # What browsers read where another name stands: the pages mean the larger table (encoding.spec.whatwg.org).
-_LABELS = {
+LABELS = {
     **dict.fromkeys(("iso-8859-1", "latin-1", "latin1", "l1", "ascii", "us-ascii", "ansi_x3.4-1968"), "windows-1252"),
     **dict.fromkeys(("iso8859-1", "iso_8859-1", "cp819", "x-cp1252"), "windows-1252"),
     **dict.fromkeys(("gb2312", "gbk", "x-gbk", "chinese", "gb_2312", "gb_2312-80"), "gb18030"),
     **dict.fromkeys(("shift_jis", "shift-jis", "sjis", "x-sjis", "ms_kanji", "windows-31j"), "cp932"),
     **dict.fromkeys(("euc-kr", "ks_c_5601-1987", "korean", "ksc5601", "windows-949"), "cp949"),
     **dict.fromkeys(("iso-8859-9", "latin5", "l5"), "windows-1254"),
-    **dict.fromkeys(("tis-620", "iso-8859-11"), "windows-874"),
+    **dict.fromkeys(("tis-620", "iso-8859-11", "windows-874"), "cp874"),
     **dict.fromkeys(("big5", "big5-hkscs", "x-x-big5"), "big5hkscs"),
     **dict.fromkeys(("unicode", "utf-16", "ucs-2"), "utf-16-le"),
     "x-user-defined": "windows-1252",
-    "windows-874": "cp874",
 }
 
 
@@ -69,7 +68,7 @@ def _codec(name: str) -> str | None:
     """The codec of Python that reads what browsers read under a name; none for what is no encoding of text."""
     label = name.strip().lower()
     try:
-        found = codecs.lookup(_LABELS.get(label, label))
+        found = codecs.lookup(LABELS.get(label, label))
     except LookupError:
         return None
     is_text = found._is_text_encoding  # noqa: SLF001 - rot13 and zlib are codecs too, and nothing public tells

@@ -11,9 +11,8 @@ MAX_DEPTH = 3_000
 
 # Comments and raw text are no tags. A quote counts behind "=" only, as in HTML. Nothing is read twice: what is
 # possessive gives nothing back, and what is not closed reaches to the end.
-_NO_TAG = r"""!--(?:.*?-->|.*)
-    | (?=[stxinSTXIN])(?P<raw>(?i:script|style|textarea|title|xmp|iframe|noembed|noframes))\b
-      .*? (?:</(?i:(?P=raw))|\Z)"""
+_NO_TAG = r"""!--(?:-?>|.*?--!?>|.*)
+    | (?=[sS])(?P<raw>(?i:script|style))(?=[\s/>]) .*? (?:</(?i:(?P=raw))|\Z)"""
 _VALUE = r"""=\s*+(?:"[^"]*+"|'[^']*+')?+"""
 _FLAGS = re.VERBOSE | re.DOTALL
 _TAG = re.compile(

@@ -22,8 +22,8 @@ PLACEHOLDERS = frozenset(
 PICTURE_TYPES = frozenset(("image/jpeg", "image/jpg", "image/png", "image/webp"))
 SMALLEST_DECLARED_PX = 3  # what is declared smaller is there to count visits
 
-_PLAIN = re.compile(r"https?://[^/?#\[\]@\\]+[^\\]*", re.ASCII | re.IGNORECASE)
-_PIXELS = re.compile(r"[ \t\n\r\f]*\+?([0-9]{1,9})(?:\.[0-9]*)?[ \t\n\r\f]*(?:px)?", re.ASCII)
+_PLAIN = re.compile(r"https?://(?!:)[^/?#\[\]@\\]+[^\\]*", re.ASCII | re.IGNORECASE)
+_PIXELS = re.compile(r"[ \t\n\r\f]*\+?([0-9]{1,9})(?![0-9])(?:\.[0-9]*)?[ \t\n\r\f]*(?:px)?", re.ASCII)
 _PRINTABLE = re.compile(r"[!-~]+")
 _SAFE = "!#$%&'()*+,/:;=?@[]~"
 
@@ -127,7 +127,7 @@ def declared_px(value: str | None) -> int | None:
     """
     if not value:
         return None
-    if value.isdecimal() and value.isascii():
+    if len(value) < 9 and value.isdecimal() and value.isascii():
         return int(value)
     found = _PIXELS.match(value)
     return int(found[1]) if found and not value.startswith("%", found.end()) else None

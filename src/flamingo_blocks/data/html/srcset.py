@@ -8,7 +8,7 @@ _SPACE = " \t\n\r\f"
 _LEADING = re.compile(r"[ \t\n\r\f,]*")
 _URL = re.compile(r"[^ \t\n\r\f]+")
 _DESCRIPTORS = re.compile(r"(?:\([^)]*(?:\)|$)|[^,(])*")
-_WIDTH, _DENSITY = re.compile(r"[0-9]+w"), re.compile(r"-?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?x")
+_WIDTH, _DENSITY = re.compile(r"[0-9]{1,9}w"), re.compile(r"-?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?x")
 _HEIGHT = re.compile(r"[0-9]+h")
 
 
