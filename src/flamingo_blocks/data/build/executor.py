@@ -1,13 +1,14 @@
 """What runs the shards of a build."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from flamingo_blocks.data.build.build_folder import BuildFolder
 from flamingo_blocks.data.build.shard_result import ShardFailure, ShardResult
 from flamingo_blocks.data.build.step import Shard, Step
 
 
+@runtime_checkable
 class Executor(Protocol):
     """Runs a step over shards, in any order and anywhere; `LocalExecutor` and `RayExecutor` are such."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from flamingo_blocks.data.dropped import Dropped
 
@@ -48,6 +48,7 @@ class Kept:
     removed: tuple[Dropped, ...] = ()
 
 
+@runtime_checkable
 class Step(Protocol):
     """A pure function of one shard: what `run_shards` does to each.
 
