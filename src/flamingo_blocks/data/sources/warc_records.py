@@ -1,0 +1,120 @@
+"""Answers in an archive of the web, each with its place in the file."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from flamingo_blocks._optional import require
+from flamingo_blocks.data.dropped import Dropped
+from flamingo_blocks.data.sources.http_content import TooManyBytes, decode_content
+
+_MEMBERS = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
+
+
+@dataclass(frozen=True)
+class WarcResponse:
+    """An answer to a request, as it was archived.
+
+    Args:
+        url: What was asked for.
+        status: Code of the answer; `None` where it is not in the form of HTTP.
+        content_type: Header of that name.
+        media_type: The same without parameters, or what the archive found out by a look at the bytes.
+        robots: Headers `X-Robots-Tag`.
+        content: The body, unwrapped; or why it cannot be had, `"bytes"` or `"unreadable"`.
+    """
+
+    url: str
+    status: int | None
+    content_type: str | None
+    media_type: str
+    robots: tuple[str, ...]
+    content: bytes | Dropped
+
+
+def read_records(file: IO[bytes], *, max_bytes: int) -> Iterator[tuple[int, WarcResponse | Dropped | None]]:
+    """Read an archive from where a file stands.
+
+    Args:
+        file: The archive; each record of a compressed one is a member of its own, as the standard has it.
+        max_bytes: Cap on the body of an answer, unwrapped.
+
+    Yields:
+        For each record its offset; and the answer, `None` for a record of another kind, or at last
+        `Dropped("damaged_file")`.
+    """
+    warc = require("fastwarc.warc", used_by="read_warc", extra="data")
+    try:
+        # Extensions of the package for other file systems stay out.
+        for record in warc.ArchiveIterator(file, parse_http=False, fsspec_args=False):
+            offset = int(record.stream_pos)
+            claimed = _claimed_length(record)
+            if claimed is None:
+                yield offset, Dropped("damaged_file", f"a record at {offset} does not tell its length")
+                return
+            if record.record_type != warc.WarcRecordType.response or not record.is_http:
+                yield offset, None
+                continue
+            if claimed <= max_bytes + _HEADERS:
+                record.freeze()  # reads it all; a parser that fails would else lose the place in the file
+                if record.content_length < claimed:
+                    yield offset, Dropped("damaged_file", f"ends inside of the record at {offset}")
+                    return
+            yield offset, _parsed(record, max_bytes)
+    except OSError as error:
+        yield file.tell(), Dropped("damaged_file", " ".join(str(error).split()))
+
+
+_HEADERS = 65_536  # bytes that the head of an answer may have
+
+
+def _claimed_length(record: Any) -> int | None:
+    length = record.headers.get("Content-Length") or ""
+    return int(length) if length.isdecimal() and len(length) < 16 else None
+
+
+def _parsed(record: Any, max_bytes: int) -> WarcResponse:
+    """Parse the head of an answer, and its body where the record is frozen."""
+    content: bytes | Dropped = Dropped("bytes", f"more than {max_bytes} bytes")
+    try:
+        record.parse_http()
+        if record.is_frozen:
+            headers = record.http_headers
+            content = decode_content(
+                record.reader.read(), transfer=headers.get("Transfer-Encoding") or "",
+                encoding=headers.get("Content-Encoding") or "", max_bytes=max_bytes,
+            )  # fmt: skip
+    except TooManyBytes:
+        pass  # as is said already
+    except OSError as error:
+        content = Dropped("unreadable", " ".join(str(error).split()))
+    return _response(record, content)
+
+
+def _response(record: Any, content: bytes | Dropped) -> WarcResponse:
+    headers = record.http_headers if record.is_http_parsed else None
+    content_type = headers.get("Content-Type") if headers is not None else None
+    told = content_type or record.headers.get("WARC-Identified-Payload-Type") or ""
+    return WarcResponse(
+        url=(record.headers.get("WARC-Target-URI") or "").strip("<> "),
+        status=headers.status_code if headers is not None else None,
+        content_type=content_type,
+        media_type=told.partition(";")[0].strip().lower(),
+        robots=headers.get_multiple("X-Robots-Tag") if headers is not None else (),
+        content=content,
+    )
+
+
+def is_seekable_at(file: Path, offset: int) -> bool:
+    """Whether a record can be read alone: a compressed one begins a member of its own.
+
+    Args:
+        file: The archive.
+        offset: Of the record.
+    """
+    with file.open("rb") as opened:
+        if not opened.read(4).startswith(_MEMBERS):
+            return True
+        opened.seek(offset)
+        return opened.read(4).startswith(_MEMBERS)
