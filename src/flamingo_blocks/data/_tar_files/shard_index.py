@@ -117,17 +117,17 @@ class _Builder:
         self._members: dict[str, tuple[int, int]] = {}
 
     def take(self, found: TarMember | TarTrouble) -> None:
+        split = None if found.name is None else _split(found.name)
         if isinstance(found, TarTrouble):
-            if found.fatal:  # whether more of the sample would have come, nobody knows
-                self._key, self._members = None, {}
             self._told(found.reason, found.detail, found.name)
+            if found.fatal and (split is None or split[0] == self._key):
+                self._key, self._members = None, {}  # whether more of the sample would have come, nobody knows
             return
-        split = NAME.fullmatch(found.name.removeprefix("./"))
-        if split is None or len(split[1]) > MAX_KEY or ".." in split[1].split("/"):
+        if split is None:
             if not (found.name.startswith("__") and found.name.endswith("__")):  # what webdataset keeps for itself
                 self._told("name", "wanted key, dot and ending, of A-Z a-z 0-9 . _ - and without '..'", found.name)
             return
-        key, suffix = split[1], split[2].lower()
+        key, suffix = split
         if key != self._key:
             self._close()
             self._key = key
@@ -163,6 +163,14 @@ class _Builder:
 
     def _told(self, reason: str, detail: str, member: str | None = None, key: str | None = None) -> None:
         self.problems.append(RecordError(detail, reason=reason, file=self.file, record=key, field=member))
+
+
+def _split(name: str) -> tuple[str, str] | None:
+    """Key and rest of a plain name."""
+    found = NAME.fullmatch(name.removeprefix("./"))
+    if found is None or len(found[1]) > MAX_KEY or ".." in found[1].split("/"):
+        return None
+    return found[1], found[2].lower()
 
 
 def _save(path: Path, index: ShardIndex) -> None:

@@ -29,8 +29,8 @@ class TarTrouble(NamedTuple):
 
 
 class _Broken(Exception):  # noqa: N818 - it never leaves this module
-    def __init__(self, reason: str, detail: str) -> None:
-        self.trouble = TarTrouble(reason, detail, fatal=True)
+    def __init__(self, reason: str, detail: str, name: str | None = None) -> None:
+        self.trouble = TarTrouble(reason, detail, name, fatal=True)
 
 
 class TarWalk:
@@ -52,9 +52,9 @@ class TarWalk:
             while (header := self._block(offset)) != EMPTY:
                 kind = header[156:157]
                 if kind in REGULAR and not self._told:  # the common case; an old directory ends in a slash
-                    size = _size(header)
-                    found: TarMember | TarTrouble | None = self._member(_name(header), offset + BLOCK, size)
-                    offset = self._end(offset + BLOCK, size)
+                    name, size = _name(header), _size(header)
+                    found: TarMember | TarTrouble | None = self._member(name, offset + BLOCK, size)
+                    offset = self._end(offset + BLOCK, size, name)
                 else:
                     offset, found = self._special(kind, header, offset)
                 if found is not None:
@@ -75,10 +75,12 @@ class TarWalk:
             raise _Broken("bad_header", f"what stands at byte {offset} is no header of a tar file")
         return block
 
-    def _end(self, start: int, size: int) -> int:
+    def _end(self, start: int, size: int, name: str | None = None) -> int:
         """Where the next header is, after a member whose bytes are all there."""
         if start + size > self._size:
-            raise _Broken("truncated_shard", f"a member ends at byte {start + size}, the file at {self._size}")
+            raise _Broken(
+                "truncated_shard", f"should end at byte {start + size}, and the file ends at {self._size}", name
+            )
         return start + size + -size % BLOCK
 
     def _special(self, kind: bytes, header: bytes, offset: int) -> tuple[int, TarMember | TarTrouble | None]:
@@ -100,7 +102,7 @@ class TarWalk:
         if kind == SPARSE:
             start = self._after_sparse_map(header, start)
         size = _decimal(told["size"]) if "size" in told else _size(header)
-        end = self._end(start, size)
+        end = self._end(start, size, name)
         if kind == SPARSE or "sparse" in told:
             return end, TarTrouble("sparse", "is a sparse file, wanted one with all of its bytes", name)
         if kind not in REGULAR:

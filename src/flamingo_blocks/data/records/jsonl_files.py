@@ -4,6 +4,7 @@ import gzip
 import zipfile
 import zlib
 from collections.abc import Iterator
+from io import BufferedIOBase
 from pathlib import Path
 from typing import IO, cast
 
@@ -27,7 +28,7 @@ def found_in_jsonl(path: Path) -> Iterator[Found]:
             yield from _unzipped(file, path.name)
         elif path.suffix == ".gz":
             with gzip.GzipFile(fileobj=file) as lines:
-                yield from _lines(cast("IO[bytes]", lines), path.name)
+                yield from _lines(lines, path.name)
         else:
             yield from _lines(file, path.name)
 
@@ -41,12 +42,12 @@ def _unzipped(file: IO[bytes], name: str) -> Iterator[Found]:
             for each in inside:
                 place = name if len(inside) == 1 else f"{name}/{each}"
                 with archive.open(each) as lines:
-                    yield from _lines(lines, place)
+                    yield from _lines(cast("BufferedIOBase", lines), place)
     except BROKEN as error:
         yield RecordError(f"is no zip file that can be read: {error}", reason="file", file=name)
 
 
-def _lines(lines: IO[bytes], file: str) -> Iterator[Found]:
+def _lines(lines: BufferedIOBase, file: str) -> Iterator[Found]:
     number = -1
     while True:
         try:

@@ -189,8 +189,8 @@ def to_mmc4(document: InterleavedDocument) -> dict[str, Any]:
         document: Texts and images, the last a text. Data of images are bytes.
 
     Raises:
-        ValueError: If it has clips, an image after the last text, or data that are no bytes; or if it was read from a
-            row and has changed since.
+        ValueError: If it has clips, an image after the last text, data that are no bytes, or data of some images
+            only; or if it was read from a row and has changed since.
 
     Example:
         >>> to_mmc4(InterleavedDocument.from_parts([ImageSegment(url="u"), "A cat."]))
@@ -200,6 +200,9 @@ def to_mmc4(document: InterleavedDocument) -> dict[str, Any]:
     form = as_mapping(rest.pop(FORM, {}), FORM)
     sentences, places = _sentences(document, form.get("sentences"))
     images = [segment for segment in document.segments if isinstance(segment, ImageSegment)]
+    with_data = sum(image.data is not None for image in images)
+    if 0 < with_data < len(images) and not form:
+        raise ValueError(f"{with_data} of {len(images)} images have data; the others would be read as not arrived")
     order = form.get("shown", range(len(images)))
     if len(order) != len(images):
         raise _changed(f"{len(order)} images, and has {len(images)}")
