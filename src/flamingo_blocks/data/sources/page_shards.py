@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -39,7 +39,7 @@ class PageShard:
 
     name: str
     files: tuple[Path, ...]
-    open: Callable[[], Iterator[Page | Dropped]]
+    open: Callable[[], Iterator[Page | Dropped]] = field(compare=False)
 
     def read(self) -> Iterator[Page | Dropped]:
         """Read the pages from the first one on."""

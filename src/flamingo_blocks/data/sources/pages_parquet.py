@@ -110,7 +110,8 @@ def _errors() -> type[Exception]:
 
 
 def _open(path: Path) -> Any:
-    return require("pyarrow.parquet", used_by="read_pages_parquet", extra="data").ParquetFile(path)
+    parquet = require("pyarrow.parquet", used_by="read_pages_parquet", extra="data")
+    return parquet.ParquetFile(path, page_checksum_verification=True)  # where there are checksums
 
 
 def _check_columns(file: Any, path: Path, *, url_column: str, html_column: str, columns: Sequence[str]) -> None:

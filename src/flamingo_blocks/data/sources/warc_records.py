@@ -1,5 +1,6 @@
 """Answers in an archive of the web, each with its place in the file."""
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,7 @@ def read_records(file: IO[bytes], *, max_bytes: int) -> Iterator[tuple[int, Warc
         `Dropped("damaged_file")`.
     """
     warc = require("fastwarc.warc", used_by="read_warc", extra="data")
+    offset = start = file.tell()
     try:
         # Extensions of the package for other file systems stay out.
         for record in warc.ArchiveIterator(file, parse_http=False, fsspec_args=False):
@@ -62,10 +64,31 @@ def read_records(file: IO[bytes], *, max_bytes: int) -> Iterator[tuple[int, Warc
                     yield offset, Dropped("damaged_file", f"ends inside of the record at {offset}")
                     return
             yield offset, _parsed(record, max_bytes)
-    except OSError as error:
-        yield file.tell(), Dropped("damaged_file", " ".join(str(error).split()))
+        if _is_cut_off(file, offset, start):
+            yield offset, Dropped("damaged_file", f"ends inside of what is compressed behind {offset}")
+    except (OSError, zlib.error) as error:
+        yield offset, Dropped("damaged_file", " ".join(str(error).split()))
 
 
+def _is_cut_off(file: IO[bytes], offset: int, start: int) -> bool:
+    """Whether the last members of a file that gzip compressed have no end, at which the package just stops."""
+    file.seek(start)
+    if not file.read(2).startswith(_MEMBERS[0]):
+        return False
+    file.seek(offset)
+    data = file.read(_PIECE)
+    while data:
+        member = zlib.decompressobj(31)
+        while data and not member.eof:
+            member.decompress(data, _PIECE)
+            data = member.unconsumed_tail or member.unused_data or file.read(_PIECE)
+        if not member.eof:
+            return True
+        data = data if data.startswith(_MEMBERS[0]) else b""
+    return False
+
+
+_PIECE = 65_536
 _HEADERS = 65_536  # bytes that the head of an answer may have
 
 
@@ -106,15 +129,15 @@ def _response(record: Any, content: bytes | Dropped) -> WarcResponse:
     )
 
 
-def is_seekable_at(file: Path, offset: int) -> bool:
-    """Whether a record can be read alone: a compressed one begins a member of its own.
+def is_member_at(path: Path, offset: int) -> bool:
+    """Whether a record can be read without those before it: in a compressed file it must be a member of its own.
 
     Args:
-        file: The archive.
+        path: The archive.
         offset: Of the record.
     """
-    with file.open("rb") as opened:
-        if not opened.read(4).startswith(_MEMBERS):
+    with path.open("rb") as file:
+        if not file.read(4).startswith(_MEMBERS):
             return True
-        opened.seek(offset)
-        return opened.read(4).startswith(_MEMBERS)
+        file.seek(offset)
+        return file.read(4).startswith(_MEMBERS)
