@@ -4,7 +4,6 @@ import ctypes
 import json
 import os
 import signal
-import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,9 +61,14 @@ def fail() -> None:
 
 
 def allocate() -> None:
-    held = [bytearray(os.urandom(1) * 2**20) for _ in range(2000)]
-    threading.Event().wait(60)
+    held = [bytearray(os.urandom(1) * 2**20) for _ in range(1500)]
+    loop()
     del held
+
+
+def loop() -> None:
+    while True:
+        pass
 
 
 ACTS = {
@@ -74,15 +78,20 @@ ACTS = {
     "exit": lambda: exit(4),  # noqa: PLR1722 - a parser of command lines may
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "hang": lambda: ctypes.PyDLL(None).sleep(600),  # in C, with Python's lock held
-    "loop": lambda: all(iter(int, 1)) or loop(),
+    "loop": loop,
     "fail": fail,
     "allocate": allocate,
 }
-
-
-def loop() -> None:
-    while True:
-        pass
+QUARANTINED = {
+    "abort": ("crash", "killed by SIGABRT"),
+    "segfault": ("crash", "killed by SIGSEGV"),
+    "leave": ("crash", "exit code 3"),
+    "kill": ("crash", "killed by SIGKILL"),
+    "exit": ("error", "SystemExit: 4"),
+    "fail": ("error", "ValueError: this record is no good"),
+    "hang": ("timeout", "silent for 1 s"),
+    "loop": ("timeout", "silent for 1 s"),
+}
 
 
 def write_shards(folder: Path, shards: list[list[dict[str, Any]]]) -> list[Shard]:
@@ -94,6 +103,14 @@ def write_shards(folder: Path, shards: list[list[dict[str, Any]]]) -> list[Shard
         path.write_text("".join(json.dumps(record) + "\n" for record in records))
         made.append(Shard(f"{number:03}", source=path))
     return made
+
+
+def expected(records: list[dict[str, Any]]) -> tuple[bytes, list[tuple[int, str, str]]]:
+    """The file of a shard and its quarantine, by the plainest code that gives them."""
+    quarantined = [(number, *QUARANTINED[r["do"]]) for number, r in enumerate(records) if r.get("do") in QUARANTINED]
+    lost = {number for number, *_ in quarantined}
+    kept = [record["text"] for number, record in enumerate(records) if number not in lost and record["text"]]
+    return "".join(json.dumps({"text": text.upper()}) + "\n" for text in kept).encode(), quarantined
 
 
 def contents(out: Path) -> dict[str, bytes]:

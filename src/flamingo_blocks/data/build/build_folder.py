@@ -67,8 +67,9 @@ class BuildFolder:
 
         with (self.records / "lock").open("wb") as lock:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                # The lock of this process: one that belongs to the open file would live on in forked workers.
+                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
                 raise RuntimeError(f"another build is at work in {self.root}; wait, or take another folder") from None
             except OSError:  # a file system that knows no locks
                 pass

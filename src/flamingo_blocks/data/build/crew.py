@@ -199,7 +199,7 @@ class Crew:
             if case.strikes[number] == STRIKES:
                 case.skip[number] = why
             if sum(case.strikes.values()) > STRIKES * self.limits.max_quarantined:
-                last = f"{why.reason} at record {number}: {why.detail}"
+                last = f"the last is record {number}, {why.reason}: {why.detail}"
                 self._failed(case, Refused(f"workers died of {len(case.strikes)} records; {last}", may_retry=False))
             else:
                 self.waiting.appendleft(case)

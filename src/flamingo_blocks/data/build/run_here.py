@@ -29,9 +29,9 @@ def run_here(
             answer = answer_of(attempt)
             if isinstance(answer, ShardResult):
                 records += answer.rows_in
+                on_records(records)
                 yield answer
                 break
             if not answer.may_retry or not left:
                 yield ShardFailure(shard.name, answer.detail)
                 break
-        on_records(records)

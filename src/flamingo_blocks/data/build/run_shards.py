@@ -57,6 +57,7 @@ def run_shards(
 
     Example:
         >>> import tempfile
+        >>> from flamingo_blocks.data import Dropped
         >>> class Shout:
         ...     name, suffix, config = "shout", ".txt", {}
         ...     def read(self, shard):
@@ -79,8 +80,10 @@ def run_shards(
         folder.clean()
         build = _Build(step, shards, folder, on_progress)
         build.skip_done(verify)
-        build.run(LocalExecutor() if executor is None else executor)
-        folder.clean()
+        try:
+            build.run(LocalExecutor() if executor is None else executor)
+        finally:
+            folder.clean()
         report = build.report()
         if report.complete:
             write_whole(folder.root / MANIFEST, _manifest_of(config, folder, build.results, report))
@@ -100,7 +103,7 @@ class _Build:
         self.step, self.shards, self.folder, self.on_progress = step, shards, folder, on_progress
         self.results: dict[str, ShardResult] = {}
         self.failures: list[ShardFailure] = []
-        self.skipped = 0
+        self.skipped = self.records = 0
         self.started = time.monotonic()
 
     def skip_done(self, verify: str) -> None:
@@ -122,6 +125,7 @@ class _Build:
                 self.results[outcome.shard] = outcome
             else:
                 self.failures.append(outcome)
+            self._tell(self.records)
         told = self.results.keys() | {failure.shard for failure in self.failures}
         self.failures += [ShardFailure(shard.name, "never tried") for shard in left if shard.name not in told]
 
@@ -130,6 +134,7 @@ class _Build:
         return report_of(self.results.values(), self.failures, skipped=self.skipped, seconds=seconds)
 
     def _tell(self, records: int) -> None:
+        self.records = records
         if self.on_progress is not None:
             progress = BuildProgress(
                 shards=len(self.shards), skipped=self.skipped, done=len(self.results) - self.skipped,

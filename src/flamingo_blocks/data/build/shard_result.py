@@ -71,7 +71,7 @@ class ShardResult:
             found: dict[str, Any] = json.loads(text)
             quarantined = tuple(Quarantined(**each) for each in found.pop("quarantined"))
             return cls(**found, quarantined=quarantined)
-        except (TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{text[:100]!r} is no manifest of a shard") from error
 
 
