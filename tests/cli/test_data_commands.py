@@ -171,7 +171,7 @@ def test_a_path_that_cannot_be_read_is_one_line(command, name, message, tmp_path
         (["show", "a.jsonl", "--out", "gone/page.html"], "there is no folder gone"),
         (["show", "a.jsonl", "--out", "."], "is a folder; name a file"),
         (["show", "a.jsonl", "--scope", "all", "--direction", "next"], "next"),
-        (["show", "a.jsonl", "--tokenizer", "gone"], "gone"),
+        (["show", "a.jsonl", "--tokenizer", "."], "tokenizer"),
         (["convert", "a.jsonl", "--to", "jsonl", "--out", "a.jsonl"], "there already"),
         (["convert", "a.jsonl", "--to", "shards", "--out", "gone/out"], "there is no folder gone"),
         (["convert", "empty.jsonl", "--to", "shards", "--out", "out"], "there is no document to write"),
@@ -180,7 +180,6 @@ def test_a_path_that_cannot_be_read_is_one_line(command, name, message, tmp_path
 def test_wrong_arguments_are_one_line(words, message, tmp_path, monkeypatch, capsys):
     """Before anything is written."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     write(tmp_path / "a.jsonl", DOCUMENTS)
     (tmp_path / "empty.jsonl").touch()
     assert message in refused(capsys, *words)
