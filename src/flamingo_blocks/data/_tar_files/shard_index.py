@@ -17,6 +17,7 @@ MAX_MEMBER_BYTES = 512 << 20
 # A key ends at the first dot of the last part of the name, as for webdataset.
 NAME = re.compile(r"((?:[A-Za-z0-9._-]+/)*[A-Za-z0-9_-]+)\.([A-Za-z0-9._-]{1,200})")
 MAX_KEY = 200
+OF_WEBDATASET = re.compile(r"__[^/]*__(?:$|/)")  # names that it keeps for itself
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,8 @@ class _Builder:
         self._members: dict[str, tuple[int, int]] = {}
 
     def take(self, found: TarMember | TarTrouble) -> None:
+        if isinstance(found, TarMember) and OF_WEBDATASET.match(found.name):
+            return
         split = None if found.name is None else _split(found.name)
         if isinstance(found, TarTrouble):
             self._told(found.reason, found.detail, found.name)
@@ -124,8 +127,7 @@ class _Builder:
                 self._key, self._members = None, {}  # whether more of the sample would have come, nobody knows
             return
         if split is None:
-            if not (found.name.startswith("__") and found.name.endswith("__")):  # what webdataset keeps for itself
-                self._told("name", "wanted key, dot and ending, of A-Z a-z 0-9 . _ - and without '..'", found.name)
+            self._told("name", "wanted key, dot and ending, of A-Z a-z 0-9 . _ - and without '..'", found.name)
             return
         key, suffix = split
         if key != self._key:
