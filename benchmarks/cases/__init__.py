@@ -11,11 +11,12 @@ from benchmarks.cases import (
     loss,
     pages,
     resampler,
+    shards,
     train,
 )
 
 SUITES = (
-    attention, attention_scores, block, resampler, decode, loss, train, evaluation, pages, import_time,
+    attention, attention_scores, block, resampler, decode, loss, train, evaluation, pages, shards, import_time,
 )  # fmt: skip
 
 

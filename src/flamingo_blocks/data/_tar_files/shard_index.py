@@ -17,6 +17,7 @@ MAX_MEMBER_BYTES = 512 << 20
 # A key ends at the first dot of the last part of the name, as for webdataset.
 NAME = re.compile(r"((?:[A-Za-z0-9._-]+/)*[A-Za-z0-9_-]+)\.([A-Za-z0-9._-]{1,200})")
 MAX_KEY = 200
+OF_WEBDATASET = re.compile(r"__[^/]*__(?:$|/)")  # names that it keeps for itself
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,10 @@ def index_shard(
         handle = file.fileno()
         builder = _Builder(path.name, max_member_bytes)
         for found in TarWalk(lambda size, offset: os.pread(handle, size, offset), facts.st_size):
-            builder.take(found)
+            if isinstance(found, TarMember):
+                builder.take(found)
+            else:
+                builder.trouble(found)
     index = builder.finish(stamp)
     if save:
         _save(beside, index)
@@ -109,41 +113,45 @@ class _Builder:
     def __init__(self, file: str, max_member_bytes: int) -> None:
         self.file, self.max_member_bytes = file, max_member_bytes
         self.keys: dict[str, None] = {}
-        self.starts, self.suffix_ids = array("Q", [0]), array("L")
-        self.offsets, self.sizes = array("Q"), array("Q")
+        self.starts, self.suffix_ids = [0], list[int]()
+        self.offsets, self.sizes = list[int](), list[int]()
         self.suffixes: dict[str, int] = {}
         self.problems: list[RecordError] = []
         self._key: str | None = None
-        self._members: dict[str, tuple[int, int]] = {}
+        self._members: dict[str, TarMember] = {}
 
-    def take(self, found: TarMember | TarTrouble) -> None:
-        split = None if found.name is None else _split(found.name)
-        if isinstance(found, TarTrouble):
-            self._told(found.reason, found.detail, found.name)
-            if found.fatal and (split is None or split[0] == self._key):
-                self._key, self._members = None, {}  # whether more of the sample would have come, nobody knows
-            return
-        if split is None:
-            if not (found.name.startswith("__") and found.name.endswith("__")):  # what webdataset keeps for itself
+    def take(self, found: TarMember) -> None:
+        key, _, suffix = found.name.partition(".")
+        if key != self._key or suffix not in self.suffixes:  # else it is as plain as those before it
+            if key.startswith("__") and OF_WEBDATASET.match(found.name):
+                return
+            split = _split(found.name)
+            if split is None:
                 self._told("name", "wanted key, dot and ending, of A-Z a-z 0-9 . _ - and without '..'", found.name)
-            return
-        key, suffix = split
-        if key != self._key:
-            self._close()
-            self._key = key
+                return
+            key, suffix = split
+            if key != self._key:
+                self._close()
+                self._key = key
         if found.size > self.max_member_bytes:
             limit = self.max_member_bytes
             self._told("member_size", f"has {found.size} bytes, wanted {limit} at most", suffix, key)
         elif suffix in self._members:
             self._told("duplicate_member", "comes twice, the second is left out", suffix, key)
         else:
-            self._members[suffix] = found.offset, found.size
+            self._members[suffix] = found
+
+    def trouble(self, found: TarTrouble) -> None:
+        self._told(found.reason, found.detail, found.name)
+        split = None if found.name is None else _split(found.name)
+        if found.fatal and (split is None or split[0] == self._key):
+            self._key, self._members = None, {}  # whether more of the sample would have come, nobody knows
 
     def finish(self, stamp: tuple[int, int, int]) -> ShardIndex:
         self._close()
         return ShardIndex(
-            *stamp, tuple(self.keys), self.starts, tuple(self.suffixes), self.suffix_ids, self.offsets, self.sizes,
-            tuple(self.problems),
+            *stamp, tuple(self.keys), array("Q", self.starts), tuple(self.suffixes), array("L", self.suffix_ids),
+            array("Q", self.offsets), array("Q", self.sizes), tuple(self.problems),
         )  # fmt: skip
 
     def _close(self) -> None:
@@ -155,8 +163,12 @@ class _Builder:
             self._told("duplicate_key", "an earlier sample has this key; this one is left out", None, key)
             return
         self.keys[key] = None
-        for suffix, (offset, size) in members.items():
-            self.suffix_ids.append(self.suffixes.setdefault(suffix, len(self.suffixes)))
+        known = self.suffixes
+        for suffix, (_, offset, size) in members.items():
+            number = known.get(suffix)
+            if number is None:
+                number = known[suffix] = len(known)
+            self.suffix_ids.append(number)
             self.offsets.append(offset)
             self.sizes.append(size)
         self.starts.append(len(self.offsets))
