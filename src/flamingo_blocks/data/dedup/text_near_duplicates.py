@@ -7,7 +7,8 @@ from typing import Any
 
 from flamingo_blocks._optional import require
 from flamingo_blocks.data.dedup.components import Components
-from flamingo_blocks.data.dedup.duplicates import Duplicates, group
+from flamingo_blocks.data.dedup.duplicates import Duplicates
+from flamingo_blocks.data.dedup.grouping import group
 from flamingo_blocks.data.dedup.minhash import MinHashBackend, RunHashes, band_keys, pick_backend
 from flamingo_blocks.data.dedup.parts import whole
 from flamingo_blocks.data.dedup.rows import Rows
