@@ -15,6 +15,8 @@ from flamingo_blocks.data.dedup import (
     ImageNearDuplicates,
     Signatures,
     TextNearDuplicates,
+    frequent_parts,
+    grouping,
 )
 from tests.data.dedup.pictures import FILES
 
@@ -79,6 +81,21 @@ def test_order_and_shards_do_not_matter(finder, corpus, random, shards):
     table = found_by(finder, corpus).arrays
     assert {name: array.tolist() for name, array in duplicates.arrays.items()} == {
         name: array.tolist() for name, array in table.items()
+    }
+
+
+@every_finder
+@given(corpora)
+def test_groups_are_looked_at_in_any_number_of_pieces(finder, corpus):
+    """As many members at a time as fit in memory."""
+    corpus = made(corpus)
+    expected = found_by(finder, corpus, 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grouping, "AT_A_TIME", 2)
+        patch.setattr(frequent_parts, "AT_A_TIME", 2)
+        found = found_by(finder, corpus, 2)
+    assert {name: array.tolist() for name, array in found.arrays.items()} == {
+        name: array.tolist() for name, array in expected.arrays.items()
     }
 
 

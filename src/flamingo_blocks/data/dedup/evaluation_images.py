@@ -107,7 +107,7 @@ class EvaluationImages:
             images: Any number, as `embed` takes them.
         """
         found = []
-        for batch in self._batches(images, "images"):
+        for batch in self._batches(images, "the call"):
             for first in range(0, len(batch), QUERIES_AT_A_TIME):
                 cosines, rows = self._search(batch[first : first + QUERIES_AT_A_TIME].to(self.dtype))
                 for cosine, row in zip(cosines.tolist(), rows.tolist(), strict=True):
@@ -147,7 +147,7 @@ class EvaluationImages:
                 found = torch.as_tensor(self.embed(batch))
             if found.ndim != 2 or len(found) != len(batch) or not found.shape[1]:
                 raise ValueError(
-                    f"embed gave {list(found.shape)} for {len(batch)} images of {of}, wanted [images, dim]"
+                    f"embed gave {list(found.shape)} for {len(batch)} images of {of}, wanted a row for each"
                 )
             self.dim = found.shape[1] if self.dim is None else self.dim
             if found.shape[1] != self.dim:

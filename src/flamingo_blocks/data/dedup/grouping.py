@@ -51,7 +51,7 @@ def _ranges(np: Any, counts: Any) -> Iterator[tuple[int, int]]:
     total = int(number[-1]) if len(number) else 0
     steps = np.searchsorted(number, np.arange(AT_A_TIME, total, AT_A_TIME))
     bounds = [0, *(int(step) + 1 for step in steps), len(number)] if total else []
-    yield from ((first, last) for first, last in pairwise(bounds) if first < last)
+    yield from ((first, last) for first, last in pairwise(bounds) if counts[first:last].any())
 
 
 def _members(np: Any, one: Signatures, chosen: Any) -> Iterator[tuple[int, Member]]:
