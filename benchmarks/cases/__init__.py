@@ -6,6 +6,7 @@ from benchmarks.cases import (
     attention_scores,
     block,
     decode,
+    dedup,
     evaluation,
     import_time,
     loss,
@@ -15,7 +16,7 @@ from benchmarks.cases import (
 )
 
 SUITES = (
-    attention, attention_scores, block, resampler, decode, loss, train, evaluation, pages, import_time,
+    attention, attention_scores, block, resampler, decode, loss, train, evaluation, pages, dedup, import_time,
 )  # fmt: skip
 
 
