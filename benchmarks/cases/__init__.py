@@ -6,6 +6,7 @@ from benchmarks.cases import (
     attention_scores,
     block,
     decode,
+    dedup,
     evaluation,
     import_time,
     loss,
@@ -16,7 +17,8 @@ from benchmarks.cases import (
 )
 
 SUITES = (
-    attention, attention_scores, block, resampler, decode, loss, train, evaluation, pages, shards, import_time,
+    attention, attention_scores, block, resampler, decode, loss, train, evaluation, pages, shards,
+    dedup, import_time,
 )  # fmt: skip
 
 

@@ -8,16 +8,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flamingo_blocks.data import Dropped, ImageSegment, InterleavedDocument
-from flamingo_blocks.data.dedup import Duplicates, ExactDuplicates, ImageNearDuplicates, Signatures, TextNearDuplicates
+from flamingo_blocks.data.dedup import (
+    Duplicates,
+    ExactDuplicates,
+    FrequentParts,
+    ImageNearDuplicates,
+    Signatures,
+    TextNearDuplicates,
+    frequent_parts,
+    grouping,
+)
 from tests.data.dedup.pictures import FILES
 
 WORDS = "the cat sat on a mat and saw the dog that ran by the old house near a green river bank".split()
 TEXTS = [" ".join(Random(seed).choices(WORDS, k=30)) for seed in range(3)]  # noqa: S311 - no secret
-TEXTS += [TEXTS[0].title() + "!", TEXTS[1] + " indeed", "short", "Short.", ""]
+TEXTS += [TEXTS[0].title() + "!", TEXTS[1] + " indeed", "short", "Short.", "", "short\n\nlonger\n\n\n"]
 FINDERS = {
     **{by: ExactDuplicates(by) for by in ("text", "url", "images", "image")},
     "near text": TextNearDuplicates(backend="numpy"),
     "near image": ImageNearDuplicates(),
+    "frequent images": FrequentParts("image_url", most=2),
+    "frequent paragraphs": FrequentParts("paragraph", most=1),
 }
 every_finder = pytest.mark.parametrize("finder", FINDERS.values(), ids=FINDERS)
 
@@ -64,9 +75,28 @@ def filtered(finder, corpus, duplicates=None):
 def test_order_and_shards_do_not_matter(finder, corpus, random, shards):
     """Any order of documents in any number of shards keeps the same."""
     corpus = made(corpus)
-    expected = filtered(finder, corpus)
     mixed = random.sample(corpus, len(corpus))
-    assert filtered(finder, mixed, found_by(finder, mixed, shards)) == expected
+    duplicates = found_by(finder, mixed, shards)
+    assert filtered(finder, mixed, duplicates) == filtered(finder, corpus)
+    table = found_by(finder, corpus).arrays
+    assert {name: array.tolist() for name, array in duplicates.arrays.items()} == {
+        name: array.tolist() for name, array in table.items()
+    }
+
+
+@every_finder
+@given(corpora)
+def test_groups_are_looked_at_in_any_number_of_pieces(finder, corpus):
+    """As many members at a time as fit in memory."""
+    corpus = made(corpus)
+    expected = found_by(finder, corpus, 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grouping, "AT_A_TIME", 2)
+        patch.setattr(frequent_parts, "AT_A_TIME", 2)
+        found = found_by(finder, corpus, 2)
+    assert {name: array.tolist() for name, array in found.arrays.items()} == {
+        name: array.tolist() for name, array in expected.arrays.items()
+    }
 
 
 @every_finder
@@ -106,9 +136,10 @@ def test_kinds_are_not_mixed(finder):
                 finder.merge([finder.signatures([]), other.signatures([])])
 
 
-@every_finder
-def test_a_document_has_a_key_of_its_own(finder):
+@pytest.mark.parametrize("name", [name for name in FINDERS if "frequent" not in name])
+def test_a_document_has_a_key_of_its_own(name):
     """One key for two documents is an error that names it: which of them would go?"""
+    finder = FINDERS[name]
     page = InterleavedDocument.from_parts(["cat", ImageSegment("https://a.com/1.jpg", FILES[0])], metadata={"url": "x"})
     shard = finder.signatures([("a", page), ("b", page)])
     with pytest.raises(ValueError, match="the document 'b' was given twice"):

@@ -1,12 +1,6 @@
 """Texts that say the same are written the same before they are compared."""
 
-import re
-import sys
 import unicodedata
-from functools import lru_cache
-from itertools import groupby
-
-ASCII_NO_WORD = re.compile(r"[^a-z0-9]+")
 
 
 def canonical_text(text: str) -> str:
@@ -24,19 +18,26 @@ def canonical_text(text: str) -> str:
         >>> canonical_text("...")
         ''
     """
+    return " ".join(spaced_words(text).split())
+
+
+def spaced_words(text: str) -> str:
+    """The words of `canonical_text`, any number of spaces between two and at the ends."""
     if text.isascii():
-        return ASCII_NO_WORD.sub(" ", text.lower()).strip()
-    for _ in range(2):  # what is folded can be written otherwise in the form, and the other way round
-        text = unicodedata.normalize("NFKC", text).casefold()
-    return _no_word().sub(" ", unicodedata.normalize("NFKC", text)).strip()
+        text = text.lower()
+    else:
+        for _ in range(2):  # what is folded can be written otherwise in the form, and the other way round
+            text = unicodedata.normalize("NFKC", text).casefold()
+        text = unicodedata.normalize("NFKC", text)
+    return text.translate(_LETTERS)
 
 
-@lru_cache(maxsize=1)
-def _no_word() -> re.Pattern[str]:
-    """Runs of what is no letter, mark or digit; `re` itself calls the vowels of many scripts no part of a word."""
-    marks = [code for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code))[0] == "M"]
-    ranges = []
-    for _, run in groupby(enumerate(marks), lambda pair: pair[1] - pair[0]):
-        codes = [code for _, code in run]
-        ranges.append(f"{chr(codes[0])}-{chr(codes[-1])}")
-    return re.compile(rf"(?:_|[^\w{''.join(ranges)}])+")
+class _Letters(dict[int, int]):
+    """What stands for a character: itself where it is part of a word, else a space; remembered for each."""
+
+    def __missing__(self, code: int) -> int:
+        found = self[code] = code if unicodedata.category(chr(code))[0] in "LMN" else ord(" ")
+        return found
+
+
+_LETTERS = _Letters()

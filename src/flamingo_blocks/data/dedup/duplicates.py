@@ -1,20 +1,18 @@
 """What is to go, and what stays in its place."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flamingo_blocks._optional import require
-from flamingo_blocks.data.dedup.components import Components
 from flamingo_blocks.data.dedup.parts import PARTS, Part, PartName, without
-from flamingo_blocks.data.dedup.signatures import Signatures, pack_strings, read_arrays, unpack_string, write_arrays
+from flamingo_blocks.data.dedup.signatures import read_arrays, unpack_string, write_arrays
 from flamingo_blocks.data.documents import InterleavedDocument
 from flamingo_blocks.data.dropped import Dropped
 
 VERSION = "duplicates 1"
-Join = Callable[[Components, Sequence[Signatures]], None]
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,8 @@ class Duplicates:
     Args:
         of: What is compared: `"document"`, `"image"` by content, `"image_url"` or `"paragraph"`.
         reason: Why something goes, in counts.
-        arrays: Keys of what goes, and in which document the one that stays is.
+        arrays: The keys of all that has duplicates, in order; for each which document has the one that stays, and
+            whether that has the content of the key.
 
     Example:
         >>> from flamingo_blocks.data.dedup import ExactDuplicates
@@ -113,77 +112,3 @@ class Duplicates:
         if version != VERSION or rest not in PARTS:
             raise ValueError(f"{path} is of the kind {kind!r}, wanted {VERSION!r}: not written by Duplicates.save")
         return cls(rest, kind.rpartition(" ")[2], {name: arrays[name] for name in arrays})
-
-
-def group(partials: Sequence[Signatures], *, of: PartName, reason: str, join: Join) -> Duplicates:
-    """Put rows of all shards together, and keep of each group the newest, then the least document.
-
-    Args:
-        partials: Of all shards, of one kind.
-        of: What is compared.
-        reason: Why what does not stay goes.
-        join: Joins the rows that belong together.
-    """
-    np = require("numpy", used_by="merge", extra="data")
-    _refuse_repeated_documents(np, partials)
-    sizes = [len(one) for one in partials]
-    rows = Components(sum(sizes))
-    join(rows, partials)
-    several = np.bincount(rows.roots, minlength=1)[rows.roots] > 1
-    members: dict[int, list[tuple[int, str, int, int]]] = {}
-    starts = np.cumsum([0, *sizes])
-    for start, one in zip(starts.tolist(), partials, strict=False):
-        for row, member in _members(np, one, several[start : start + len(one)]):
-            members.setdefault(int(rows.roots[start + row]), []).append(member)
-    table: dict[int, tuple[str | None, bool]] = {}
-    for found in members.values():
-        _, owner, _, kept = min(found)
-        table.update((key, (owner, key == kept)) for *_, key in found)
-    return table_of(of, reason, table, num_removed=sum(map(len, members.values())) - len(members))
-
-
-def _members(np: Any, one: Signatures, chosen: Any) -> Iterator[tuple[int, tuple[int, str, int, int]]]:
-    """Chosen rows: rank, document, segment and key of what may go."""
-    picked = np.flatnonzero(chosen)
-    if not len(picked):
-        return
-    names, ends = one.arrays["names"], one.arrays["name_ends"]
-    columns = (one.arrays[name][picked].tolist() for name in ("rank", "document", "segment", "part"))
-    for row, rank, document, segment, part in zip(picked.tolist(), *columns, strict=True):
-        yield row, (rank, unpack_string(names, ends, document), segment, part)
-
-
-def _refuse_repeated_documents(np: Any, partials: Sequence[Signatures]) -> None:
-    keys = np.concatenate([np.empty(0, np.uint64), *(one.arrays["name_keys"] for one in partials)])
-    order = np.argsort(keys, kind="stable")
-    again = np.flatnonzero(keys[order][1:] == keys[order][:-1])
-    if len(again):
-        row = int(order[again[0] + 1])
-        for one in partials:
-            number = len(one.arrays["name_keys"])
-            if row < number:
-                name = unpack_string(one.arrays["names"], one.arrays["name_ends"], row)
-                raise ValueError(f"the document {name!r} was given twice; every document needs a key of its own")
-            row -= number
-
-
-def table_of(
-    of: PartName, reason: str, table: Mapping[int, tuple[str | None, bool]], *, num_removed: int
-) -> Duplicates:
-    """A table of keys, and for each which document has what stays, and whether that is the content of the key."""
-    np = require("numpy", used_by="merge", extra="data")
-    kept = sorted({owner for owner, _ in table.values() if owner is not None})
-    number = {owner: place for place, owner in enumerate(kept)}
-    rows = sorted((key, -1 if owner is None else number[owner], stays) for key, (owner, stays) in table.items())
-    names, ends = pack_strings(kept)
-    return Duplicates(
-        of, reason,
-        {
-            "keys": np.array([key for key, *_ in rows], np.uint64),
-            "owners": np.array([owner for _, owner, _ in rows], np.int32),
-            "stays": np.array([stays for *_, stays in rows], bool),
-            "names": names,
-            "name_ends": ends,
-            "num_removed": np.array(num_removed),
-        },
-    )  # fmt: skip

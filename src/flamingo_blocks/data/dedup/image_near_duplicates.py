@@ -6,7 +6,8 @@ from pathlib import Path
 from flamingo_blocks._optional import require
 from flamingo_blocks.data.dedup.components import Components
 from flamingo_blocks.data.dedup.dhash import VERSION, dhash
-from flamingo_blocks.data.dedup.duplicates import Duplicates, group
+from flamingo_blocks.data.dedup.duplicates import Duplicates
+from flamingo_blocks.data.dedup.grouping import group
 from flamingo_blocks.data.dedup.hamming import MAX_BITS, near_pairs
 from flamingo_blocks.data.dedup.parts import images
 from flamingo_blocks.data.dedup.rows import Rows

@@ -1,19 +1,20 @@
 """MinHash: short signatures of texts, alike in the share of places that the texts share of their runs of words."""
 
 from collections.abc import Callable, Sequence
-from hashlib import blake2b
+from functools import lru_cache
 from typing import Any, Literal
 
 from flamingo_blocks._optional import require
-from flamingo_blocks.data.dedup.canonical_text import canonical_text
+from flamingo_blocks.data.dedup.canonical_text import spaced_words
 from flamingo_blocks.errors import MissingDependencyError
 
 MinHashBackend = Literal["auto", "rensa", "numpy"]
 Sketch = Callable[[Any, Any, int], Any]  # hashes of all texts, where each text begins and ends, places: a row a text
 
 SEED = 0x5EED
+SPACE = ord(" ")
 STEP = 0x9E3779B97F4A7C15  # of SplitMix64, odd: every power of it can be undone
-MOST_WORDS = 200_000  # that are remembered with their hashes, some 30 MB
+LONG_TEXT = 1 << 17  # letters, beyond which powers are not remembered
 BLOCK = 2048  # runs of words at a time, so that what is multiplied stays in the cache
 
 
@@ -36,53 +37,64 @@ def pick_backend(backend: MinHashBackend) -> tuple[str, Sketch]:
     return f"rensa-{package.RMinHash.ALGORITHM_VERSION}", _rensa_sketch
 
 
-class RunHashes:
-    """Hashes of the runs of words of texts: 64 bits each, the same in every process.
+def run_hashes(texts: Sequence[str], words: int) -> tuple[Any, Any]:
+    """Hashes of all runs of words of some texts: 64 bits each, the same in every process.
 
     Args:
+        texts: As they are; they are made canonical here.
         words: In a run. A text of fewer words is one run.
+
+    Returns:
+        The hashes of all texts in one array, and the bounds of each text in it.
     """
-
-    def __init__(self, words: int) -> None:
-        self._words = words
-        self._of_word = _WordHashes()
-
-    def __call__(self, texts: Sequence[str]) -> tuple[Any, Any]:
-        """The hashes of all texts in one array, and the bounds of each text in it.
-
-        Args:
-            texts: As they are; they are made canonical here.
-        """
-        np = require("numpy", used_by="TextNearDuplicates", extra="data")
-        found = [self._of_text(np, text) for text in texts]
-        bounds = np.cumsum([0, *(len(one) for one in found)], dtype=np.uint64)
-        return np.concatenate([np.empty(0, np.uint64), *found]), bounds
-
-    def _of_text(self, np: Any, text: str) -> Any:
-        words = canonical_text(text).split()
-        self._of_word.make_room()
-        hashes = np.fromiter(map(self._of_word.__getitem__, words), np.uint64, len(words))
-        length = min(self._words, len(words))
-        if not length:
-            return hashes
-        runs = np.full(len(words) - length + 1, length, np.uint64)
-        for first in range(length):  # h = h * step + word: the order of the words counts
-            runs *= np.uint64(STEP)
-            runs += hashes[first : first + len(runs)]
-        return mixed(np, runs)
+    np = require("numpy", used_by="TextNearDuplicates", extra="data")
+    found = [_runs_of(np, spaced_words(text).encode("utf-8", "surrogatepass"), words) for text in texts]
+    bounds = np.cumsum([0, *map(len, found)], dtype=np.uint64)
+    return np.concatenate([np.empty(0, np.uint64), *found]), bounds
 
 
-class _WordHashes(dict[str, int]):
-    """The hash of a word, remembered: words are few beside the times that they stand in texts."""
+def _runs_of(np: Any, text: bytes, words: int) -> Any:
+    """The hashes of one text's runs.
 
-    def __missing__(self, word: str) -> int:
-        digest = blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-        found = self[word] = int.from_bytes(digest, "little")
-        return found
+    A run is the polynomial of its letters at a fixed number: the difference of two sums over the text, divided by the
+    power at which the run begins.
+    """
+    letters = np.frombuffer(text, np.uint8)
+    in_word = letters != SPACE
+    kept = in_word.copy()
+    kept[1:] |= in_word[:-1]  # one space behind each word
+    letters = letters[kept]
+    ends = np.flatnonzero(letters == SPACE)
+    if len(letters) and letters[-1] != SPACE:
+        ends = np.append(ends, len(letters))
+    if not len(ends):
+        return np.empty(0, np.uint64)
+    starts = np.zeros_like(ends)
+    starts[1:] = ends[:-1] + 1
+    words = min(words, len(ends))
+    first, last = starts[: len(starts) - words + 1], ends[words - 1 :]
+    powers, inverses = _powers(len(letters))
+    sums = np.zeros(len(letters) + 1, np.uint64)
+    np.cumsum(letters * powers[: len(letters)], out=sums[1:])
+    return mixed(np, (sums[last] - sums[first]) * inverses[first])
 
-    def make_room(self) -> None:
-        if len(self) > MOST_WORDS:
-            self.clear()
+
+@lru_cache(maxsize=1)
+def _remembered_powers() -> tuple[Any, Any]:
+    return _all_powers(LONG_TEXT)
+
+
+def _powers(length: int) -> tuple[Any, Any]:
+    """Powers of `STEP` modulo 2 ** 64, and their inverses, for the letters of a text."""
+    return _remembered_powers() if length <= LONG_TEXT else _all_powers(length)
+
+
+def _all_powers(length: int) -> tuple[Any, Any]:
+    np = require("numpy", used_by="TextNearDuplicates", extra="data")
+    steps = np.full((2, length), [[STEP], [pow(STEP, -1, 2**64)]], np.uint64)
+    steps[:, 0] = 1
+    powers, inverses = np.cumprod(steps, axis=1, dtype=np.uint64)
+    return powers, inverses
 
 
 def mixed(np: Any, values: Any) -> Any:

@@ -7,8 +7,9 @@ from typing import Any
 
 from flamingo_blocks._optional import require
 from flamingo_blocks.data.dedup.components import Components
-from flamingo_blocks.data.dedup.duplicates import Duplicates, group
-from flamingo_blocks.data.dedup.minhash import MinHashBackend, RunHashes, band_keys, pick_backend
+from flamingo_blocks.data.dedup.duplicates import Duplicates
+from flamingo_blocks.data.dedup.grouping import group
+from flamingo_blocks.data.dedup.minhash import MinHashBackend, band_keys, pick_backend, run_hashes
 from flamingo_blocks.data.dedup.parts import whole
 from flamingo_blocks.data.dedup.rows import Rows
 from flamingo_blocks.data.dedup.signatures import Signatures, checked_partials, column
@@ -59,7 +60,6 @@ class TextNearDuplicates:
         self.run_words, self.bands, self.rows = run_words, bands, rows
         self.backend, self._sketch = pick_backend(backend)
         self.kind = f"near text {self.backend} 1 {run_words} {bands}x{rows}"
-        self._hashes = RunHashes(run_words)
 
     def sketch(self, texts: Sequence[str]) -> Any:
         """Signatures of texts: the share of places in which two are equal tells the share of runs they have in common.
@@ -70,7 +70,7 @@ class TextNearDuplicates:
         Returns:
             An array `[texts, bands * rows]` of 64-bit numbers; a text without a word has a row that means nothing.
         """
-        return self._sketch(*self._hashes(texts), self.bands * self.rows)
+        return self._sketch(*run_hashes(texts, self.run_words), self.bands * self.rows)
 
     def signatures(self, documents: Iterable[tuple[str, InterleavedDocument]]) -> Signatures:
         """What the documents of one shard are compared by: a number for each band, and the key.
@@ -82,7 +82,7 @@ class TextNearDuplicates:
         rows, keys = Rows(), [np.empty((self.bands, 0), np.uint64)]
         documents = iter(documents)
         while some := list(islice(documents, AT_A_TIME)):
-            hashes, bounds = self._hashes([document_text(document) for _, document in some])
+            hashes, bounds = run_hashes([document_text(document) for _, document in some], self.run_words)
             found = band_keys(self._sketch(hashes, bounds, self.bands * self.rows), self.bands)
             told = np.flatnonzero(bounds[1:] > bounds[:-1])  # texts with a word
             keys.append(found[:, told])

@@ -7,6 +7,7 @@ from flamingo_blocks.data.filters.gopher_quality import GopherQuality
 from flamingo_blocks.data.filters.gopher_repetition import GopherRepetition
 from flamingo_blocks.data.filters.image_gate import ImageFacts, ImageGate, SingleColour
 from flamingo_blocks.data.filters.language import Language, identify_language
+from flamingo_blocks.data.filters.small_image import small_image
 
 __all__ = [
     "DocumentFilter",
@@ -23,4 +24,5 @@ __all__ = [
     "SingleColour",
     "document_text",
     "identify_language",
+    "small_image",
 ]
