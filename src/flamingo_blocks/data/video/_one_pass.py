@@ -8,11 +8,10 @@ from torch import Tensor
 
 from flamingo_blocks.data.video._wanted import ClipLimits, Unusable, told
 from flamingo_blocks.data.video.clip import Clip
-from flamingo_blocks.data.video.frame_times import TOLERANCE_S
+from flamingo_blocks.data.video.frame_times import TOLERANCE_S, USUAL_RATE
 
 LEAST_JUMP_S = 0.5  # a jump costs the decoder some frames
 LATE_S = 0.5  # by which a file may end before what its header says
-USUAL_RATE = 25
 
 
 class Overshot(Exception):  # noqa: N818 - no error: the pass is made again without jumps
@@ -137,7 +136,7 @@ class OnePass:
             return int(frame.pts)
         if frame.dts is not None:
             return int(frame.dts)
-        return (self.last or 0) + max(round(self._length(frame) / self.stream.time_base), 1)
+        return (self.last or 0) + max(int(self._length(frame) / self.stream.time_base), 1)
 
     def _take_until(self, end_s: float) -> None:
         """Give the frame before this time to each moment up to it."""

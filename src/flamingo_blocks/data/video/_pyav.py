@@ -42,6 +42,8 @@ def _decode(
         if duration_s is not None or not wanted.needs_duration:
             stream.codec_context.thread_count = threads
             stream.codec_context.options = {"max_pixels": str(limits.max_side_px**2)}
+            if seek and "matroska" in container.format.name:
+                _read_index(av, container, stream)
             one = OnePass(av, container, stream, wanted.times(duration_s), limits, seek=seek)
             return one.clip(duration_s)
         counted_s = _counted_duration(container, stream, limits)
@@ -69,7 +71,19 @@ def _video_stream(av: Any, container: Any, limits: ClipLimits) -> Any:
 def _told_duration(av: Any, container: Any, stream: Any) -> float | None:
     if stream.duration and stream.duration > 0:
         return float(stream.duration * stream.time_base)
-    return container.duration / av.time_base if container.duration and container.duration > 0 else None
+    if not container.duration or container.duration < 0:
+        return None
+    # Matroska tells when the last frame ends, whenever the first one begins.
+    begin = container.start_time or 0 if "matroska" in container.format.name else 0
+    return float((container.duration - begin) / av.time_base)
+
+
+def _read_index(av: Any, container: Any, stream: Any) -> None:
+    """Go to where the file stands already: FFmpeg reads the index of Matroska when it is asked to go somewhere."""
+    try:
+        container.seek(stream.start_time or 0, stream=stream)
+    except av.error.FFmpegError as error:
+        raise Overshot from error
 
 
 def _counted_duration(container: Any, stream: Any, limits: ClipLimits) -> float:
