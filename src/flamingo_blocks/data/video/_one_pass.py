@@ -49,6 +49,7 @@ class OnePass:
         self.frames: list[Tensor] = []
         self.shown_s: list[float] = []
         self.damage: str | None = None
+        self.unread: str | None = None  # what was said of packets before the first frame
 
     def clip(self, duration_s: float | None) -> Clip:
         """The frames that are there.
@@ -68,6 +69,8 @@ class OnePass:
             raise Overshot
         if self.before is not None:
             self._take_until(self.before_s + self._length(self.before))
+        if self.origin is None:
+            self.damage = self.damage or self.unread
         if not self.is_done and self.damage is None and self._ends_early():
             self.damage = "the file ends before its header says"
         if not self.frames:
@@ -104,8 +107,9 @@ class OnePass:
             raise Damage("a packet is not whole")
         try:
             return list(packet.decode())
-        except self.errors:
+        except self.errors as error:
             if self.origin is None and packet.size:  # a recording may begin between two key frames
+                self.unread = self.unread or told(error)
                 return []
             raise
 

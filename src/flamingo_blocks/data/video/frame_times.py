@@ -77,7 +77,7 @@ def training_frames(*key: int | str) -> FrameOptions:
         >>> training_frames(0, "clip-17") == training_frames(0, "clip-17")
         True
         >>> frame_times(22.0, **training_frames(0, "clip-17"))[:2]
-        (3.1607648973613184, 4.160764897361318)
+        (13.441340247264312, 14.441340247264312)
 
     Source:
         Flamingo (arXiv 2204.14198), section B.1.2.
