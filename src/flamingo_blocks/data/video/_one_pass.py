@@ -11,6 +11,7 @@ from flamingo_blocks.data.video.clip import Clip
 from flamingo_blocks.data.video.frame_times import TOLERANCE_S, USUAL_RATE
 
 LEAST_JUMP_S = 0.5  # a jump costs the decoder some frames
+MOST_FPS = 1000  # that is believed
 LATE_S = 0.5  # by which a file may end before what its header says
 
 
@@ -180,7 +181,7 @@ class OnePass:
         """How long the last frame is shown: what the file says, or as long as frames are on average."""
         if frame.duration:
             return self._seconds(frame.duration)
-        return float(1 / (self.stream.guessed_rate or USUAL_RATE))
+        return usual_length_s(self.stream)
 
     def _ends_early(self) -> bool:
         told_s = self._seconds(self.stream.duration or 0)
@@ -193,6 +194,12 @@ class OnePass:
         rows = torch.frombuffer(plane, dtype=torch.uint8).view(rgb.height, plane.line_size)
         pixels = rows[:, : 3 * rgb.width].view(rgb.height, rgb.width, 3)
         return torch.rot90(pixels, self.first.rotation // 90)
+
+
+def usual_length_s(stream: Any) -> float:
+    """How long a frame is shown on average, as far as FFmpeg guesses."""
+    rate = stream.guessed_rate
+    return float(1 / rate) if rate and rate <= MOST_FPS else 1 / USUAL_RATE
 
 
 class Damage(Exception):  # noqa: N818 - it becomes `Clip.truncated`

@@ -7,10 +7,9 @@ from typing import Any
 
 from flamingo_blocks._optional import require
 from flamingo_blocks.data.dropped import Dropped
-from flamingo_blocks.data.video._one_pass import OnePass, Overshot
+from flamingo_blocks.data.video._one_pass import OnePass, Overshot, usual_length_s
 from flamingo_blocks.data.video._wanted import ClipLimits, Unusable, Wanted, told
 from flamingo_blocks.data.video.clip import Clip
-from flamingo_blocks.data.video.frame_times import USUAL_RATE
 
 # Files that hold frames. FFmpeg knows others, such as play lists, that make it open further files and addresses.
 _RIM_PX = 256
@@ -105,7 +104,7 @@ def _read_index(av: Any, container: Any, stream: Any) -> None:
 
 def _counted_duration(container: Any, stream: Any, limits: ClipLimits) -> float:
     begins, ends = [], []
-    usual, number = int(1 / (stream.guessed_rate or USUAL_RATE) / stream.time_base), 0
+    usual, number = int(usual_length_s(stream) / stream.time_base), 0
     for number, packet in enumerate(container.demux(stream)):  # the last is empty
         limits.check_packets(number)
         if packet.pts is not None:
