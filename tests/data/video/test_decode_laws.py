@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flamingo_blocks.data.video import Clip, decode_clip, frame_times
+from flamingo_blocks.data.video.frame_times import all_frame_times
 from tests.data.video.numbered import clip_file, numbers, remuxed
 
 TICKS = {"mp4": 60_000, "matroska": 1000, "mpegts": 90_000}  # a second, in files of each kind
@@ -27,9 +28,11 @@ def clips(draw, *, most=90, containers=tuple(TICKS)):
         times = [offset + sum(steps[:number]) / fps for number in range(count)]
     container = draw(st.sampled_from(containers))
     codec = "libx264" if container == "mpegts" else draw(st.sampled_from(["mpeg4", "libx264"]))
+    # FFmpeg's MPEG-4 loses frames that are put in order at an uneven rate.
+    b_frames = 0 if codec == "mpeg4" and steps is not None else draw(st.integers(0, 2))
     return times, {
         "codec": codec, "container": container, "fps": fps, "times_s": times,
-        "key_interval": draw(st.sampled_from([1, 4, 30, 250])), "b_frames": draw(st.integers(0, 2)),
+        "key_interval": draw(st.sampled_from([1, 4, 30, 250])), "b_frames": b_frames,
     }  # fmt: skip
 
 
@@ -62,7 +65,8 @@ def test_frames_are_those_shown_at_each_moment(clip, choice):
         return
     assert numbers(found.frames) == [bisect_right(begins, time + 1e-6) - 1 for time in found.times_s]
     assert found.shown_s == pytest.approx([begins[number] for number in numbers(found.frames)])
-    wanted = frame_times(None if "place" not in choice else found.duration_s, **choice)
+    everything = {"start_s": None, "place": 0.0} | choice  # what a header says of the length may be less than there is
+    wanted = all_frame_times(found.duration_s, **everything)
     assert found.times_s == wanted[: len(found)]
     assert not found.truncated
     assert all(time > begins[-1] for time in wanted[len(found) :])  # none is missing before the last frame

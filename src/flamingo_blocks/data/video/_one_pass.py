@@ -184,6 +184,8 @@ class OnePass:
         return usual_length_s(self.stream)
 
     def _ends_early(self) -> bool:
+        if "matroska" in self.container.format.name:  # which tells the length of all its streams
+            return False
         told_s = self._seconds(self.stream.duration or 0)
         return self.times[len(self.frames)] + LATE_S < told_s
 

@@ -85,12 +85,13 @@ def _video_stream(av: Any, container: Any, limits: ClipLimits) -> Any:
 
 
 def _told_duration(av: Any, container: Any, stream: Any) -> float | None:
-    if stream.duration and stream.duration > 0:
+    is_matroska = "matroska" in container.format.name
+    if stream.duration and stream.duration > 0 and not is_matroska:
         return float(stream.duration * stream.time_base)
     if not container.duration or container.duration < 0:
         return None
     # Matroska tells when the last frame ends, whenever the first one begins.
-    begin = container.start_time or 0 if "matroska" in container.format.name else 0
+    begin = (container.start_time or 0) if is_matroska else 0
     return float((container.duration - begin) / av.time_base)
 
 
