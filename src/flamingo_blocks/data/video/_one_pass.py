@@ -8,11 +8,10 @@ from torch import Tensor
 
 from flamingo_blocks.data.video._wanted import ClipLimits, Unusable, told
 from flamingo_blocks.data.video.clip import Clip
-from flamingo_blocks.data.video.frame_times import TOLERANCE_S, USUAL_RATE
+from flamingo_blocks.data.video.frame_times import LATE_S, TOLERANCE_S, USUAL_RATE
 
 LEAST_JUMP_S = 0.5  # a jump costs the decoder some frames
 MOST_FPS = 1000  # that is believed
-LATE_S = 0.5  # by which a file may end before what its header says
 
 
 class Overshot(Exception):  # noqa: N818 - no error: the pass is made again without jumps

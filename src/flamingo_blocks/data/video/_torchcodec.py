@@ -11,7 +11,7 @@ from flamingo_blocks._optional import require
 from flamingo_blocks.data.dropped import Dropped
 from flamingo_blocks.data.video._wanted import ClipLimits, Unusable, Wanted, told
 from flamingo_blocks.data.video.clip import Clip
-from flamingo_blocks.data.video.frame_times import TOLERANCE_S, USUAL_RATE
+from flamingo_blocks.data.video.frame_times import LATE_S, TOLERANCE_S, USUAL_RATE
 from flamingo_blocks.errors import MissingDependencyError
 
 # FFmpeg also opens play lists, which name further files and addresses, and torchcodec cannot be told not to.
@@ -36,8 +36,7 @@ def decode_by_torchcodec(
     except Unusable as why:
         return why.dropped
     except (RuntimeError, ValueError, IndexError, OSError, TypeError) as error:
-        no_video = "No valid stream found" in str(error) or "no video stream" in str(error).lower()
-        return Dropped("no_video" if no_video else "undecodable", told(error))
+        return Dropped("no_video" if "best video stream is unknown" in str(error) else "undecodable", told(error))
 
 
 @cache
@@ -84,7 +83,9 @@ def _read(decoder: Any, wanted: Wanted, limits: ClipLimits) -> Clip:
     inside = [moment for moment in moments if moment < end_s]
     frames, damage = _played_at(decoder, inside)
     if damage is None:
-        frames += _last(decoder, moments[len(inside) :])
+        frames += _last(decoder, moments[len(inside) :], begin_s + duration_s)
+        if len(frames) < len(times) and times[len(frames)] + LATE_S < (facts.duration_seconds_from_header or 0):
+            damage = "the file ends before its header says"
     if not frames:
         reason = "past_the_end" if damage is None else "undecodable"
         raise Unusable(reason, damage or f"the clip ends before {times[0]:.3f} s")
@@ -109,10 +110,12 @@ def _played_at(decoder: Any, moments: list[float]) -> tuple[list[Any], str | Non
         return frames, None
 
 
-def _last(decoder: Any, moments: list[float]) -> list[Any]:
-    """The last frame for each moment that it is shown at; torchcodec lets it end when it begins in some files."""
+def _last(decoder: Any, moments: list[float], told_end_s: float) -> list[Any]:
+    """The last frame for each moment that it is shown at, whose length older FFmpegs do not tell of all files."""
     if not moments:
         return []
     last = decoder.get_frame_at(decoder.metadata.num_frames_from_content - 1)
-    length = last.duration_seconds or 1 / (decoder.metadata.average_fps_from_header or USUAL_RATE)
-    return [last for moment in moments if moment < last.pts_seconds + length]
+    end_s = last.pts_seconds + (last.duration_seconds or 1 / USUAL_RATE)
+    if told_end_s - end_s < LATE_S:
+        end_s = max(end_s, told_end_s)
+    return [last for moment in moments if moment < end_s]

@@ -4,6 +4,7 @@ import hashlib
 from typing import TypedDict
 
 TOLERANCE_S = 1e-6  # of a moment; the ticks of files are ten times as long at least
+LATE_S = 0.5  # by which a file may end before its header says
 USUAL_RATE = 25.0  # frames a second, where a file tells nothing
 
 
