@@ -8,11 +8,10 @@ from torch import Tensor
 
 from flamingo_blocks.data.video._wanted import ClipLimits, Unusable, told
 from flamingo_blocks.data.video.clip import Clip
-from flamingo_blocks.data.video.frame_times import TOLERANCE_S
+from flamingo_blocks.data.video.frame_times import LATE_S, TOLERANCE_S, USUAL_RATE
 
 LEAST_JUMP_S = 0.5  # a jump costs the decoder some frames
-LATE_S = 0.5  # by which a file may end before what its header says
-USUAL_RATE = 25
+MOST_FPS = 1000  # that is believed
 
 
 class Overshot(Exception):  # noqa: N818 - no error: the pass is made again without jumps
@@ -50,6 +49,7 @@ class OnePass:
         self.frames: list[Tensor] = []
         self.shown_s: list[float] = []
         self.damage: str | None = None
+        self.unread: str | None = None  # what was said of packets before the first frame
 
     def clip(self, duration_s: float | None) -> Clip:
         """The frames that are there.
@@ -69,6 +69,8 @@ class OnePass:
             raise Overshot
         if self.before is not None:
             self._take_until(self.before_s + self._length(self.before))
+        if self.origin is None:
+            self.damage = self.damage or self.unread
         if not self.is_done and self.damage is None and self._ends_early():
             self.damage = "the file ends before its header says"
         if not self.frames:
@@ -105,8 +107,9 @@ class OnePass:
             raise Damage("a packet is not whole")
         try:
             return list(packet.decode())
-        except self.errors:
+        except self.errors as error:
             if self.origin is None and packet.size:  # a recording may begin between two key frames
+                self.unread = self.unread or told(error)
                 return []
             raise
 
@@ -137,7 +140,7 @@ class OnePass:
             return int(frame.pts)
         if frame.dts is not None:
             return int(frame.dts)
-        return (self.last or 0) + max(round(self._length(frame) / self.stream.time_base), 1)
+        return (self.last or 0) + max(int(self._length(frame) / self.stream.time_base), 1)
 
     def _take_until(self, end_s: float) -> None:
         """Give the frame before this time to each moment up to it."""
@@ -177,9 +180,11 @@ class OnePass:
         """How long the last frame is shown: what the file says, or as long as frames are on average."""
         if frame.duration:
             return self._seconds(frame.duration)
-        return float(1 / (self.stream.guessed_rate or USUAL_RATE))
+        return usual_length_s(self.stream)
 
     def _ends_early(self) -> bool:
+        if "matroska" in self.container.format.name:  # which tells the length of all its streams
+            return False
         told_s = self._seconds(self.stream.duration or 0)
         return self.times[len(self.frames)] + LATE_S < told_s
 
@@ -190,6 +195,12 @@ class OnePass:
         rows = torch.frombuffer(plane, dtype=torch.uint8).view(rgb.height, plane.line_size)
         pixels = rows[:, : 3 * rgb.width].view(rgb.height, rgb.width, 3)
         return torch.rot90(pixels, self.first.rotation // 90)
+
+
+def usual_length_s(stream: Any) -> float:
+    """How long a frame is shown on average, as far as FFmpeg guesses."""
+    rate = stream.guessed_rate
+    return float(1 / rate) if rate and rate <= MOST_FPS else 1 / USUAL_RATE
 
 
 class Damage(Exception):  # noqa: N818 - it becomes `Clip.truncated`

@@ -6,16 +6,20 @@ from typing import Literal
 
 from flamingo_blocks.data.dropped import Dropped
 from flamingo_blocks.data.video._pyav import decode_by_pyav
+from flamingo_blocks.data.video._torchcodec import decode_by_torchcodec
 from flamingo_blocks.data.video._wanted import ClipLimits, Wanted
 from flamingo_blocks.data.video.clip import Clip
 from flamingo_blocks.data.video.frame_times import check_frames
 
-VideoBackend = Literal["pyav"]
+VideoBackend = Literal["pyav", "torchcodec"]
 CLIP_REASONS = (
-    "clip_bytes", "clip_duration", "clip_side", "no_frames", "no_video", "past_the_end", "times_backwards",
-    "times_missing", "too_many_packets", "undecodable",
+    "clip_bytes", "clip_duration", "clip_side", "no_frames", "no_video", "not_fetched", "past_the_end",
+    "times_backwards", "times_missing", "too_many_packets", "undecodable",
 )  # fmt: skip
-_BACKENDS: dict[str, Callable[..., Clip | Dropped]] = {"pyav": decode_by_pyav}
+_BACKENDS: dict[str, Callable[..., Clip | Dropped]] = {
+    "pyav": decode_by_pyav,
+    "torchcodec": decode_by_torchcodec,
+}
 
 
 def decode_clip(

@@ -4,6 +4,8 @@ import hashlib
 from typing import TypedDict
 
 TOLERANCE_S = 1e-6  # of a moment; the ticks of files are ten times as long at least
+LATE_S = 0.5  # by which a file may end before its header says
+USUAL_RATE = 25.0  # frames a second, where a file tells nothing
 
 
 class FrameOptions(TypedDict):
@@ -76,7 +78,7 @@ def training_frames(*key: int | str) -> FrameOptions:
         >>> training_frames(0, "clip-17") == training_frames(0, "clip-17")
         True
         >>> frame_times(22.0, **training_frames(0, "clip-17"))[:2]
-        (3.1607648973613184, 4.160764897361318)
+        (13.441340247264312, 14.441340247264312)
 
     Source:
         Flamingo (arXiv 2204.14198), section B.1.2.
