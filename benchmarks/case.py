@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 OURS = "flamingo_blocks"
 PEERS = ("open_flamingo", "flamingo_pytorch", "idefics", "mllama", "trafilatura", "beautifulsoup")
-SUITES = ("attention", "block", "resampler", "decode", "train", "evaluate", "loss", "pages", "import")
+SUITES = ("attention", "block", "resampler", "decode", "train", "evaluate", "loss", "pages", "examples", "import")
 HALF = frozenset({"float16", "bfloat16"})
 LIMIT = "limit"  # in `Bar.against`: the limit of the machine, from `Case.flops` and `Case.bytes`
 

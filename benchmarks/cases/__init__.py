@@ -7,6 +7,7 @@ from benchmarks.cases import (
     block,
     decode,
     evaluation,
+    examples,
     import_time,
     loss,
     pages,
@@ -15,7 +16,7 @@ from benchmarks.cases import (
 )
 
 SUITES = (
-    attention, attention_scores, block, resampler, decode, loss, train, evaluation, pages, import_time,
+    attention, attention_scores, block, resampler, decode, loss, train, evaluation, pages, examples, import_time,
 )  # fmt: skip
 
 
