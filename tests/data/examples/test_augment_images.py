@@ -98,6 +98,13 @@ def test_draws_stay_within_their_reach(key, item):
     assert abs(change.hue) <= 0.05
 
 
+def test_each_image_of_a_sample_is_drawn_by_itself():
+    """Neither the flip nor a factor of one image tells that of another."""
+    drawn = [[AugmentImages().draw(KeyedDraws(key), item) for item in range(2)] for key in range(40)]
+    for name in ("flipped", "brightness", "contrast", "saturation", "hue"):
+        assert any(getattr(one, name) != getattr(other, name) for one, other in drawn)
+
+
 def test_half_of_the_images_are_mirrored():
     """The paper mirrors at random; no colour changes where no reach is given."""
     augment = AugmentImages(flip=0.5, brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0)

@@ -99,6 +99,14 @@ def test_half_of_the_pages_look_ahead():
         assert abs(sum(ahead) - 100 * p_next) <= 5 * 5 * (p_next == 0.5)
 
 
+def test_the_direction_does_not_tell_the_window():
+    """Windows of the first and of the second half of a page look ahead alike."""
+    page = a_page(images=6)
+    draws = [(KeyedDraws(key).uniform("window"), maker(length=8)(page, key=key).direction) for key in range(40)]
+    for half in (True, False):
+        assert {direction for window, direction in draws if (window < 0.5) == half} == {"previous", "next"}
+
+
 def test_a_batch_mixes_both_directions():
     """In a collated batch each page's text sees the item before it or the one behind it, as the page was drawn."""
     page = page_of(["a", "<image>", "b", "<image>", "c"])
