@@ -10,8 +10,8 @@ PEERS = (
     "webdataset", "datasketch",
 )  # fmt: skip
 SUITES = (
-    "attention", "block", "resampler", "decode", "train", "evaluate", "loss", "pages", "shards", "dedup", "import",
-    ,
+    "attention", "block", "resampler", "decode", "train", "evaluate", "loss", "pages", "shards", "dedup", "examples",
+    "import",
 )  # fmt: skip
 HALF = frozenset({"float16", "bfloat16"})
 LIMIT = "limit"  # in `Bar.against`: the limit of the machine, from `Case.flops` and `Case.bytes`

@@ -33,6 +33,11 @@ class LayoutCase:
         return len(self.rows[0]) if self.rows else 0
 
     @property
+    def directions(self) -> tuple[str, ...]:
+        """The direction of each row."""
+        return (self.direction,) * len(self.rows) if isinstance(self.direction, str) else self.direction
+
+    @property
     def counts(self) -> list[int]:
         """Items of each row."""
         return [sum(token.items for token in row) for row in self.rows]
@@ -53,8 +58,7 @@ class LayoutCase:
     def seen_slots(self) -> list[list[list[int]]]:
         """What the oracle says each token sees, by slot of its row."""
         rules = {"scope": self.scope, "grouped": self.grouped}
-        words = (self.direction,) * len(self.rows) if isinstance(self.direction, str) else self.direction
-        return [seen_slots(row, direction=word, **rules) for row, word in zip(self.rows, words, strict=True)]
+        return [seen_slots(row, direction=word, **rules) for row, word in zip(self.rows, self.directions, strict=True)]
 
     def seen_items(self) -> list[list[list[int]]]:
         """What the oracle says each token sees, by pool id; an item held by two visible slots is there twice."""

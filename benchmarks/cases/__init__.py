@@ -8,6 +8,7 @@ from benchmarks.cases import (
     decode,
     dedup,
     evaluation,
+    examples,
     import_time,
     loss,
     pages,
@@ -18,7 +19,7 @@ from benchmarks.cases import (
 
 SUITES = (
     attention, attention_scores, block, resampler, decode, loss, train, evaluation, pages, shards,
-    dedup, import_time,
+    dedup, examples, import_time,
 )  # fmt: skip
 
 

@@ -237,6 +237,14 @@ def test_rows_that_agree_have_one_direction():
     assert mixed.repeat_rows(2).ahead.tolist() == [True, True, False, False]
 
 
+def test_new_text_sees_nothing_in_the_rows_that_look_ahead_alone():
+    """`extend` and `slice` beyond the width copy what a row's last token saw, but for rows of `next`."""
+    layout = MediaLayout.from_tokens(TAGS, direction=["previous", "next"])
+    assert seen_by(layout.extend(2).slice(3, 5)) == [[[1], [1]], [[], []]]
+    assert seen_by(layout.repeat_rows(2).slice(3, 4)) == [[[1]], [[1]], [[]], [[]]]
+    assert seen_by(layout.extend(1).to("cpu").extend(1).slice(4, 5)) == [[[1]], [[]]]
+
+
 def test_append_of_another_batch_is_told():
     """A turn has to bring a row for every row."""
     with pytest.raises(ValueError, match="is_media has 1 rows, the layout has 2"):

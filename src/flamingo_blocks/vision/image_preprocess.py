@@ -90,11 +90,11 @@ class ImagePreprocess:
         height, width = self._resized(rgb.shape[1], rgb.shape[2])
         # Bytes are resized as bytes: an order of magnitude faster than as floats, and rounded as PIL rounds.
         resized = F.interpolate(rgb[None], (height, width), mode=self.interpolation, antialias=True)[0]
-        resized = _as_float(resized).clamp(0.0, 1.0)
+        resized = _as_float(resized) if resized.dtype == torch.uint8 else resized.clamp(0.0, 1.0)
         if augment is not None:
             resized = augment(resized)
         mean, std = (resized.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
-        normalised = (resized - mean) / std
+        normalised = (resized - mean).div_(std)
         # The mean is 0 once normalised. Negative padding crops.
         top, left = (self.size[0] - height) // 2, (self.size[1] - width) // 2
         if self.fit != "pad":
@@ -170,7 +170,7 @@ def read_rgb(image: Any) -> UInt8[Tensor, "3 height width"] | Float[Tensor, "3 h
 
 
 def _as_float(image: Tensor) -> Tensor:
-    return image.float() / 255 if image.dtype == torch.uint8 else image
+    return image.float().div_(255) if image.dtype == torch.uint8 else image
 
 
 def _middle(image: Tensor, *, most: int = 64) -> Tensor:

@@ -5,6 +5,7 @@ from flamingo_blocks.data.examples.augment_text import AugmentText
 from flamingo_blocks.data.examples.captions import CaptionExamples
 from flamingo_blocks.data.examples.interleaved import InterleavedExamples
 from flamingo_blocks.data.examples.keyed_draws import Key, KeyedDraws
+from flamingo_blocks.data.examples.pack_examples import pack_examples
 from flamingo_blocks.data.examples.windows import cut_document, draw_window
 
 __all__ = [
@@ -17,4 +18,5 @@ __all__ = [
     "KeyedDraws",
     "cut_document",
     "draw_window",
+    "pack_examples",
 ]

@@ -115,7 +115,7 @@ class InterleavedExamples:
         Returns:
             The example, or one of `reasons`.
         """
-        draws = KeyedDraws(key)
+        draws, document = KeyedDraws(key), document.merged()
         if not document.segments:
             return Dropped("no_text", "the document is empty")
         if self.needs_media and not document.media:

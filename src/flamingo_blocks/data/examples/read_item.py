@@ -38,7 +38,8 @@ def item_pixels(
     if not frames:
         raise ValueError("a clip has no frames, wanted one at least; leave it out")
     options = {} if change is None else {"augment": change}
-    return torch.stack([preprocess(frame, **options) for frame in frames])
+    pixels = [preprocess(frame, **options) for frame in frames]
+    return pixels[0][None] if len(pixels) == 1 else torch.stack(pixels)  # most are images, and a stack copies them
 
 
 def item_features(item: MediaSegment, features: Mapping[str, Tensor]) -> Float[Tensor, "frames patches vision_dim"]:
