@@ -63,7 +63,7 @@ class _Worker:
         self.seen, self.since = -1, time.monotonic()
 
     def give(self, case: _Case) -> None:
-        self.case, self.attempt = case, f"{os.getpid()}.{secrets.token_hex(4)}"
+        self.case, self.attempt = case, secrets.token_hex(8)
         self.cell[0] = 0
         self.seen, self.since = -1, time.monotonic()
         self.tasks.send(Task(case.shard, self.attempt, dict(case.skip)))
