@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from flamingo_blocks.data.build import (
     BuildProgress,
     LocalExecutor,
+    RayExecutor,
     Shard,
     ShardResult,
     read_quarantine,
     run_shards,
 )
+from flamingo_blocks.errors import MissingDependencyError
 from tests.data.build.steps import Lines, contents, write_shards
 
 ROOT = Path(__file__).parents[3]
@@ -315,6 +317,13 @@ def test_a_shard_that_an_executor_forgets_has_failed(built):
     report = run_shards(step, shards, out, executor=Lazy())
     assert report.failed == {"001": "never tried"}
     assert not (out / "manifest.json").exists()
+
+
+def test_ray_is_asked_for_by_name(monkeypatch):
+    """Where it is missing."""
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingDependencyError, match="RayExecutor needs the package 'ray'"):
+        RayExecutor()
 
 
 def test_what_is_not_in_quarantine_cannot_be_read(built):

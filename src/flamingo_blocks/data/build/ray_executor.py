@@ -57,7 +57,6 @@ class RayExecutor:
         task = ray.remote(run_one).options(num_cpus=self.num_cpus, max_retries=self.max_retries, retry_exceptions=False)
         if not ray.is_initialized():
             ray.init()
-        folder = BuildFolder(folder.root.absolute(), folder.suffix, folder.config)  # tasks start in a folder of theirs
         most = self.max_in_flight or max(2, 2 * int(ray.cluster_resources().get("CPU", 1) / self.num_cpus))
         # One copy of the step for all tasks, already pickled: a worker finds its class by name, as on one machine.
         payload = ray.put(packed(step, folder, self.local.limits))
