@@ -48,8 +48,10 @@ class Lines:
     def act(self, what: str | None, record: dict[str, Any]) -> None:
         if what is None:
             return
-        times, _, act = what.rpartition(" ")
-        if times:
+        times, _, act = what.partition(" ")
+        if times not in TIMES:
+            act = what
+        else:
             done = self.memory / f"{record['text']}.done"
             before = done.stat().st_size if done.exists() else 0
             if before == TIMES[times]:
@@ -68,11 +70,10 @@ def allocate() -> None:
     del held
 
 
-def leave_a_child() -> None:
-    """Start a program that holds the pipe, and hang."""
+def start_program() -> None:
+    """Start one that holds the pipe."""
     with open("pipe", "w") as pipe:  # noqa: PTH123 - beside the test, which a worker is as well
         subprocess.Popen(["sleep", "600"], stdout=pipe)
-    loop()
 
 
 def loop() -> None:
@@ -90,7 +91,8 @@ ACTS = {
     "loop": loop,
     "fail": fail,
     "allocate": allocate,
-    "leave_a_child": leave_a_child,
+    "start and hang": lambda: (start_program(), loop()),
+    "start and leave": lambda: (start_program(), os._exit(3)),
 }
 TIMES = {"once": 1, "twice": 2}
 QUARANTINED = {

@@ -135,14 +135,15 @@ def test_two_deaths_are_a_records_fault(tmp_path):
     assert [(record.number, record.reason) for record in report.quarantined] == [(1, "crash")]
 
 
-def test_what_a_record_has_started_is_killed_with_its_worker(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("trouble", "reason"), [("start and hang", "timeout"), ("start and leave", "crash")])
+def test_what_a_record_has_started_is_killed_with_its_worker(tmp_path, monkeypatch, trouble, reason):
     """A program that holds a pipe: the pipe closes. Paths are those of the builder, wherever workers begin."""
     monkeypatch.chdir(tmp_path)
     os.mkfifo("pipe")
     pipe = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
-    shards = write_shards(Path("in"), [[{"text": "a", "do": "leave_a_child"}, {"text": "b"}]])
+    shards = write_shards(Path("in"), [[{"text": "a", "do": trouble}, {"text": "b"}]])
     report = run_shards(Lines(Path()), shards, "out", executor=LocalExecutor(1, timeout_s=0.5))
-    assert [record.reason for record in report.quarantined] == ["timeout"]
+    assert [record.reason for record in report.quarantined] == [reason]
     poll = select.poll()
     poll.register(pipe, select.POLLHUP)
     assert poll.poll(60_000), "the program is still there"

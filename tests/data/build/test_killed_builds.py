@@ -81,8 +81,9 @@ def test_no_worker_outlives_its_builder(tmp_path, method):
     """Not even one that hangs in native code with Python's lock held, when the builder is killed by -9."""
     builder, pipe = hanging(tmp_path, method)
     builder.kill()
+    builder.wait()
+    assert read(pipe) == b""  # before the builder's own output, whose end a worker left behind would hold open
     builder.communicate()
-    assert read(pipe) == b""
     os.close(pipe)
 
 

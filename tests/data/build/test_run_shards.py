@@ -4,8 +4,10 @@ import json
 import os
 import subprocess
 import sys
+import weakref
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
@@ -173,6 +175,37 @@ def test_a_writer_that_loses_results_is_told(tmp_path, takes, told):
     report = run_shards(Careless(tmp_path, takes=takes), shards, tmp_path / "out", executor=HERE)
     assert told in report.failed["000"]
     assert [path.name for path in (tmp_path / "out").glob("*")] == ["_build"]
+
+
+class Page:
+    """A record that knows how many of its kind there are."""
+
+    alive: ClassVar[weakref.WeakSet] = weakref.WeakSet()
+
+    def __init__(self):
+        self.alive.add(self)
+
+
+@dataclass(frozen=True)
+class Streaming(Lines):
+    """As many records as one likes, each as a result, one at a time."""
+
+    def read(self, shard):
+        for _ in range(100):
+            yield Page()
+
+    def process(self, record):
+        return record
+
+    def write(self, results, file):
+        most = max(len(Page.alive) for _ in results)
+        file.write_text(str(most))
+
+
+def test_records_stream(tmp_path):
+    """While one is made, the one before is the only other that is held."""
+    assert run_shards(Streaming(tmp_path), [Shard("a")], tmp_path / "out", executor=HERE).rows == 100
+    assert int((tmp_path / "out" / "a.jsonl").read_text()) <= 2
 
 
 @pytest.mark.parametrize(

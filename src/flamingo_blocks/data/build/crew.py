@@ -84,10 +84,9 @@ class _Worker:
 
     def kill(self) -> None:
         """End it, and what its step has started."""
-        if self.process.is_alive():
-            with suppress(OSError, AttributeError):  # it has no group of its own yet, or the system has none
-                os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.kill()
+        with suppress(OSError, AttributeError):  # it has no group, or none is left in it, or the system knows none
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.kill()
         self.process.join()
         self.process.close()
         self.tasks.close()
