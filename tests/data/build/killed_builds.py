@@ -174,6 +174,7 @@ class Telling(Lines):
 
 def hang(folder: Path, method: str) -> None:
     """Build what hangs."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs tests in the background ignores it
     shards = write_shards(folder / "in", [[{"text": "a"}, {"text": "b", "do": "hang"}], [{"text": "c"}]])
     run_shards(Telling(folder), shards, folder / "out", executor=LocalExecutor(2, start_method=method))
 

@@ -54,7 +54,7 @@ class _Worker:
         self.tasks: Connection
         self.tasks, theirs = context.Pipe()
         process: Any = context.Process  # type: ignore[attr-defined]  # each context has its own
-        self.process = process(target=work, args=(theirs, self.cell, payload, str(Path.cwd())), daemon=True)
+        self.process = process(target=work, args=(theirs, self.cell, payload), daemon=True)
         self.process.start()
         theirs.close()
         self.ready = False

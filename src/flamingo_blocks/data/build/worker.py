@@ -44,11 +44,10 @@ class Refused:
 Answer = Ready | ShardResult | Refused
 
 
-def work(tasks: Connection, cell: Any, payload: bytes, folder_of_parent: str) -> None:
+def work(tasks: Connection, cell: Any, payload: bytes) -> None:
     """The main function of a worker process."""
     stay_apart()
     die_with_parent()
-    os.chdir(folder_of_parent)  # a fork server may have been started in another, and paths may be relative
     torch.set_num_threads(1)  # there is a worker for each core
     try:
         step, folder, max_quarantined = pickle.loads(payload)  # noqa: S301 - from our own parent
