@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 import weakref
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -77,15 +78,56 @@ def test_bytes_are_looked_at_when_asked(built):
 
 
 def test_leftovers_are_removed(built):
-    """What a killed run was writing; what looks like it and is another's stays."""
+    """What a killed run was writing is gone before the work begins, what killed workers leave when it ends, and what
+    only looks like it stays.
+    """
     step, shards, out = built
     before = contents(out)
+    (out / "000.jsonl").unlink()
     left = [out / ".unfinished-1.ab-000.jsonl", out / "_build" / "shards" / ".unfinished-1-000.json"]
+    (out / "notes.tmp").write_text("mine")
+
+    def look(progress):
+        seen.extend(path.exists() for path in left)
+        for path in left:
+            path.write_text("half")
+
     for path in left:
         path.write_text("half")
-    (out / "notes.tmp").write_text("mine")
-    run_shards(step, shards, out, executor=HERE)
+    seen: list[bool] = []
+    run_shards(step, shards, out, executor=HERE, on_progress=look)
+    assert seen[:2] == [False, False]
     assert contents(out) == {**before, "notes.tmp": b"mine"}
+
+
+def test_a_lock_ends_with_its_builder(built):
+    """A process forked by it, which lives on, does not hold it."""
+    if not hasattr(os, "fork"):
+        pytest.skip("this system has no fork")
+    step, shards, out = built
+    (out / "000.jsonl").unlink()
+    waits, ends = os.pipe()
+    children: list[int] = []
+
+    def fork(progress):
+        if children:
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # other threads are no matter to a child that waits
+            pid = os.fork()
+        if pid == 0:
+            os.close(ends)
+            os.read(waits, 1)
+            os._exit(0)
+        children.append(pid)
+
+    try:
+        assert run_shards(step, shards, out, executor=HERE, on_progress=fork).complete
+        assert run_shards(step, shards, out, executor=HERE).skipped == 3
+    finally:
+        os.close(ends)
+        os.close(waits)
+        os.waitpid(children[0], 0)
 
 
 def test_another_configuration_is_refused(built):
