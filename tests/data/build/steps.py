@@ -4,6 +4,7 @@ import ctypes
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,13 +48,16 @@ class Lines:
     def act(self, what: str | None, record: dict[str, Any]) -> None:
         if what is None:
             return
-        if what.startswith("once "):
-            mark = self.memory / f"{record['text']}.done"
-            if mark.exists():
+        times, _, act = what.partition(" ")
+        if times not in TIMES:
+            act = what
+        else:
+            done = self.memory / f"{record['text']}.done"
+            before = done.stat().st_size if done.exists() else 0
+            if before == TIMES[times]:
                 return
-            mark.touch()
-            what = what.removeprefix("once ")
-        ACTS[what]()
+            done.write_bytes(b"x" * (before + 1))
+        ACTS[act]()
 
 
 def fail() -> None:
@@ -64,6 +68,12 @@ def allocate() -> None:
     held = [bytearray(os.urandom(1) * 2**20) for _ in range(1500)]
     loop()
     del held
+
+
+def start_program() -> None:
+    """Start one that holds the pipe."""
+    with open("pipe", "w") as pipe:  # noqa: PTH123 - beside the test, which a worker is as well
+        subprocess.Popen(["sleep", "600"], stdout=pipe)
 
 
 def loop() -> None:
@@ -81,7 +91,10 @@ ACTS = {
     "loop": loop,
     "fail": fail,
     "allocate": allocate,
+    "start and hang": lambda: (start_program(), loop()),
+    "start and leave": lambda: (start_program(), os._exit(3)),
 }
+TIMES = {"once": 1, "twice": 2}
 QUARANTINED = {
     "abort": ("crash", "killed by SIGABRT"),
     "segfault": ("crash", "killed by SIGSEGV"),

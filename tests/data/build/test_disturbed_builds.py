@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import select
 import signal
 import tempfile
 from collections import Counter
@@ -125,6 +126,29 @@ def test_a_worker_killed_from_outside_loses_nothing(tmp_path):
     assert killed
     assert not report.quarantined
     check(tmp_path, shards, report)
+
+
+def test_two_deaths_are_a_records_fault(tmp_path):
+    """One is not, and a third is not waited for."""
+    shards = write_shards(tmp_path / "in", [[{"text": "a", "do": "once kill"}, {"text": "b", "do": "twice kill"}]])
+    report = run_shards(Lines(tmp_path), shards, tmp_path / "out", executor=LocalExecutor(1))
+    assert [(record.number, record.reason) for record in report.quarantined] == [(1, "crash")]
+
+
+@pytest.mark.parametrize(("trouble", "reason"), [("start and hang", "timeout"), ("start and leave", "crash")])
+def test_what_a_record_has_started_is_killed_with_its_worker(tmp_path, monkeypatch, trouble, reason):
+    """A program that holds a pipe: the pipe closes. Paths are those of the builder, wherever workers begin."""
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    pipe = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
+    shards = write_shards(Path("in"), [[{"text": "a", "do": trouble}, {"text": "b"}]])
+    report = run_shards(Lines(Path()), shards, "out", executor=LocalExecutor(1, timeout_s=0.5))
+    assert [record.reason for record in report.quarantined] == [reason]
+    poll = select.poll()
+    poll.register(pipe, select.POLLHUP)
+    assert poll.poll(60_000), "the program is still there"
+    os.close(pipe)
+    assert Path("out", "000.jsonl").read_bytes() == expected([{"text": "b"}])[0]
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -4,8 +4,11 @@ import json
 import os
 import subprocess
 import sys
+import warnings
+import weakref
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
@@ -14,11 +17,13 @@ from hypothesis import strategies as st
 from flamingo_blocks.data.build import (
     BuildProgress,
     LocalExecutor,
+    RayExecutor,
     Shard,
     ShardResult,
     read_quarantine,
     run_shards,
 )
+from flamingo_blocks.errors import MissingDependencyError
 from tests.data.build.steps import Lines, contents, write_shards
 
 ROOT = Path(__file__).parents[3]
@@ -73,15 +78,56 @@ def test_bytes_are_looked_at_when_asked(built):
 
 
 def test_leftovers_are_removed(built):
-    """What a killed run was writing; what looks like it and is another's stays."""
+    """What a killed run was writing is gone before the work begins, what killed workers leave when it ends, and what
+    only looks like it stays.
+    """
     step, shards, out = built
     before = contents(out)
+    (out / "000.jsonl").unlink()
     left = [out / ".unfinished-1.ab-000.jsonl", out / "_build" / "shards" / ".unfinished-1-000.json"]
+    (out / "notes.tmp").write_text("mine")
+
+    def look(progress):
+        seen.extend(path.exists() for path in left)
+        for path in left:
+            path.write_text("half")
+
     for path in left:
         path.write_text("half")
-    (out / "notes.tmp").write_text("mine")
-    run_shards(step, shards, out, executor=HERE)
+    seen: list[bool] = []
+    run_shards(step, shards, out, executor=HERE, on_progress=look)
+    assert seen[:2] == [False, False]
     assert contents(out) == {**before, "notes.tmp": b"mine"}
+
+
+def test_a_lock_ends_with_its_builder(built):
+    """A process forked by it, which lives on, does not hold it."""
+    if not hasattr(os, "fork"):
+        pytest.skip("this system has no fork")
+    step, shards, out = built
+    (out / "000.jsonl").unlink()
+    waits, ends = os.pipe()
+    children: list[int] = []
+
+    def fork(progress):
+        if children:
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # other threads are no matter to a child that waits
+            pid = os.fork()
+        if pid == 0:
+            os.close(ends)
+            os.read(waits, 1)
+            os._exit(0)
+        children.append(pid)
+
+    try:
+        assert run_shards(step, shards, out, executor=HERE, on_progress=fork).complete
+        assert run_shards(step, shards, out, executor=HERE).skipped == 3
+    finally:
+        os.close(ends)
+        os.close(waits)
+        os.waitpid(children[0], 0)
 
 
 def test_another_configuration_is_refused(built):
@@ -173,6 +219,37 @@ def test_a_writer_that_loses_results_is_told(tmp_path, takes, told):
     assert [path.name for path in (tmp_path / "out").glob("*")] == ["_build"]
 
 
+class Page:
+    """A record that knows how many of its kind there are."""
+
+    alive: ClassVar[weakref.WeakSet] = weakref.WeakSet()
+
+    def __init__(self):
+        self.alive.add(self)
+
+
+@dataclass(frozen=True)
+class Streaming(Lines):
+    """As many records as one likes, each as a result, one at a time."""
+
+    def read(self, shard):
+        for _ in range(100):
+            yield Page()
+
+    def process(self, record):
+        return record
+
+    def write(self, results, file):
+        most = max(len(Page.alive) for _ in results)
+        file.write_text(str(most))
+
+
+def test_records_stream(tmp_path):
+    """While one is made, the one before is the only other that is held."""
+    assert run_shards(Streaming(tmp_path), [Shard("a")], tmp_path / "out", executor=HERE).rows == 100
+    assert int((tmp_path / "out" / "a.jsonl").read_text()) <= 2
+
+
 @pytest.mark.parametrize(
     "name", ["", ".hidden", "a/b", "..", "a b", "x" * 201, "é", "_build", "a\n"], ids=lambda name: repr(name[:9])
 )
@@ -250,6 +327,8 @@ def test_two_builds_in_one_folder_are_refused(built):
     (out / "000.jsonl").unlink()
 
     def build_too(progress):
+        if told:
+            return
         code = "import sys; from tests.data.build.killed_builds import *; build_again(*sys.argv[1:])"
         command = [sys.executable, "-c", code, str(out)]
         told.append(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stderr)
@@ -313,6 +392,13 @@ def test_a_shard_that_an_executor_forgets_has_failed(built):
     report = run_shards(step, shards, out, executor=Lazy())
     assert report.failed == {"001": "never tried"}
     assert not (out / "manifest.json").exists()
+
+
+def test_ray_is_asked_for_by_name(monkeypatch):
+    """Where it is missing."""
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingDependencyError, match="RayExecutor needs the package 'ray'"):
+        RayExecutor()
 
 
 def test_what_is_not_in_quarantine_cannot_be_read(built):

@@ -3,6 +3,7 @@
 from flamingo_blocks.data.build.build_folder import BuildFolder
 from flamingo_blocks.data.build.executor import Executor
 from flamingo_blocks.data.build.local_executor import LocalExecutor
+from flamingo_blocks.data.build.ray_executor import RayExecutor
 from flamingo_blocks.data.build.report import BuildProgress, BuildReport
 from flamingo_blocks.data.build.run_shards import read_quarantine, run_shards
 from flamingo_blocks.data.build.shard_result import Quarantined, ShardFailure, ShardResult
@@ -16,6 +17,7 @@ __all__ = [
     "Kept",
     "LocalExecutor",
     "Quarantined",
+    "RayExecutor",
     "Shard",
     "ShardFailure",
     "ShardResult",

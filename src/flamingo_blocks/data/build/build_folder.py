@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -95,7 +96,7 @@ class BuildFolder:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that a reader finds the old one or the new one, also after a crash of the machine."""
-    unfinished = path.with_name(f"{UNFINISHED}{os.getpid()}-{path.name}")
+    unfinished = path.with_name(f"{UNFINISHED}{secrets.token_hex(8)}-{path.name}")
     unfinished.write_bytes(content)
     put_in_place(unfinished, path)
 

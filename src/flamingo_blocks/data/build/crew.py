@@ -63,7 +63,7 @@ class _Worker:
         self.seen, self.since = -1, time.monotonic()
 
     def give(self, case: _Case) -> None:
-        self.case, self.attempt = case, f"{os.getpid()}.{secrets.token_hex(4)}"
+        self.case, self.attempt = case, secrets.token_hex(8)
         self.cell[0] = 0
         self.seen, self.since = -1, time.monotonic()
         self.tasks.send(Task(case.shard, self.attempt, dict(case.skip)))
@@ -84,10 +84,9 @@ class _Worker:
 
     def kill(self) -> None:
         """End it, and what its step has started."""
-        if self.process.is_alive():
-            with suppress(OSError, AttributeError):  # it has no group of its own yet, or the system has none
-                os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.kill()
+        with suppress(OSError, AttributeError):  # it has no group, or none is left in it, or the system knows none
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.kill()
         self.process.join()
         self.process.close()
         self.tasks.close()

@@ -1,20 +1,15 @@
 """The shards of a build on this machine, by processes that may be killed."""
 
-import multiprocessing
 import os
-import pickle
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing.context import BaseContext
 from pathlib import Path
-from typing import Literal
 
 from flamingo_blocks.data.build.build_folder import BuildFolder
-from flamingo_blocks.data.build.crew import Crew, Limits
+from flamingo_blocks.data.build.crew import Limits
 from flamingo_blocks.data.build.run_here import run_here
 from flamingo_blocks.data.build.shard_result import ShardFailure, ShardResult
+from flamingo_blocks.data.build.start_crew import StartMethod, packed, run_crew
 from flamingo_blocks.data.build.step import Shard, Step
-
-StartMethod = Literal["forkserver", "spawn", "fork"]
 
 
 class LocalExecutor:
@@ -80,22 +75,10 @@ class LocalExecutor:
         if self.workers == 0:
             yield from run_here(step, shards, folder, self.limits, on_records)
             return
-        try:
-            payload = pickle.dumps((step, folder, self.limits.max_quarantined))
-        except (pickle.PicklingError, AttributeError, TypeError) as error:
-            raise ValueError(f"step is {step!r}, which cannot be pickled, so no worker can have it: {error}") from error
-        crew = Crew(self._context(step), payload, folder, self.limits, self.workers)
-        yield from crew.run(shards, on_records)
-
-    def _context(self, step: Step) -> BaseContext:
-        methods = multiprocessing.get_all_start_methods()
-        context = multiprocessing.get_context(
-            self.start_method or ("forkserver" if "forkserver" in methods else "spawn")
-        )
-        if context.get_start_method() == "forkserver":
-            # The server imports these once for all workers; where one runs already, each worker imports them.
-            context.set_forkserver_preload([f"{__package__}.worker", type(step).__module__])
-        return context
+        yield from run_crew(
+            packed(step, folder, self.limits), shards, folder, self.limits,
+            size=self.workers, start_method=self.start_method, preload=[type(step).__module__], on_records=on_records,
+        )  # fmt: skip
 
 
 def _usable_cores() -> int:

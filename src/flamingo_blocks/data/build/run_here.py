@@ -1,6 +1,5 @@
 """The shards of a build one after the other, in this process."""
 
-import os
 import secrets
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -21,10 +20,15 @@ def run_here(
     records = 0
     for shard in shards:
         for left in reversed(range(limits.retries + 1)):
-            name = f"{os.getpid()}.{secrets.token_hex(4)}"
             beat = Beat(array("q", [0]))
             attempt = Attempt(
-                step, shard, folder, name=name, skip={}, max_quarantined=limits.max_quarantined, beat=beat
+                step,
+                shard,
+                folder,
+                name=secrets.token_hex(8),
+                skip={},
+                max_quarantined=limits.max_quarantined,
+                beat=beat,
             )
             answer = answer_of(attempt)
             if isinstance(answer, ShardResult):

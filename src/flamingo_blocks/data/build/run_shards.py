@@ -73,7 +73,7 @@ def run_shards(
     """
     _check_names(step, shards)
     config = _config_of(step)
-    folder = BuildFolder(Path(out), step.suffix, hashlib.sha256(_canonical(config)).hexdigest())
+    folder = BuildFolder(Path(out).absolute(), step.suffix, hashlib.sha256(_canonical(config)).hexdigest())
     folder.create()
     with folder.locked():
         _claim(folder, config, overwrite=overwrite)

@@ -87,20 +87,17 @@ def stay_apart() -> None:
 def die_with_parent() -> None:
     """Leave no orphan when the parent is killed, not even one that hangs in native code and holds Python's lock.
 
-    On Linux the kernel sends a signal when the last end of the pipe to the parent closes, and that signal kills. A
-    parent-death signal would not do: the parent of a forked worker is the fork server, which lives as long as its
-    workers. Elsewhere a thread waits, which a hang in native code may hold up.
+    A thread waits for it; a hang that holds the lock would hold up the thread too. So on Linux the kernel is asked to
+    send a signal when the pipe to the parent closes, and that signal kills. A parent-death signal would not do: the
+    parent of a forked worker is the fork server, which lives as long as its workers.
     """
     parent = multiprocessing.parent_process()
     if parent is None:
         return
+    threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
     if sys.platform == "linux":
         import fcntl  # noqa: PLC0415 - not on every platform
 
         signal.signal(signal.SIGIO, signal.SIG_DFL)
-        fcntl.fcntl(parent.sentinel, fcntl.F_SETOWN, -os.getpgid(0))
+        fcntl.fcntl(parent.sentinel, fcntl.F_SETOWN, -os.getpgid(0))  # the whole group: what a step has started too
         fcntl.fcntl(parent.sentinel, fcntl.F_SETFL, fcntl.fcntl(parent.sentinel, fcntl.F_GETFL) | os.O_ASYNC)
-        if wait([parent.sentinel], timeout=0):  # it was gone before we listened
-            os._exit(1)
-    else:
-        threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
