@@ -3,11 +3,14 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from flamingo_blocks.data import ClipSegment, Dropped, ImageSegment, InterleavedDocument
 from flamingo_blocks.data.show import show_documents
+from tests.data.filters.test_image_gate import file_of
 from tests.data.show.read_page import read_page
 
+PNG = file_of(Image.new("L", (8, 8)))
 ATTACKS = (
     "</script><img src=x onerror=alert(1)>", "<script>alert(1)</script>", '"><svg onload=alert(1)>', "' onfocus='x",
     "<!-- ", "-->", "</style><style>*{background:url(//evil)}", "javascript:alert(1)", "JaVaScRiPt:alert(1)",
@@ -25,7 +28,12 @@ values = st.recursive(
 )
 metadata = st.dictionaries(wild | st.sampled_from(["url", "title", "reasons", "reason"]), values, max_size=3)
 media = st.fixed_dictionaries(
-    {"url": st.none() | wild, "alt": st.none() | wild, "metadata": metadata, "data": st.none() | st.binary(max_size=8)}
+    {
+        "url": st.none() | wild,
+        "alt": st.none() | wild,
+        "metadata": metadata,
+        "data": st.none() | st.binary(max_size=8) | st.just(PNG),
+    }
 )
 parts = st.lists(
     wild | media.map(lambda fields: ImageSegment(**fields)) | media.map(lambda fields: ClipSegment(**fields)),
@@ -78,13 +86,14 @@ def test_no_document_makes_a_tag(file, segments, about, title, detail):
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_an_attack_is_shown_as_text(file, attack):
     """In every place at once; and it can be read there."""
-    item = ImageSegment(url=attack, alt=attack, metadata={attack: attack})
+    item = ImageSegment(url=attack, alt=attack, metadata={attack: attack}, data=PNG)
     about = {attack: attack, "url": attack, "title": attack, "reasons": [attack], "deep": {attack: [attack]}}
     page = page_of(file, [InterleavedDocument.from_parts([attack, item, attack], metadata=about)], title=attack)
     is_harmless(page)
     shown = attack.replace("\x00", "␀").replace("\u202e", "[U+202E]").replace("\ud800", "\ufffd")
     assert [one.text for one in page.find(".text")][-2:] == [shown, shown]
     assert page.find("title")[0].text == shown
+    assert page.find("img")[0].attributes["alt"] == shown
 
 
 def test_nothing_may_run_or_load(file):

@@ -9,7 +9,7 @@ from flamingo_blocks.data import Dropped, ImageSegment, InterleavedDocument
 from flamingo_blocks.data.show import see_document, show_documents
 from flamingo_blocks.data.show.page_style import DARK, HUES, LIGHT, style_sheet, tints
 from tests.data.show.read_page import highlighted, read_page
-from tests.data.show.test_see_document import layouts, losses
+from tests.data.show.test_see_document import each_layout, losses
 from tests.data.test_tokenize import LETTERS, PAPER, segment_lists, tagged
 
 NAMES = {"bos": "<BOS>", "eos": "<EOS>", "end_of_chunk": "<EOC>", "media": "<image>"}
@@ -32,7 +32,8 @@ def pictured(text):
     return "".join(chr(0x2400 + ord(c)) if c < " " and c not in "\t\n" else "␡" if c == "\x7f" else c for c in text)
 
 
-@given(segment_lists, layouts, losses)
+@each_layout
+@given(segments=segment_lists, loss=losses)
 def test_the_page_holds_the_tokens_in_their_places(file, segments, layout, loss):
     """Text, tags, begin and ends, in order, and whether loss is taken on each, as `see_document` says."""
     document = InterleavedDocument(segments)
@@ -44,7 +45,8 @@ def test_the_page_holds_the_tokens_in_their_places(file, segments, layout, loss)
     assert ["ignored" in one.classes for one in found] == [run.ignored for run in seen.runs]
 
 
-@given(segment_lists, layouts)
+@each_layout
+@given(segments=segment_lists)
 def test_an_image_frames_all_that_sees_it(file, segments, layout):
     """For each scope and direction, by the rule of the sheet of style; and numbers say the same."""
     document = InterleavedDocument(segments)
@@ -170,7 +172,9 @@ def test_a_page_is_replaced_whole_or_not_at_all(tmp_path):
     assert page.read_text() == "old"
     show_documents([tagged("new")], page)
     assert "new" in page.read_text()
-    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+    with pytest.raises(OSError, match="folder"):
+        show_documents([tagged("new")], (tmp_path / "folder").mkdir() or tmp_path / "folder")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "page.html"]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from tests.data.test_tokenize import BOS, EOC, EOS, LETTERS, PAPER, TAG, segment
 LAYOUTS = (
     {}, {"scope": "all"}, {"scope": "grouped"}, {"direction": "next"}, {"group_consecutive": True},
 )  # fmt: skip
-layouts = st.sampled_from(LAYOUTS)
+each_layout = pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 ends = st.fixed_dictionaries({name: st.booleans() for name in ("end_before_media", "end_before_first_media")})
 losses = st.fixed_dictionaries({name: st.booleans() for name in ("ignore_between_chunks", "ignore_before_first_media")})
 
@@ -44,7 +44,8 @@ def naive_sees(document, *, scope="last", direction="previous", group_consecutiv
     return found
 
 
-@given(segment_lists, layouts)
+@each_layout
+@given(segments=segment_lists)
 def test_text_sees_what_the_definition_says(segments, layout):
     """For each scope and direction: the runs of text and tags, one by one."""
     document = InterleavedDocument(segments)
@@ -53,7 +54,8 @@ def test_text_sees_what_the_definition_says(segments, layout):
     assert [list(run.sees) for run in seen.runs if run.kind in ("text", "media")] == wanted
 
 
-@given(segment_lists, specials, layouts, ends, losses)
+@each_layout
+@given(segments=segment_lists, ids=specials, end=ends, loss=losses)
 def test_runs_are_the_tokens(segments, ids, layout, end, loss):
     """Every token is in a run, with its kind and its label; text decodes to what it was."""
     document, special = InterleavedDocument(segments), SpecialTokens(**ids)
@@ -111,6 +113,13 @@ def test_an_end_of_chunk_that_the_text_says_is_no_text():
     special = replace(PAPER, end_of_chunk_text="<EOC>")
     runs = see(InterleavedDocument.from_parts(["ab<EOC>c"]), special).runs
     assert [(run.kind, run.text) for run in runs[1:4]] == [("text", "ab"), ("end_of_chunk", ""), ("text", "c")]
+
+
+def test_ends_of_chunk_side_by_side_are_two():
+    """Each is a tag of its own."""
+    special = replace(PAPER, end_of_chunk_text="<EOC>")
+    runs = see(InterleavedDocument.from_parts(["a<EOC><EOC>"]), special).runs
+    assert [run.kind for run in runs] == ["bos", "text", "end_of_chunk", "end_of_chunk", "eos"]
 
 
 def test_nothing_is_no_runs():

@@ -170,6 +170,14 @@ def test_repeats_are_a_sample_by_the_smallest_hashes(first, second, room):
             assert found.repeats(len(first + second)) == len(first + second) - len(true)
 
 
+def test_hashes_are_met_several_times_at_once():
+    """As those of another count are."""
+    found = RepeatedHashes([5])
+    found.add(5, 2)
+    found.add(7, 3)
+    assert found.counts == {5: 3, 7: 3}
+
+
 def test_repeats_beyond_the_room_are_estimated():
     """From a sample that leans to no side."""
     random = np.random.default_rng(0)
@@ -181,7 +189,8 @@ def test_repeats_beyond_the_room_are_estimated():
 
 FRAME = Image.new("RGB", (2, 2), "red")
 DIFFERENT = [
-    [], ["a"], ["b"], ["a", ImageSegment(url="1")], [ImageSegment(url="1"), "a"], [ImageSegment(url="2"), "a"],
+    [], ["a"], ["b"], ["aimageaddress1"], ["a", ImageSegment(url="1")], [ImageSegment(url="1"), "a"],
+    [ImageSegment(url="2"), "a"],
     [ClipSegment(url="1"), "a"], [ImageSegment(data=b"1"), "a"], [ImageSegment(data=b"a")], [ImageSegment(data=b"a1")],
     [ImageSegment(data=torch.zeros(2, 3))], [ImageSegment(data=torch.zeros(3, 2))],
     [ImageSegment(data=torch.ones(3, 2))],

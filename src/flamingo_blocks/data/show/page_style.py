@@ -35,9 +35,10 @@ nav a { min-width: 2rem; padding: .15rem .4rem; border: 1px solid var(--line); b
   margin: 0 0 1.25rem; }
 .flow { margin: .75rem 0; }
 .see { position: relative; border-inline-start: .3rem solid var(--hue); background: var(--tint);
-  padding: .4rem .6rem .4rem 3.4rem; margin: 0 0 .3rem; min-height: 2.3rem; border-radius: .25rem; }
-.num { position: absolute; left: .5rem; top: .45rem; min-width: 1.6rem; padding: 0 .3rem; border-radius: .3rem;
-  background: var(--hue); color: var(--on-hue); font: 600 .8rem/1.5rem system-ui, sans-serif; text-align: center; }
+  padding: .4rem .6rem .4rem 3.8rem; margin: 0 0 .3rem; min-height: 2.3rem; border-radius: .25rem; }
+.num { position: absolute; left: .5rem; top: .45rem; min-width: 1.6rem; max-width: 3.1rem; padding: 0 .3rem;
+  border-radius: .3rem; background: var(--hue); color: var(--on-hue); text-align: center;
+  font: 600 .8rem/1.5rem system-ui, sans-serif; }
 .line { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; text-align: start; }
 .token { unicode-bidi: isolate; display: inline-block; margin: 0 .15rem; padding: 0 .35rem;
   border: 1px solid var(--text); border-radius: .3rem; font: .8rem/1.4 ui-monospace, monospace; white-space: nowrap; }
@@ -64,8 +65,8 @@ dd { margin: 0; white-space: pre-wrap; }
 @media (max-width: 40rem) {
   .page, main { padding: .6rem; }
   .doc { padding: .7rem; }
-  .see { padding: .4rem .5rem .4rem 2.7rem; }
-  .num { left: .3rem; }
+  .see { padding: .4rem .5rem .4rem 3rem; }
+  .num { left: .2rem; max-width: 2.6rem; font-size: .7rem; }
   dl { grid-template-columns: 1fr; gap: 0; }
   dd { margin-bottom: .4rem; }
 }

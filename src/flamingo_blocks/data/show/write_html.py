@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ _PICTURES = {code: 0x2400 + code for code in range(0x20) if chr(code) not in "\t
 # Letters after these may stand anywhere on the line, so their names stand for them.
 _TURNS = {code: f"[U+{code:04X}]" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 _HALVES = dict.fromkeys(range(0xD800, 0xE000), 0xFFFD)  # of a pair of surrogates, which no file can hold
+_HALF = re.compile("[\ud800-\udfff]")
 _TABLE: dict[int, int | str] = {**_PICTURES, **_TURNS, **_HALVES}
 
 
@@ -40,9 +42,8 @@ def as_link(url: str) -> str:
         >>> as_link("javascript:alert(1)")
         '<bdi>javascript:alert(1)</bdi>'
     """
-    shown, leads = f"<bdi>{as_text(_cut(url))}</bdi>", None
-    if url.lower().startswith(("http://", "https://")) and not any(half in url for half in map(chr, _HALVES)):
-        leads = absolute_url(url, url)
+    shown = f"<bdi>{as_text(_cut(url))}</bdi>"
+    leads = absolute_url(url, url) if _HALF.search(url) is None else None  # of the web, or none
     return shown if leads is None else f'<a href="{as_text(leads)}" rel="noreferrer noopener nofollow">{shown}</a>'
 
 
