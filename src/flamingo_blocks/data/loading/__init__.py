@@ -1,0 +1,21 @@
+"""Batches without end: order, shuffle, workers, mixtures, and going on exactly where a run stopped."""
+
+from flamingo_blocks.data.loading.mixture import Mixture
+from flamingo_blocks.data.loading.order import Place, SampleOrder
+from flamingo_blocks.data.loading.ranks import data_parallel_rank
+from flamingo_blocks.data.loading.source import Collate, DataSource, Documents, MakeExample
+from flamingo_blocks.data.loading.stream import DataStream
+from flamingo_blocks.data.loading.workers import WorkerDiedError
+
+__all__ = [
+    "Collate",
+    "DataSource",
+    "DataStream",
+    "Documents",
+    "MakeExample",
+    "Mixture",
+    "Place",
+    "SampleOrder",
+    "WorkerDiedError",
+    "data_parallel_rank",
+]
