@@ -1,13 +1,12 @@
 """What streams and mixtures share: a counter for each source, the batches made ahead, and the state."""
 
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from flamingo_blocks.data.batch import FlamingoBatch
-from flamingo_blocks.data.loading.batch_recipe import BatchRecipe, MadeBatch
-from flamingo_blocks.data.loading.source import DataSource
+from flamingo_blocks.data.loading.batch_recipe import BatchRecipe, MadeBatch, Source
 from flamingo_blocks.data.loading.state import check_state, make_state
 from flamingo_blocks.data.loading.workers import WorkerPool
 
@@ -49,7 +48,7 @@ class Feeds:
 
     def __init__(
         self,
-        sources: Sequence[DataSource],
+        sources: Sequence[Source],
         *,
         seed: int,
         rank: int,
@@ -78,13 +77,14 @@ class Feeds:
         self._depth = max(1, -(-prefetch * num_workers // max(1, len(active))))
         self._pool: WorkerPool | None = None
 
-    def next(self, name: str) -> FlamingoBatch:
-        """The next batch of a source. It counts as handed out once it is returned."""
-        number = self._batches[name]
-        made = self._work(BatchTask(name, number)) if self._num_workers == 0 else self._from_workers(name, number)
-        self.dropped[name] += made.dropped
-        self._batches[name] = number + 1
-        return made.batch
+    def next(self, names: Iterable[str]) -> dict[str, FlamingoBatch]:
+        """The next batch of each source. They count as handed out once all are there: a step is given whole or not."""
+        make = self._alone if self._num_workers == 0 else self._from_workers
+        made = {name: make(name, self._batches[name]) for name in names}
+        for name, one in made.items():
+            self.dropped[name] += one.dropped
+            self._batches[name] += 1
+        return {name: one.batch for name, one in made.items()}
 
     def state(self) -> dict[str, Any]:
         """Where all sources stand, and what they are."""
@@ -103,6 +103,9 @@ class Feeds:
         if self._pool is not None:
             self._pool.close()
             self._pool = None
+
+    def _alone(self, name: str, number: int) -> MadeBatch:
+        return self._work(BatchTask(name, number))
 
     def _from_workers(self, name: str, number: int) -> MadeBatch:
         try:
@@ -133,4 +136,4 @@ class Batches(Iterator[FlamingoBatch]):
         self._feeds, self._name = feeds, name
 
     def __next__(self) -> FlamingoBatch:
-        return self._feeds.next(self._name)
+        return self._feeds.next([self._name])[self._name]

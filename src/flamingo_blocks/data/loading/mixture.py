@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from flamingo_blocks.data.batch import FlamingoBatch
+from flamingo_blocks.data.loading.batch_recipe import Source
 from flamingo_blocks.data.loading.feeds import Batches, Feeds
-from flamingo_blocks.data.loading.source import DataSource
 
 
 class Mixture(Iterator[dict[str, FlamingoBatch]]):
@@ -30,6 +30,7 @@ class Mixture(Iterator[dict[str, FlamingoBatch]]):
     Example:
         >>> from functools import partial
         >>> from flamingo_blocks.data import FlamingoExample, collate
+        >>> from flamingo_blocks.data.loading import DataSource
         >>> def source(name, size, batch_size):
         ...     return DataSource(
         ...         name=name,
@@ -51,7 +52,7 @@ class Mixture(Iterator[dict[str, FlamingoBatch]]):
 
     def __init__(
         self,
-        sources: Sequence[DataSource],
+        sources: Sequence[Source],
         *,
         seed: int,
         rank: int = 0,
@@ -73,7 +74,7 @@ class Mixture(Iterator[dict[str, FlamingoBatch]]):
         )  # fmt: skip
 
     def __next__(self) -> dict[str, FlamingoBatch]:
-        return {name: self._feeds.next(name) for name, weight in self.weights.items() if weight > 0}
+        return self._feeds.next(name for name, weight in self.weights.items() if weight > 0)
 
     def batches(self, name: str) -> Iterator[FlamingoBatch]:
         """The batches of one source, for a trainer that draws from each by itself.
@@ -115,7 +116,7 @@ class Mixture(Iterator[dict[str, FlamingoBatch]]):
         """End the workers. The mixture may still be used: the next batch starts new ones."""
         self._feeds.close()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Mixture":  # noqa: PYI034 - the shape checks do not take `Self` in a method
         return self
 
     def __exit__(

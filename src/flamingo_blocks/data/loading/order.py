@@ -39,9 +39,9 @@ class SampleOrder:
     Example:
         >>> order = SampleOrder(4, seed=0)
         >>> [order.at(position).sample for position in range(8)]
-        [0, 1, 3, 2, 1, 2, 3, 0]
+        [3, 1, 2, 0, 0, 3, 1, 2]
         >>> order.at(10**12)
-        Place(epoch=250000000000, sample=1)
+        Place(epoch=250000000000, sample=2)
     """
 
     size: int

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from flamingo_blocks.data.batch import FlamingoBatch
 from flamingo_blocks.data.collate import FlamingoExample
 from flamingo_blocks.data.dropped import Dropped
 
 
+@runtime_checkable
 class Documents(Protocol):
     """Documents by number: a list, or `DocumentShards`. What reading raises as a `ValueError` is a broken record."""
 
@@ -17,6 +18,7 @@ class Documents(Protocol):
     def __getitem__(self, index: int, /) -> Any: ...
 
 
+@runtime_checkable
 class MakeExample(Protocol):
     """Makes a row of a document, the same one whenever it is called with the same key, or says why it cannot."""
 

@@ -4,10 +4,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flamingo_blocks.data.loading import order
+from flamingo_blocks.data.loading.batch_recipe import Source
+from flamingo_blocks.data.loading.interleaved import InterleavedSource
 from flamingo_blocks.data.loading.source import DataSource
 
 
-def make_state(sources: Iterable[DataSource], *, seed: int, batches: Mapping[str, int]) -> dict[str, Any]:
+def make_state(sources: Iterable[Source], *, seed: int, batches: Mapping[str, int]) -> dict[str, Any]:
     """How many batches of each source were handed out, and all that decides which those were."""
     return {
         "order": order.VERSION,
@@ -16,7 +18,7 @@ def make_state(sources: Iterable[DataSource], *, seed: int, batches: Mapping[str
     }
 
 
-def check_state(state: Mapping[str, Any], sources: Iterable[DataSource], *, seed: int) -> dict[str, int]:
+def check_state(state: Mapping[str, Any], sources: Iterable[Source], *, seed: int) -> dict[str, int]:
     """The numbers of a state, if what they count is what there is here.
 
     Raises:
@@ -41,13 +43,19 @@ def check_state(state: Mapping[str, Any], sources: Iterable[DataSource], *, seed
     return batches
 
 
-def _facts(source: DataSource) -> dict[str, Any]:
-    return {
-        "batch_size": source.batch_size,
-        "size": source.size,
-        "shuffle": source.shuffle,
-        "data": getattr(source.documents, "fingerprint", None),
-    }
+def _facts(source: Source) -> dict[str, Any]:
+    if not isinstance(source, InterleavedSource):
+        return {"batch_size": source.batch_size, **_facts_of_data(source)}
+    shares = [[part.name, source.shares[part.name]] for part in source.sources]  # in order, which decides who is first
+    facts: dict[str, Any] = {"batch_size": source.batch_size, "shares": shares}
+    for part in source.sources:
+        facts |= {f"{key} of {part.name!r}": value for key, value in _facts_of_data(part).items()}
+    return facts
+
+
+def _facts_of_data(source: DataSource) -> dict[str, Any]:
+    data = getattr(source.documents, "fingerprint", None)
+    return {"size": source.size, "shuffle": source.shuffle, "data": data}
 
 
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterable[str]:

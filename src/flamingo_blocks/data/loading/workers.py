@@ -110,10 +110,11 @@ class WorkerPool:
     def _died(self, index: int) -> None:
         process = self._processes[index]
         process.join(_SECONDS_TO_END)
+        pid, how = process.pid, _how(process.exitcode)
         at = f" at {self._given[index][0]}" if self._given[index] else ""
         self.close()
         raise WorkerDiedError(
-            f"worker {index} (process {process.pid}) {_how(process.exitcode)}{at}. "
+            f"worker {index} (process {pid}) {how}{at}. "
             "No batch is lost: the next call starts new workers and goes on, and so does a new run from the last state"
         )
 
@@ -143,7 +144,7 @@ def _context(start_method: str | None) -> Any:
         start_method = "forkserver" if sys.platform == "linux" else "spawn"
     context = multiprocessing.get_context(start_method)
     if start_method == "forkserver":
-        context.set_forkserver_preload([__name__])  # torch is loaded once and not by every worker
+        context.set_forkserver_preload(["__main__", __name__])  # torch is loaded once and not by every worker
     return context
 
 
