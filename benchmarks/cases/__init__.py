@@ -8,6 +8,7 @@ from benchmarks.cases import (
     decode,
     evaluation,
     import_time,
+    loading,
     loss,
     pages,
     resampler,
@@ -15,7 +16,7 @@ from benchmarks.cases import (
 )
 
 SUITES = (
-    attention, attention_scores, block, resampler, decode, loss, train, evaluation, pages, import_time,
+    attention, attention_scores, block, resampler, decode, loss, train, evaluation, pages, loading, import_time,
 )  # fmt: skip
 
 

@@ -188,6 +188,19 @@ def test_workers_end_with_the_process_that_started_them():
     wait_until_gone(pids)
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_fork_leaves_the_workers_alone(steps):
+    """A copy of the process, such as a loader of somebody else starts, forgets its copy of the stream without harm."""
+    with mixture(WHOLE, num_workers=1) as data:
+        seen = [digest(next(data))]
+        if not (child := os.fork()):
+            data.close()
+            os._exit(0)
+        os.waitpid(child, 0)
+        seen += [digest(next(data)) for _ in range(5)]
+    assert seen == steps[0][:6]
+
+
 def _tell_workers_and_wait(connection):
     stream = Mixture([source()], seed=0, num_workers=2)
     next(stream)

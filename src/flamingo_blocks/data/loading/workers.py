@@ -1,6 +1,7 @@
 """Processes that make batches ahead of time, and never leave one waiting for ever."""
 
 import multiprocessing
+import os
 import pickle
 import signal
 import sys
@@ -54,7 +55,7 @@ class WorkerPool:
         self._processes: list[BaseProcess] = []
         self._given: list[list[Hashable]] = []
         self._done: dict[Hashable, Any] = {}
-        self._end = weakref.finalize(self, _end, self._connections, self._processes)
+        self._end = weakref.finalize(self, _end, os.getpid(), self._connections, self._processes)
         for _ in range(num_workers):
             ours, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(theirs, pickled), daemon=True)
@@ -170,7 +171,9 @@ def _serve(connection: Connection, pickled: bytes) -> None:
             return
 
 
-def _end(connections: list[Connection], processes: list[BaseProcess]) -> None:
+def _end(owner: int, connections: list[Connection], processes: list[BaseProcess]) -> None:
+    if os.getpid() != owner:  # a fork has a copy of the pool, and no say over the workers
+        return
     for connection in connections:
         connection.close()
     for process in processes:
