@@ -1,5 +1,6 @@
 """Workers change nothing but the time; one that dies or fails is told, and none stays behind."""
 
+import errno
 import gc
 import os
 import random
@@ -133,6 +134,22 @@ def test_what_make_raises_arrives(broken, kind, says):
     told = str(info.value) + "".join(getattr(info.value, "__notes__", []))
     assert "in __call__" in told
     assert f"this was sample {broken} of source 'numbers'" in told
+
+
+def test_other_trouble_is_not_laid_at_a_worker_that_lives(monkeypatch):
+    """What the system says while a batch is received is raised as it is, and the workers are ended."""
+
+    def too_many_files(_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with DataStream(source(), seed=0, num_workers=1) as stream:
+        next(stream)
+        (pid,) = [process.pid for process in workers_of(stream)]
+        monkeypatch.setattr("flamingo_blocks.data.loading.workers._SECONDS_TO_END", 0.05)
+        monkeypatch.setattr("multiprocessing.connection.Connection.recv", too_many_files)
+        with pytest.raises(OSError, match="Too many open files"):
+            next(stream)
+    wait_until_gone([pid])
 
 
 def test_what_cannot_be_pickled_is_refused():

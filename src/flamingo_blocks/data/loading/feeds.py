@@ -3,6 +3,7 @@
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import Any
 
 from flamingo_blocks.data.batch import FlamingoBatch
@@ -63,7 +64,7 @@ class Feeds:
             )
         self.sources = {source.name: source for source in sources}
         self.dropped: dict[str, Counter[str]] = {name: Counter() for name in self.sources}
-        self._seed = seed
+        self._seed = seed = index(seed)  # numpy's numbers are no JSON
         self._work = Recipes(
             {
                 name: BatchRecipe(source, seed=seed, rank=rank, world_size=world_size)

@@ -45,9 +45,9 @@ def check_state(state: Mapping[str, Any], sources: Iterable[Source], *, seed: in
 
 def _facts(source: Source) -> dict[str, Any]:
     if not isinstance(source, InterleavedSource):
-        return {"batch_size": source.batch_size, **_facts_of_data(source)}
+        return {"batch_size": int(source.batch_size), **_facts_of_data(source)}
     shares = [[part.name, source.shares[part.name]] for part in source.sources]  # in order, which decides who is first
-    facts: dict[str, Any] = {"batch_size": source.batch_size, "shares": shares}
+    facts: dict[str, Any] = {"batch_size": int(source.batch_size), "shares": shares}
     for part in source.sources:
         facts |= {f"{key} of {part.name!r}": value for key, value in _facts_of_data(part).items()}
     return facts

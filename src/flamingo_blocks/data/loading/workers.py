@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -73,8 +73,8 @@ class WorkerPool:
         index = min(range(len(self._given)), key=lambda worker: len(self._given[worker]))
         try:
             self._connections[index].send(task)
-        except OSError:
-            self._died(index)
+        except OSError as error:
+            self._died(index, error)
         self._given[index].append(task)
 
     def result(self, task: Hashable) -> Any:
@@ -103,21 +103,23 @@ class WorkerPool:
     def _receive(self, index: int) -> None:
         try:
             packed = self._connections[index].recv()
-        except (EOFError, OSError):
-            self._died(index)
+        except (EOFError, OSError) as error:
+            self._died(index, error)
         task = self._given[index].pop(0)
         self._done[task] = unpack(packed) if isinstance(packed, Packed) else packed
 
-    def _died(self, index: int) -> None:
+    def _died(self, index: int, error: Exception) -> NoReturn:
         process = self._processes[index]
         process.join(_SECONDS_TO_END)
+        if process.exitcode is None:  # it lives: something else is wrong, such as too many open files
+            raise error
         pid, how = process.pid, _how(process.exitcode)
         at = f" at {self._given[index][0]}" if self._given[index] else ""
         self.close()
         raise WorkerDiedError(
             f"worker {index} (process {pid}) {how}{at}. "
             "No batch is lost: the next call starts new workers and goes on, and so does a new run from the last state"
-        )
+        ) from error
 
 
 class _Failure:
