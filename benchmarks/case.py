@@ -11,7 +11,7 @@ PEERS = (
 )  # fmt: skip
 SUITES = (
     "attention", "block", "resampler", "decode", "train", "evaluate", "loss", "pages", "shards", "dedup", "examples",
-    "import",
+    "loading", "import",
 )  # fmt: skip
 HALF = frozenset({"float16", "bfloat16"})
 LIMIT = "limit"  # in `Bar.against`: the limit of the machine, from `Case.flops` and `Case.bytes`

@@ -10,6 +10,7 @@ from benchmarks.cases import (
     evaluation,
     examples,
     import_time,
+    loading,
     loss,
     pages,
     resampler,
@@ -19,7 +20,7 @@ from benchmarks.cases import (
 
 SUITES = (
     attention, attention_scores, block, resampler, decode, loss, train, evaluation, pages, shards,
-    dedup, examples, import_time,
+    dedup, examples, loading, import_time,
 )  # fmt: skip
 
 
