@@ -128,7 +128,7 @@ class SingleColour:
                 opened = opened.convert("I").point(lambda value: value / 256).convert("L")
             small = opened.convert("RGBA").resize((SMALL_COPY_PX, SMALL_COPY_PX), pillow.Resampling.BOX)
         except Exception as error:  # noqa: BLE001 - decoders raise what they like
-            return _unreadable(error)
+            return unreadable(error)
         white = pillow.new("RGBA", small.size, "white")
         seen = pillow.alpha_composite(white, small).convert("RGB")
         deviation = max(statistics.Stat(seen).stddev)
@@ -158,8 +158,13 @@ def open_image(file: bytes) -> Any:
         except pillow.DecompressionBombError as error:
             return Dropped("image_pixels", str(error))
         except Exception as error:  # noqa: BLE001 - readers raise what they like
-            return _unreadable(error)
+            return unreadable(error)
 
 
-def _unreadable(error: Exception) -> Dropped:
+def unreadable(error: Exception) -> Dropped:
+    """Why an image is not kept that a decoder gave up.
+
+    Args:
+        error: What it said.
+    """
     return Dropped("image_unreadable", f"{type(error).__name__}: {' '.join(str(error).split())}"[:200])
