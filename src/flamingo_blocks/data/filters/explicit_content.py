@@ -10,7 +10,7 @@ from flamingo_blocks.data.dropped import Dropped
 from flamingo_blocks.data.filters.document_images import without_images
 from flamingo_blocks.data.filters.document_text import document_text
 from flamingo_blocks.data.filters.filter_chain import Filtered
-from flamingo_blocks.data.filters.image_gate import MAX_PIXELS, open_image, unreadable
+from flamingo_blocks.data.filters.image_gate import MAX_PIXELS, open_image, over_white, unreadable, with_alpha
 
 ImageJudge = Callable[[Sequence[Any]], Sequence[float]]
 _WORD = re.compile(r"[^\W_]+(?:['\u2019-][^\W_]+)*")
@@ -23,8 +23,8 @@ class ExplicitContent:
     words; it knows nothing of what is said with them.
 
     Args:
-        judge: Images of pillow in, RGB and upright, one score each out: the higher, the more explicit. `None`, where
-            only texts are to be looked at.
+        judge: Images of pillow in, RGB, upright and on white; one score each out, the higher the more explicit. `None`
+            where only texts are to be looked at.
         threshold: Scores above it are explicit.
         scope: `"document"` drops a document for one image, as M3W and OBELICS do; `"item"` takes the image out.
         words: Words for which a document is dropped; whole ones, in any case.
@@ -130,6 +130,6 @@ def _picture(image: ImageSegment) -> Any:
         return Dropped("image_pixels", f"{opened.width} x {opened.height} pixels, wanted {MAX_PIXELS} at most")
     operations = require("PIL.ImageOps", used_by="ExplicitContent", extra="data")
     try:
-        return operations.exif_transpose(opened).convert("RGB")
+        return over_white(with_alpha(operations.exif_transpose(opened)))
     except Exception as error:  # noqa: BLE001 - decoders raise what they like
         return unreadable(error)
