@@ -20,7 +20,7 @@ class DocumentImages:
     an image that goes become one, with the end of a paragraph between them.
 
     Args:
-        gate: Looks at the header of each file.
+        gate: Looks at the header of each file; `None` looks at none.
         single_colour: Looks at a small copy of what `gate` keeps; `None` looks at none.
         min_images: Fewest images of a document; clips do not count.
         max_images: Most of them; any number by default.
@@ -50,7 +50,7 @@ class DocumentImages:
 
     def __init__(
         self,
-        gate: ImageGate = _DEFAULT_GATE,
+        gate: ImageGate | None = _DEFAULT_GATE,
         single_colour: SingleColour | None = _DEFAULT_COLOUR,
         *,
         min_images: int = 1,
@@ -87,8 +87,7 @@ class DocumentImages:
             return Dropped("not_fetched", image.url or "")
         if not isinstance(image.data, bytes):
             return None
-        facts = self.gate.look(image.data)
-        if isinstance(facts, Dropped):
+        if self.gate is not None and isinstance(facts := self.gate.look(image.data), Dropped):
             return facts
         return None if self.single_colour is None else self.single_colour.look(image.data)
 

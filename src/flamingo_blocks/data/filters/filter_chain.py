@@ -1,7 +1,7 @@
 """Filters one after another, and a count of what became of the documents and of their images."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -11,20 +11,19 @@ from flamingo_blocks.data.dropped import Dropped
 KEPT = "kept"
 
 
-class DocumentFilter(Protocol):
-    """A function of a document that keeps it, or says why not."""
-
-    def __call__(self, document: InterleavedDocument) -> InterleavedDocument | Dropped:
-        """The document, or why it is dropped.
-
-        Args:
-            document: Any.
-        """
+DocumentFilter = Callable[[InterleavedDocument], InterleavedDocument | Dropped]
 
 
 @runtime_checkable
 class ItemFilter(Protocol):
-    """A filter that takes single images out of a document, and says of each why."""
+    """A filter that takes images or paragraphs out of a document, and says of each why."""
+
+    def __call__(self, document: InterleavedDocument) -> InterleavedDocument | Dropped:
+        """What is left of a document, or why it is dropped.
+
+        Args:
+            document: Any.
+        """
 
     def filter_items(self, document: InterleavedDocument) -> "Filtered":
         """What is left of a document, and what was taken out.
@@ -40,7 +39,7 @@ class Filtered:
 
     Args:
         document: It, or why it was dropped.
-        removed: Why each image that was taken out of it was; they are in order.
+        removed: Why each part that was taken out of it was, in order.
     """
 
     document: InterleavedDocument | Dropped
@@ -49,12 +48,12 @@ class Filtered:
 
 @dataclass
 class FilterCounts:
-    """How many documents, and how many images, were kept and were dropped for each reason.
+    """How many documents, and how many parts of them, were kept and were dropped for each reason.
 
     Args:
         documents: By reason; `"kept"` for those that were kept.
-        items: Images and clips that were taken out, by reason; `"kept"` for those in documents that were kept. Those
-            that went with a dropped document are its loss, and not counted again.
+        items: Images and paragraphs that were taken out, by reason; `"kept"` for the images and clips of documents that
+            were kept. Those that went with a dropped document are its loss, and not counted again.
 
     Example:
         >>> counts = FilterCounts()
@@ -110,7 +109,7 @@ class FilterChain:
         Counter({'kept': 2, 'long': 1})
     """
 
-    def __init__(self, filters: Sequence[DocumentFilter]) -> None:
+    def __init__(self, filters: Sequence[DocumentFilter | ItemFilter]) -> None:
         self.filters = tuple(filters)
 
     @property
@@ -120,7 +119,7 @@ class FilterChain:
 
     @property
     def item_reasons(self) -> tuple[str, ...]:
-        """All that they may say of an image."""
+        """All that they may say of a part."""
         return _unique(self.filters, "item_reasons")
 
     def __call__(self, document: InterleavedDocument) -> InterleavedDocument | Dropped:
@@ -165,5 +164,5 @@ class FilterChain:
                 yield result.document
 
 
-def _unique(filters: Iterable[DocumentFilter], name: str) -> tuple[str, ...]:
+def _unique(filters: Iterable[DocumentFilter | ItemFilter], name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(reason for one in filters for reason in getattr(one, name, ())))

@@ -33,6 +33,7 @@ class ImageGate:
 
     Args:
         min_side_px: Least width and height.
+        max_side_px: Largest ones; any by default.
         max_ratio: Longer side by shorter side, at most.
         max_pixels: Most pixels; a file of half a megabyte can hold more than memory does.
         formats: Formats that are taken, as pillow calls them; all that it reads by default.
@@ -48,17 +49,19 @@ class ImageGate:
         Flamingo (arXiv 2204.14198), section A.3.1: images below 64 pixels, of an aspect ratio above 3.
     """
 
-    reasons = ("image_unreadable", "image_format", "image_pixels", "image_small", "image_ratio")
+    reasons = ("image_unreadable", "image_format", "image_pixels", "image_small", "image_large", "image_ratio")
 
     def __init__(
         self,
         *,
         min_side_px: int = 64,
+        max_side_px: int | None = None,
         max_ratio: float = 3.0,
         max_pixels: int = MAX_PIXELS,
         formats: Sequence[str] | None = None,
     ) -> None:
-        self.min_side_px, self.max_ratio, self.max_pixels = min_side_px, max_ratio, max_pixels
+        self.min_side_px, self.max_side_px = min_side_px, max_side_px
+        self.max_ratio, self.max_pixels = max_ratio, max_pixels
         self.formats = None if formats is None else tuple(formats)
 
     def look(self, file: bytes) -> ImageFacts | Dropped:
@@ -73,15 +76,20 @@ class ImageGate:
         facts = ImageFacts(opened.width, opened.height, opened.format or "")
         if self.formats is not None and facts.format not in self.formats:
             return Dropped("image_format", f"{facts.format}, wanted one of {', '.join(self.formats)}")
+        return self._judge_size(facts) or facts
+
+    def _judge_size(self, facts: ImageFacts) -> Dropped | None:
         told = f"{facts.width} x {facts.height} pixels, wanted"
         if facts.width * facts.height > self.max_pixels:
             return Dropped("image_pixels", f"{told} {self.max_pixels} at most")
-        short, long = sorted(opened.size)
+        short, long = sorted((facts.width, facts.height))
         if short < self.min_side_px:
             return Dropped("image_small", f"{told} sides of {self.min_side_px} or more")
+        if self.max_side_px is not None and long > self.max_side_px:
+            return Dropped("image_large", f"{told} sides of {self.max_side_px} at most")
         if long > self.max_ratio * short:
             return Dropped("image_ratio", f"{told} sides of {self.max_ratio:g}:1 at most")
-        return facts
+        return None
 
 
 class SingleColour:
@@ -123,15 +131,19 @@ class SingleColour:
         pillow = require("PIL.Image", used_by="SingleColour", extra="data")
         statistics = require("PIL.ImageStat", used_by="SingleColour", extra="data")
         try:
+<<<<<<< HEAD
             if isinstance(file, bytes):
                 opened.draft("RGB", (2 * SMALL_COPY_PX, 2 * SMALL_COPY_PX))
             if opened.mode.startswith("I"):  # 16 bits a pixel, which pillow would cut off at 255
                 opened = opened.convert("I").point(lambda value: value / 256).convert("L")
             small = opened.convert("RGBA").resize((SMALL_COPY_PX, SMALL_COPY_PX), pillow.Resampling.BOX)
+=======
+            opened.draft("RGB", (2 * SMALL_COPY_PX, 2 * SMALL_COPY_PX))
+            small = with_alpha(opened).resize((SMALL_COPY_PX, SMALL_COPY_PX), pillow.Resampling.BOX)
+>>>>>>> refs/heads/pages
         except Exception as error:  # noqa: BLE001 - decoders raise what they like
-            return _unreadable(error)
-        white = pillow.new("RGBA", small.size, "white")
-        seen = pillow.alpha_composite(white, small).convert("RGB")
+            return unreadable(error)
+        seen = over_white(small)
         deviation = max(statistics.Stat(seen).stddev)
         if deviation < self.min_deviation:
             return Dropped("image_single_colour", f"deviation {deviation:.1f}, wanted {self.min_deviation} or more")
@@ -159,8 +171,35 @@ def open_image(file: bytes) -> Any:
         except pillow.DecompressionBombError as error:
             return Dropped("image_pixels", str(error))
         except Exception as error:  # noqa: BLE001 - readers raise what they like
-            return _unreadable(error)
+            return unreadable(error)
 
 
-def _unreadable(error: Exception) -> Dropped:
+def with_alpha(image: Any) -> Any:
+    """An image of pillow as RGBA of eight bits; those of sixteen keep their high byte.
+
+    Args:
+        image: In any mode.
+    """
+    if image.mode.startswith("I"):  # 16 bits a pixel, which pillow would cut off at 255
+        image = image.convert("I").point(lambda value: value / 256).convert("L")
+    return image.convert("RGBA")
+
+
+def over_white(image: Any) -> Any:
+    """What is seen of an image on a white page, as RGB.
+
+    Args:
+        image: Of pillow, as RGBA.
+    """
+    white = require("PIL.Image", used_by="over_white", extra="data").new("RGBA", image.size, "white")
+    white.alpha_composite(image)
+    return white.convert("RGB")
+
+
+def unreadable(error: Exception) -> Dropped:
+    """Why an image is not kept that a decoder gave up.
+
+    Args:
+        error: What it said.
+    """
     return Dropped("image_unreadable", f"{type(error).__name__}: {' '.join(str(error).split())}"[:200])

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from flamingo_blocks.data.dropped import Dropped
@@ -13,6 +13,7 @@ MAX_IMAGE_BYTES = 20_000_000
 _REASONS = {"file_bytes": "fetch_bytes", "file_unreadable": "fetch_failed", "file_missing": "fetch_missing"}
 
 
+@runtime_checkable
 class Fetcher(Protocol):
     """What gives the bytes behind an address, or says why not.
 

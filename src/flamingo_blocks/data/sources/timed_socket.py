@@ -38,8 +38,7 @@ class TimedSocket:
         return io.BufferedReader(_TimedReader(self))
 
     def close(self) -> None:
-        """End the connection."""
-        self.connection.close()
+        """Leave the connection open: `http.client` closes its own before the last byte is read, and we ours after."""
 
 
 class _TimedReader(io.RawIOBase):

@@ -18,7 +18,7 @@ class WarcFetcher:
     pickled, so that workers need not read the archives again.
 
     Args:
-        paths: The archives, plain or compressed by gzip or zstd.
+        paths: An archive or several, plain or compressed by gzip or zstd.
         max_bytes: Cap on an image.
         robots: Directives of the header `X-Robots-Tag` that are obeyed; `()` obeys none.
 
@@ -45,7 +45,11 @@ class WarcFetcher:
     reasons = ("fetch_missing", "fetch_bytes", "fetch_failed")
 
     def __init__(
-        self, paths: Iterable[str | Path], *, max_bytes: int = MAX_IMAGE_BYTES, robots: Collection[str] = ROBOTS_TAGS
+        self,
+        paths: str | Path | Iterable[str | Path],
+        *,
+        max_bytes: int = MAX_IMAGE_BYTES,
+        robots: Collection[str] = ROBOTS_TAGS,
     ) -> None:
         if isinstance(paths, str | Path):
             paths = [paths]
