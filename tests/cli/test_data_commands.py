@@ -1,29 +1,17 @@
 """`flamingo-blocks data`, called as the shell calls it."""
 
 import json
-import sys
 
 import pytest
 
-from flamingo_blocks.cli import data
-from flamingo_blocks.cli._arguments import OneLineParser
-from flamingo_blocks.data import ImageSegment, InterleavedDocument
-from flamingo_blocks.errors import FlamingoBlocksError
+from flamingo_blocks.cli import main as run_main
+from flamingo_blocks.data import ImageSegment, InterleavedDocument, records
 from tests.data.filters.test_image_gate import file_of, noise
 
-records = pytest.importorskip("flamingo_blocks.data.records", reason="the readers of records are on their way")
 
-
-def main(arguments):
-    """As `flamingo_blocks.cli.main` runs a command."""
-    parser = OneLineParser(prog="flamingo-blocks")
-    data.add_to(parser.add_subparsers(required=True, metavar="COMMAND"))
-    parsed = parser.parse_args([str(word) for word in arguments])
-    try:
-        return parsed.run(parsed)
-    except FlamingoBlocksError as error:
-        sys.stderr.write(f"flamingo-blocks: {error}\n")
-        return 1
+def main(words):
+    """The command line, whose words may be paths."""
+    return run_main([str(word) for word in words])
 
 
 DOCUMENTS = [

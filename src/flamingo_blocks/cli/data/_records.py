@@ -1,19 +1,13 @@
 """Files of documents, as the commands read them."""
 
 import argparse
-import importlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from flamingo_blocks.data import Dropped, InterleavedDocument
+from flamingo_blocks.data.records import RecordError, open_documents
 from flamingo_blocks.errors import FlamingoBlocksError
-
-
-def records_package() -> Any:
-    """`flamingo_blocks.data.records`, when it is needed."""
-    return importlib.import_module("flamingo_blocks.data.records")
 
 
 def add_paths(parser: argparse.ArgumentParser) -> None:
@@ -30,8 +24,8 @@ def read_records(paths: Sequence[Path]) -> Iterator[InterleavedDocument | Droppe
         paths: Files, or folders of them.
     """
     for path in paths:
-        broken: list[Any] = []
-        for document in records_package().open_documents(path, on_error=broken.append):
+        broken: list[RecordError] = []
+        for document in open_documents(path, on_error=broken.append):
             yield from (error.dropped() for error in broken)
             broken.clear()
             yield document

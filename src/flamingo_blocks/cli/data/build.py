@@ -87,9 +87,8 @@ def _finders(step: PageStep) -> list[Finder]:
 
 
 def _executor(arguments: argparse.Namespace) -> Executor:
-    if arguments.executor == "ray":
-        return RayExecutor(timeout_s=arguments.timeout)
-    return LocalExecutor(arguments.workers, timeout_s=arguments.timeout)
+    local = LocalExecutor(arguments.workers, timeout_s=arguments.timeout)
+    return RayExecutor(local) if arguments.executor == "ray" else local
 
 
 class _Bars:

@@ -4,7 +4,8 @@ import argparse
 import json
 from typing import Any
 
-from flamingo_blocks.cli.data._records import add_paths, records_package, told_in_one_line
+from flamingo_blocks.cli.data._records import add_paths, told_in_one_line
+from flamingo_blocks.data.records import RecordError, check_file
 
 
 def add_to(commands: Any) -> None:
@@ -26,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     found = 0
     with told_in_one_line():
         for path in arguments.paths:
-            for error in records_package().check_file(path):
+            for error in check_file(path):
                 found += 1
                 print(_as_json(error) if arguments.json else f"{error} ({error.reason})", flush=True)
     if not arguments.json:
@@ -34,6 +35,6 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if found else 0
 
 
-def _as_json(error: Any) -> str:
+def _as_json(error: RecordError) -> str:
     names = ("file", "record", "field", "reason", "problem")
     return json.dumps({name: getattr(error, name) for name in names})

@@ -1,7 +1,6 @@
 """`flamingo-blocks data convert`: documents from one kind of file to another."""
 
 import argparse
-import importlib
 import sys
 import tempfile
 from collections import Counter
@@ -14,11 +13,13 @@ from flamingo_blocks.cli._arguments import positive
 from flamingo_blocks.cli.data._records import (
     add_paths,
     read_records,
-    records_package,
     refuse_without_folder,
     told_in_one_line,
 )
 from flamingo_blocks.data import Dropped, InterleavedDocument
+from flamingo_blocks.data.atomic_file import atomic_file
+from flamingo_blocks.data.records import to_members, write_documents_parquet
+from flamingo_blocks.data.shards import Sample, write_shard
 from flamingo_blocks.errors import FlamingoBlocksError
 
 Documents = Iterator[InterleavedDocument]
@@ -77,29 +78,27 @@ def _sound(arguments: argparse.Namespace, skipped: Counter[str]) -> Documents:
 
 
 def _to_shards(out: Path, documents: Documents, per_shard: int) -> int:
-    shards, to_members = importlib.import_module("flamingo_blocks.data.shards"), records_package().to_members
     number = 0
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
         unfinished = Path(folder) / out.name  # so that no folder of that name is ever half of it
         unfinished.mkdir()
         for shard, first in enumerate(documents):
             part = enumerate(chain([first], islice(documents, per_shard - 1)), number)
-            samples = (shards.Sample(f"{place:09d}", to_members(document)) for place, document in part)
-            number += shards.write_shard(unfinished / f"{shard:05d}.tar", samples).records
+            samples = (Sample(f"{place:09d}", to_members(document)) for place, document in part)
+            number += write_shard(unfinished / f"{shard:05d}.tar", samples).records
         unfinished.rename(out)
     return number
 
 
 def _to_parquet(out: Path, documents: Documents, per_group: int) -> int:
-    return int(records_package().write_documents_parquet(out, documents, rows_per_group=per_group).records)
+    return write_documents_parquet(out, documents, rows_per_group=per_group).records
 
 
 def _to_jsonl(out: Path, documents: Documents, _: int) -> int:
     number = 0
-    atomic_file = importlib.import_module("flamingo_blocks.data.atomic_file").atomic_file
     with atomic_file(out) as file:
         for number, document in enumerate(documents, 1):
-            members = records_package().to_members(document)
+            members = to_members(document)
             if len(members) > 1:
                 raise FlamingoBlocksError(
                     f"document {number - 1} holds the bytes of an image or clip, which lines of JSON have no place "

@@ -8,13 +8,10 @@ from flamingo_blocks.data.filters.gopher_quality import GopherQuality
 from flamingo_blocks.data.filters.gopher_repetition import GopherRepetition
 from flamingo_blocks.data.filters.image_gate import ImageFacts, ImageGate, SingleColour
 from flamingo_blocks.data.filters.language import Language, identify_language
-<<<<<<< HEAD
-from flamingo_blocks.data.filters.small_image import small_image
-=======
 from flamingo_blocks.data.filters.page_images import DeclaredSize, UrlWords
 from flamingo_blocks.data.filters.presets import OBELICS_DOCUMENT, OBELICS_PARAGRAPH, m3w_preset, obelics_preset
+from flamingo_blocks.data.filters.small_image import small_image
 from flamingo_blocks.data.filters.text_limits import LimitedText, TextLimits, WordLists
->>>>>>> refs/heads/pages
 
 __all__ = [
     "OBELICS_DOCUMENT",
@@ -40,10 +37,7 @@ __all__ = [
     "WordLists",
     "document_text",
     "identify_language",
-<<<<<<< HEAD
-    "small_image",
-=======
     "m3w_preset",
     "obelics_preset",
->>>>>>> refs/heads/pages
+    "small_image",
 ]

@@ -131,16 +131,9 @@ class SingleColour:
         pillow = require("PIL.Image", used_by="SingleColour", extra="data")
         statistics = require("PIL.ImageStat", used_by="SingleColour", extra="data")
         try:
-<<<<<<< HEAD
             if isinstance(file, bytes):
                 opened.draft("RGB", (2 * SMALL_COPY_PX, 2 * SMALL_COPY_PX))
-            if opened.mode.startswith("I"):  # 16 bits a pixel, which pillow would cut off at 255
-                opened = opened.convert("I").point(lambda value: value / 256).convert("L")
-            small = opened.convert("RGBA").resize((SMALL_COPY_PX, SMALL_COPY_PX), pillow.Resampling.BOX)
-=======
-            opened.draft("RGB", (2 * SMALL_COPY_PX, 2 * SMALL_COPY_PX))
             small = with_alpha(opened).resize((SMALL_COPY_PX, SMALL_COPY_PX), pillow.Resampling.BOX)
->>>>>>> refs/heads/pages
         except Exception as error:  # noqa: BLE001 - decoders raise what they like
             return unreadable(error)
         seen = over_white(small)

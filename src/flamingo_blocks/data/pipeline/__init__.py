@@ -2,6 +2,7 @@
 
 from flamingo_blocks.data.pipeline.build_documents import BuildError, DocumentsBuilt, build_documents
 from flamingo_blocks.data.pipeline.page_step import PageStep
+from flamingo_blocks.data.pipeline.presets import page_step
 from flamingo_blocks.data.pipeline.signature_step import Finder, SignatureStep
 from flamingo_blocks.data.pipeline.unique_step import UniqueStep
 
@@ -13,4 +14,5 @@ __all__ = [
     "SignatureStep",
     "UniqueStep",
     "build_documents",
+    "page_step",
 ]

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import is_dataclass
+from math import isfinite
 from pathlib import PurePath
 from types import NoneType
 from typing import Any
@@ -44,6 +45,8 @@ def _plain(value: Any) -> Any:
         return value.hex()
     if isinstance(value, PurePath):
         return value.name
+    if isinstance(value, float) and not isfinite(value):
+        return str(value)  # JSON has no infinity
     return value.pattern if isinstance(value, re.Pattern) else value
 
 
