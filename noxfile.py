@@ -12,6 +12,7 @@ nox.options.reuse_venv = "yes"
 ROOT = Path(__file__).parent
 CONSTRAINTS = str(ROOT / "constraints.txt")
 PAGE_READERS = ("trafilatura", "beautifulsoup4", "lxml", "lxml-html-clean")
+LOADERS = ("webdataset", "grain", "datasketch")  # what shards, loading and duplicates are timed beside
 PEERS = ("einops-exts", "flamingo-pytorch", "open-flamingo")  # they pin a torch of 2023, hence `--no-deps`
 ENCODERS = ("torchvision", "timm", "open-clip-torch", "ftfy", "wcwidth")  # they would bring another torch
 KERNELS = ("xformers",)  # its plans are proved on the CPU; left to itself, pip would bring another torch for it
@@ -86,7 +87,7 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Time all that this machine can run, beside other implementations; `-- --help` tells what can be chosen."""
-    install(session, "--editable", ".[hf,data,dedup,video,bench]", *PAGE_READERS)
+    install(session, "--editable", ".[hf,data,dedup,video,bench]", *PAGE_READERS, *LOADERS)
     session.install("--constraint", CONSTRAINTS, "--no-deps", *PEERS, *KERNELS)
     session.run("python", "-m", "benchmarks", *session.posargs)
 
@@ -153,11 +154,19 @@ def quantised(session: nox.Session) -> None:
 
 
 @nox.session
+def ray(session: nox.Session) -> None:
+    """Builds of data on a Ray of this machine, whose processes are killed."""
+    install(session, "--editable", ".[data,ray,test]")
+    keep_inside(session)
+    session.run("python", "-m", "pytest", "-m", "ray", "tests/ray", *session.posargs)
+
+
+@nox.session
 def full(session: nox.Session) -> None:
     """Run what takes minutes: the demo on three seeds against its bars, its ablations, mutations, larger searches."""
     install_test_environment(session)
     session.run("python", "-m", "pytest", "-n", "2", "-m", "full", *session.posargs)
     session.run("python", "-m", "pytest", "-n", "2", "tests/properties", env={"HYPOTHESIS_PROFILE": "full"})
     compiled(session)
-    for other in ("adapters", "floor", "quantised"):  # each in an environment of its own
+    for other in ("adapters", "floor", "quantised", "ray"):  # each in an environment of its own
         session.notify(other)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from flamingo_blocks.data.build import Shard
 from flamingo_blocks.data.dedup import Duplicates, Signatures
@@ -14,6 +14,7 @@ from flamingo_blocks.data.pipeline.plain_values import plain_values
 from flamingo_blocks.data.pipeline.write_documents import Keyed, read_documents
 
 
+@runtime_checkable
 class Finder(Protocol):
     """What finds duplicates in two passes: `ExactDuplicates`, `TextNearDuplicates`, `ImageNearDuplicates`."""
 
