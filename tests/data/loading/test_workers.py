@@ -2,6 +2,7 @@
 
 import errno
 import gc
+import multiprocessing
 import os
 import random
 import signal
@@ -17,13 +18,12 @@ from hypothesis import strategies as st
 
 from flamingo_blocks.data.loading import DataStream, Mixture, WorkerDiedError
 from flamingo_blocks.data.loading.packed import pack, unpack
-from flamingo_blocks.data.loading.workers import _context
+from flamingo_blocks.data.loading.workers import _context, _serve
 from tests.data.loading.killed_run import kept_lines, run, run_reporting
 from tests.data.loading.toy_sources import (
     WHOLE,
     FailsInWorkers,
     NeverEnds,
-    TellsThreads,
     digest,
     mixture,
     rows,
@@ -159,10 +159,19 @@ def test_what_cannot_be_pickled_is_refused():
         next(stream)
 
 
-def test_torch_has_one_thread_in_workers():
-    """Workers do not fight for the cores."""
-    with DataStream(source(make=TellsThreads, collate=WHOLE), seed=0, num_workers=1) as stream:
-        assert next(stream).input_ids.flatten().tolist() == [1, 1, 1, 1]
+def test_a_worker_has_one_thread_and_leaves_interrupts_to_others():
+    """Workers do not fight for the cores, and Ctrl-C is for the process that asks for batches."""
+    ours, theirs = multiprocessing.Pipe()
+    ours.close()
+    threads, handler = torch.get_num_threads(), signal.getsignal(signal.SIGINT)
+    try:
+        torch.set_num_threads(2)
+        _serve(theirs, b"")
+        assert torch.get_num_threads() == 1
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        torch.set_num_threads(threads)
+        signal.signal(signal.SIGINT, handler)
 
 
 @pytest.mark.parametrize("how", ["close", "with", "forget", "interrupt"])

@@ -68,13 +68,6 @@ class UnreadableError(Exception):
         super().__init__("two arguments become one")
 
 
-class TellsThreads(MakeNumber):
-    """Rows tell how many threads torch has where they are made."""
-
-    def __call__(self, document, *, key):
-        return FlamingoExample([torch.get_num_threads()])
-
-
 class NeverEnds(MakeNumber):
     """Makes the first few numbers only."""
 
