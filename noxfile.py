@@ -28,7 +28,7 @@ def install(session: nox.Session, *requirements: str, torch: bool = True) -> Non
 
 def install_test_environment(session: nox.Session) -> None:
     """All that any test needs, and nothing written outside `.nox`."""
-    install(session, "--editable", ".[hf,vision,data,demo,test]")
+    install(session, "--editable", ".[hf,vision,data,dedup,video,demo,test]")
     session.install("--constraint", CONSTRAINTS, "--no-deps", *PEERS, *KERNELS)
     session.env["FLAMINGO_BLOCKS_PEERS"] = "1"  # a test that misses one fails, where it is skipped elsewhere
     keep_inside(session)
@@ -86,7 +86,7 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Time all that this machine can run, beside other implementations; `-- --help` tells what can be chosen."""
-    install(session, "--editable", ".[hf,data,bench]", *PAGE_READERS)
+    install(session, "--editable", ".[hf,data,dedup,video,bench]", *PAGE_READERS)
     session.install("--constraint", CONSTRAINTS, "--no-deps", *PEERS, *KERNELS)
     session.run("python", "-m", "benchmarks", *session.posargs)
 

@@ -21,7 +21,7 @@ class LayoutCase:
 
     rows: tuple[Row, ...]
     scope: str = "last"
-    direction: str = "previous"
+    direction: str | tuple[str, ...] = "previous"  # of all rows, or one word a row
     grouped: bool = False
     item_ids: tuple[tuple[int, ...], ...] | None = None
     spare_items: int = 0
@@ -31,6 +31,11 @@ class LayoutCase:
     @property
     def width(self) -> int:
         return len(self.rows[0]) if self.rows else 0
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """The direction of each row."""
+        return (self.direction,) * len(self.rows) if isinstance(self.direction, str) else self.direction
 
     @property
     def counts(self) -> list[int]:
@@ -52,8 +57,8 @@ class LayoutCase:
 
     def seen_slots(self) -> list[list[list[int]]]:
         """What the oracle says each token sees, by slot of its row."""
-        rules = {"scope": self.scope, "direction": self.direction, "grouped": self.grouped}
-        return [seen_slots(row, **rules) for row in self.rows]
+        rules = {"scope": self.scope, "grouped": self.grouped}
+        return [seen_slots(row, direction=word, **rules) for row, word in zip(self.rows, self.directions, strict=True)]
 
     def seen_items(self) -> list[list[list[int]]]:
         """What the oracle says each token sees, by pool id; an item held by two visible slots is there twice."""
@@ -158,7 +163,7 @@ def layout_cases(
     draw: st.DrawFn,
     *,
     scopes: tuple[str, ...] = ("last", "all"),
-    directions: tuple[str, ...] = ("previous", "next"),
+    directions: tuple[str, ...] = ("previous", "next", "mixed"),
     grouping: bool = True,
     tiles: bool = True,
     packed: bool = True,
@@ -179,6 +184,8 @@ def layout_cases(
             max_segments=max_segments,
         )
     )
+    if direction == "mixed":
+        direction = draw(st.tuples(*[st.sampled_from(["previous", "next"])] * len(rows)))
     case = LayoutCase(rows, scope, direction, grouped, says_counts=draw(st.booleans()), says_documents=says_documents)
     if shared and draw(st.booleans()):
         case = draw(with_shared_items(case))

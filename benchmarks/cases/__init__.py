@@ -6,16 +6,21 @@ from benchmarks.cases import (
     attention_scores,
     block,
     decode,
+    dedup,
     evaluation,
+    examples,
     import_time,
+    loading,
     loss,
     pages,
     resampler,
+    shards,
     train,
 )
 
 SUITES = (
-    attention, attention_scores, block, resampler, decode, loss, train, evaluation, pages, import_time,
+    attention, attention_scores, block, resampler, decode, loss, train, evaluation, pages, shards,
+    dedup, examples, loading, import_time,
 )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from typing import Literal
 
 Scope = Literal["last", "all", "grouped"]
 Direction = Literal["previous", "next"]
+LayoutDirection = Literal["previous", "next", "mixed"]
 NormName = Literal["layer_norm", "rms_norm"]
 ActivationName = Literal["squared_relu", "gelu", "relu", "silu", "swiglu"]
 GateShape = Literal["scalar", "channel"]

@@ -1,9 +1,12 @@
 """Ragged examples become one batch, as a loop over rows would make it."""
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils import _pytree as pytree
 
 from flamingo_blocks import MediaLayout
 from flamingo_blocks.data import FlamingoBatch, FlamingoExample, collate
@@ -36,6 +39,7 @@ def row_lists(draw):
                 "labels": [-100 if column in tags else column for column in range(width)] if labelled else None,
                 "document": [0] * cut + [1] * (width - cut) if packed else None,
                 "source": draw(st.none() | st.just(f"set {row}")),
+                "direction": draw(st.none() | st.sampled_from(["previous", "next"])),
                 kind: items,
             }
         )
@@ -63,6 +67,8 @@ looks = st.sampled_from([("last", "previous"), ("all", "previous"), ("last", "ne
 def test_a_batch_is_what_a_loop_over_rows_makes(rows, side, look):
     """Each row's tokens, labels and documents stand in its own columns, beside pads, and see the row's own items."""
     scope, direction = look
+    if scope == "all":
+        rows = [row | {"direction": None} for row in rows]
     examples = [FlamingoExample(**row) for row in rows]
     batch = collate(examples, pad_id=PAD, padding_side=side, scope=scope, direction=direction)
     pad = {"width": max(len(row["input_ids"]) for row in rows), "side": side}
@@ -77,7 +83,10 @@ def test_a_batch_is_what_a_loop_over_rows_makes(rows, side, look):
             )
         assert row["source"] is None or batch.source[index] == row["source"]
         slots = seen_slots(
-            tuple(padded(tokens_of(row), fill=Token("pad"), **pad)), scope=scope, direction=direction, grouped=False
+            tuple(padded(tokens_of(row), fill=Token("pad"), **pad)),
+            scope=scope,
+            direction=row["direction"] or direction,
+            grouped=False,
         )
         assert seen_by(batch.layout)[index] == [[used + slot for slot in token] for token in slots]
         used += len(row["tags"])
@@ -229,10 +238,38 @@ def test_the_model_gets_all_but_the_source():
     assert all(inputs[name] is not None for name in inputs)
 
 
+def leaves(batch):
+    """Every tensor of a batch by its name, those of its layout and its plan too."""
+    named = {name: value for name, value in vars(batch).items() if isinstance(value, torch.Tensor)}
+    return named | {pytree.keystr(path): leaf for path, leaf in pytree.tree_flatten_with_path(batch.layout)[0]}
+
+
+def test_a_batch_is_pinned_as_a_whole(monkeypatch):
+    """`pin_memory` reaches every tensor, those of the layout and its plan too: a data loader calls it."""
+    batch = a_batch()
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: (pinned.append(id(tensor)), tensor)[1])
+    assert isinstance(batch.pin_memory(), FlamingoBatch)
+    assert {id(leaf) for leaf in leaves(batch).values()} == set(pinned)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="page-locked memory needs a driver")
-def test_a_batch_is_pinned_as_a_whole():
+def test_a_pinned_batch_is_in_page_locked_memory():
     """A data loader with `pin_memory=True` gets a batch in page-locked memory."""
-    pinned = a_batch().pin_memory()
-    assert isinstance(pinned, FlamingoBatch)
-    assert pinned.input_ids.is_pinned()
-    assert pinned.pixels.is_pinned()
+    assert all(leaf.is_pinned() for leaf in leaves(a_batch().pin_memory()).values())
+
+
+@pytest.mark.parametrize("directions", [("previous", "previous"), ("previous", "next")])
+def test_a_batch_goes_from_a_worker_to_the_trainer(directions):
+    """A worker collates; the batch arrives with its prepared layout, every tensor as it was."""
+    rows = [
+        FlamingoExample([9, 3, 4], [0], pixels=[torch.full((1, 3, 2, 2), 0.5)], labels=[-100, 3, 4], direction=word)
+        for word in directions
+    ]
+    together = partial(collate, pad_id=PAD)
+    loader = torch.utils.data.DataLoader(rows, batch_size=2, num_workers=1, collate_fn=together)
+    (arrived,) = list(loader)
+    here = together(rows)
+    assert leaves(arrived).keys() == leaves(here).keys()
+    assert all(torch.equal(leaf, leaves(here)[name]) for name, leaf in leaves(arrived).items())
+    assert arrived.layout.direction == here.layout.direction

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from flamingo_blocks.cli import main
-from flamingo_blocks.cli.demo import ProgressBars, print_result
+from flamingo_blocks.cli._progress import ProgressBars
+from flamingo_blocks.cli.demo import print_result
 
 
 def test_generate_prints_the_continuation(small_run, capsys):
@@ -86,7 +87,7 @@ def test_the_report_shows_table_controls_gates_samples_and_a_command(small_run, 
 
 def test_bars_count_on_standard_error(capsys):
     """Each phase has a bar of its own on standard error, so that standard output stays clean."""
-    bars = ProgressBars()
+    bars = ProgressBars(used_by="flamingo-blocks demo", extra="demo")
     for phase in ("first", "second"):
         for done in range(3):
             bars(phase, done, 2)

@@ -6,15 +6,28 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils import _pytree as pytree
 
+from flamingo_blocks.data import (
+    FlamingoExample,
+    ImageSegment,
+    InterleavedDocument,
+    collate,
+    document_labels,
+    tokenize_document,
+)
 from flamingo_blocks.demo.episodes import EpisodeSource, caption_ids, draw_captions
 from flamingo_blocks.demo.image_bank import ImageBank
 from flamingo_blocks.demo.images import NUM_PAIRS, SEEN_PAIRS, UNSEEN_PAIRS
+from flamingo_blocks.demo.language_model import TinyDecoder
+from flamingo_blocks.demo.model import build_flamingo, to_batch
+from flamingo_blocks.demo.tower import DigitTower
 from flamingo_blocks.demo.words import NAMES_BESIDE_IMAGES, NEW_NAMES, demo_vocabulary
 
 VOCABULARY = demo_vocabulary()
 BANK = ImageBank(features=torch.zeros(20 * NUM_PAIRS, 1, 1), pairs=torch.arange(20 * NUM_PAIRS) % NUM_PAIRS)
 TRAINING = EpisodeSource(bank=BANK, vocabulary=VOCABULARY, pairs=SEEN_PAIRS, names=NAMES_BESIDE_IMAGES, hard_share=0.5)
+FLAMINGO = build_flamingo(DigitTower(), TinyDecoder(vocab_size=len(VOCABULARY.words)), VOCABULARY)
 TEST = EpisodeSource(bank=BANK, vocabulary=VOCABULARY, pairs=UNSEEN_PAIRS, names=NEW_NAMES)
 HARD = EpisodeSource(bank=BANK, vocabulary=VOCABULARY, pairs=UNSEEN_PAIRS, names=NEW_NAMES, hard_share=1.0)
 
@@ -107,3 +120,31 @@ def test_a_caption_says_what_its_image_shows(generator):
     assert set(pairs.tolist()) <= set(UNSEEN_PAIRS)
     assert torch.equal(captions.input_ids, caption_ids(VOCABULARY)[pairs])
     assert VOCABULARY.decode(caption_ids(VOCABULARY)[44].tolist()) == "<bos> <image> an image of a blue seven <EOC>"
+
+
+@given(seed=st.integers(0, 10**6), captioned=st.booleans())
+def test_a_batch_is_what_the_data_side_makes_of_its_documents(seed, captioned):
+    """Ids, layout, plan and items equal those of the same documents, tokenised and collated; so do the labels."""
+    generator = torch.Generator().manual_seed(seed)
+    if captioned:
+        texts = draw_captions(BANK, VOCABULARY, pairs=SEEN_PAIRS, batch=3, generator=generator)
+    else:
+        texts = TRAINING.training(batch=3, num_images=4, num_names=(2, 3), generator=generator).texts
+    examples = []
+    for ids, images in zip(texts.input_ids.tolist(), texts.images.tolist(), strict=True):
+        chunks = VOCABULARY.decode(ids).split("<image> ")[1:]
+        document = InterleavedDocument.from_parts(
+            part for chunk in chunks for part in (ImageSegment(), chunk.split(" <EOC>")[0])
+        )
+        tokenized = tokenize_document(document, tokenizer=VOCABULARY, special=VOCABULARY.special)
+        labels = document_labels(tokenized, special=VOCABULARY.special)
+        features = [BANK.features[image][None] for image in images]
+        examples.append(FlamingoExample(tokenized.ids, tokenized.tags, features=features, labels=labels))
+    made = collate(examples, pad_id=0)
+    batch = to_batch(texts, BANK, FLAMINGO)
+    assert torch.equal(batch.input_ids, made.input_ids)
+    assert torch.equal(batch.features, made.features)
+    for one, two in zip(pytree.tree_leaves(batch.layout), pytree.tree_leaves(made.layout), strict=True):
+        assert torch.equal(one, two)
+    unknowable = torch.zeros_like(made.labels, dtype=torch.bool) if texts.unknowable is None else texts.unknowable
+    assert torch.equal(batch.labels[:, 1:], made.labels.masked_fill(unknowable, -100)[:, 1:])  # column 0 is no target

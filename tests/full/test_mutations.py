@@ -64,8 +64,8 @@ MUTATIONS = {
     ),
     "text generated after `next` copies the last column": (
         f"{PACKAGE}/ops/media_layout.py",
-        '        if self.direction == "next":\n            first, last',
-        "        if False:\n            first, last",
+        'if self.direction != "previous":\n            blind',
+        "if False:\n            blind",
         f"{LAYOUT}::test_extend_is_the_whole_text_at_once",
     ),
     "a chat turn forgets the turn before": (

@@ -191,6 +191,8 @@ WRONG_TYPES = {
     "ids of another batch": (TAGS, dict(item_ids=torch.tensor([[0, 1]])), r"item_ids .*\(1, 2\), wanted \[2 media\]"),
     "an unknown scope": (TAGS, dict(scope="every"), 'scope is \'every\', wanted "last", "all" or "grouped"'),
     "an unknown direction": (TAGS, dict(direction="back"), "direction is 'back', wanted"),
+    "an unknown direction of a row": (TAGS, dict(direction=["back"]), "direction of row 0 is 'back', wanted"),
+    "directions for other rows": (TAGS, dict(direction=["next"] * 3), "direction has 3 words for 2 rows"),
 }
 
 
@@ -216,11 +218,31 @@ def test_grid_too_small_for_a_row_is_told():
         MediaLayout.from_grid(TAGS, num_media=1)
 
 
-def test_append_to_next_is_told():
-    """A `next` layout cannot be appended to: what its last text sees is not known yet."""
-    layout = MediaLayout.from_tokens(TAGS, direction="next")
-    with pytest.raises(ValueError, match='append .* direction "next"'):
+@pytest.mark.parametrize(("direction", "word"), [("next", "next"), (("previous", "next"), "mixed")])
+def test_append_to_next_is_told(direction, word):
+    """A layout with a row of `next` cannot be appended to: what its last text sees is not known yet."""
+    layout = MediaLayout.from_tokens(TAGS, direction=direction)
+    with pytest.raises(ValueError, match=f'append .* direction "{word}"'):
         layout.append(TAGS)
+
+
+def test_rows_that_agree_have_one_direction():
+    """One word a row is one word for all where they agree, and then nothing is kept for each row."""
+    for word in ("previous", "next"):
+        layout = MediaLayout.from_tokens(TAGS, direction=[word, word])
+        assert layout.direction == word
+        assert layout.ahead is None
+    mixed = MediaLayout.from_tokens(TAGS, direction=["next", "previous"])
+    assert mixed.direction == "mixed"
+    assert mixed.repeat_rows(2).ahead.tolist() == [True, True, False, False]
+
+
+def test_new_text_sees_nothing_in_the_rows_that_look_ahead_alone():
+    """`extend` and `slice` beyond the width copy what a row's last token saw, but for rows of `next`."""
+    layout = MediaLayout.from_tokens(TAGS, direction=["previous", "next"])
+    assert seen_by(layout.extend(2).slice(3, 5)) == [[[1], [1]], [[], []]]
+    assert seen_by(layout.repeat_rows(2).slice(3, 4)) == [[[1]], [[1]], [[]], [[]]]
+    assert seen_by(layout.extend(1).to("cpu").extend(1).slice(4, 5)) == [[[1]], [[]]]
 
 
 def test_append_of_another_batch_is_told():

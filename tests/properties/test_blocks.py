@@ -192,7 +192,8 @@ def alone(case: LayoutCase) -> list[tuple[int, list[int], LayoutCase]]:
             part: Row = tuple(replace(tokens[column], document=0) for column in places)
             before = sum(tokens[column].items for column in real if tokens[column].document < number)
             ids = case.ids[row][before : before + sum(token.items for token in part)]
-            parts.append((row, places, replace(case, rows=(part,), item_ids=(tuple(ids),), says_documents=False)))
+            one = replace(case, rows=(part,), item_ids=(tuple(ids),), says_documents=False)
+            parts.append((row, places, replace(one, direction=case.directions[row])))
     return parts
 
 

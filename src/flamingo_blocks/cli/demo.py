@@ -10,6 +10,7 @@ import torch
 
 from flamingo_blocks._optional import require
 from flamingo_blocks.cli._arguments import positive
+from flamingo_blocks.cli._progress import ProgressBars
 from flamingo_blocks.demo import DemoConfig, DemoResult, format_table, quick_config, run_demo
 
 
@@ -36,35 +37,13 @@ def run(arguments: argparse.Namespace) -> int:
     torch.set_num_threads(arguments.threads)
     seed = arguments.seed
     config = quick_config(seed=seed) if arguments.quick else DemoConfig(seed=seed, ablations=arguments.ablations)
-    bars = ProgressBars()
+    bars = ProgressBars(used_by="flamingo-blocks demo", extra="demo")
     try:
         result = run_demo(config, arguments.out, on_progress=bars)
     finally:
         bars.close()
     print_result(result, arguments.out, quick=arguments.quick)
     return 0
-
-
-class ProgressBars:
-    """A bar on standard error for each phase, with the time left; called as `run_demo` reports its progress."""
-
-    def __init__(self) -> None:
-        self._tqdm = require("tqdm", used_by="flamingo-blocks demo", extra="demo").tqdm
-        self._bar: Any = None
-        self._phase = ""
-
-    def __call__(self, phase: str, done: int, total: int) -> None:
-        """Show that so many steps of a phase are done."""
-        if phase != self._phase:
-            self.close()
-            self._phase = phase
-            self._bar = self._tqdm(desc=f"{phase:22}", total=total, file=sys.stderr, dynamic_ncols=True)
-        self._bar.update(done - self._bar.n)
-
-    def close(self) -> None:
-        """Leave the last bar as it stands."""
-        if self._bar is not None:
-            self._bar.close()
 
 
 def print_result(result: DemoResult, out: Path, *, quick: bool) -> None:

@@ -66,7 +66,7 @@ class FlamingoBatch:
 
     def pin_memory(self) -> "FlamingoBatch":
         """The same batch in page-locked memory; a `DataLoader` with `pin_memory=True` calls it."""
-        return self._each_tensor(lambda tensor: tensor.pin_memory())
+        return replace(self._each_tensor(lambda tensor: tensor.pin_memory()), layout=self.layout.pin_memory())
 
     def model_inputs(self) -> dict[str, Any]:
         """Keyword arguments of the model's forward: all that is there, `source` apart."""

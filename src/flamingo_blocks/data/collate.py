@@ -29,6 +29,7 @@ class FlamingoExample:
         labels: One label a token, -100 where no loss is taken.
         document: Which document each token belongs to, in a packed row.
         source: Name of the data set.
+        direction: Whether text sees the item before it or the one that follows; what the batch says when None.
     """
 
     input_ids: Sequence[int]
@@ -38,6 +39,7 @@ class FlamingoExample:
     labels: Sequence[int] | None = None
     document: Sequence[int] | None = None
     source: str | None = None
+    direction: Direction | None = None
 
     @property
     def num_items(self) -> int:
@@ -65,7 +67,7 @@ def collate(
         pad_id: Token id of pads.
         padding_side: `"right"` for training, `"left"` for generation.
         scope: As in `MediaLayout.from_tokens`.
-        direction: As in `MediaLayout.from_tokens`.
+        direction: As in `MediaLayout.from_tokens`, for the rows that do not say it themselves.
         group_consecutive: As in `MediaLayout.from_tokens`.
         variable_size: Whether pixels of items may differ in height and width, for encoders of variable resolution:
             smaller ones are padded by NaN on the right and below. Otherwise another size is an error.
@@ -98,7 +100,12 @@ def collate(
         pads = valid.shape[1] - len(example.input_ids) if left else 0
         is_media[row, [pads + tag for tag in example.tags]] = True
     layout = MediaLayout.from_tokens(
-        is_media, valid=valid, document=document, scope=scope, direction=direction, group_consecutive=group_consecutive
+        is_media,
+        valid=valid,
+        document=document,
+        scope=scope,
+        direction=[example.direction or direction for example in examples],
+        group_consecutive=group_consecutive,
     )
     images = [item for example in examples for item in example.pixels or ()]
     pixels, pixel_frames, _ = _pool(_as_large(images) if variable_size else images, "pixels")
@@ -159,6 +166,8 @@ def _pool(
         return None, None, None
     ragged = 1 if name == "pixels" else 2  # leading axes that may differ
     _check_items(items, name, ragged)
+    if len({item.shape for item in items}) == 1:
+        return torch.stack(list(items)), None, None
     sizes = [max(item.shape[axis] for item in items) for axis in range(ragged)]
     pool = items[0].new_zeros(len(items), *sizes, *items[0].shape[ragged:])
     exists = torch.zeros(pool.shape[: 1 + ragged], dtype=torch.bool)

@@ -210,18 +210,21 @@ def document_labels(
         >>> document_labels(tokenized, special=SpecialTokens(media=901, end_of_chunk=902))
         (7, 902, -100, 8, 902)
     """
-    width = len(special.media_ids)
-    in_tag = {tag + offset for tag in tokenized.tags for offset in range(width)}
-    labels: list[int] = []
-    between, before_first = False, True
-    for place, token in enumerate(tokenized.ids):
-        if place in in_tag:
-            between = before_first = False
-        begins = place == 0 and place in tokenized.inserted and token == special.bos
-        ignored = place in in_tag or begins or (between and ignore_between_chunks)
-        ignored = ignored or (before_first and ignore_before_first_media)
-        labels.append(IGNORED if ignored else token)
-        between = between or token == special.end_of_chunk
+    ids, width = tokenized.ids, len(special.media_ids)
+    starts = [0, *(tag + width for tag in tokenized.tags)]
+    stops = [*tokenized.tags, len(ids)]
+    ignored = [range(tag, tag + width) for tag in tokenized.tags]
+    if ids and 0 in tokenized.inserted and ids[0] == special.bos:
+        ignored.append(range(1))
+    if ignore_before_first_media:
+        ignored.append(range(stops[0]))
+    if ignore_between_chunks and special.end_of_chunk is not None:
+        for start, stop in zip(starts, stops, strict=True):
+            if special.end_of_chunk in (chunk := ids[start:stop]):
+                ignored.append(range(start + chunk.index(special.end_of_chunk) + 1, stop))
+    labels = list(ids)
+    for run in ignored:
+        labels[run.start : run.stop] = [IGNORED] * len(run)
     return tuple(labels)
 
 

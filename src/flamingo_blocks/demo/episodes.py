@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from flamingo_blocks.data import ImageSegment, InterleavedDocument, tokenize_document
 from flamingo_blocks.demo.corpus import draw_distinct
 from flamingo_blocks.demo.image_bank import ImageBank
 from flamingo_blocks.demo.images import NUM_PAIRS, pair_words
-from flamingo_blocks.demo.words import COLOURS, DIGITS, END_OF_CHUNK, IMAGE, START, Vocabulary
+from flamingo_blocks.demo.words import COLOURS, DIGITS, Vocabulary
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +106,12 @@ class EpisodeSource:
         places = torch.cat([rounds.flatten(1)[:, :shots], question], dim=1)
         return self._episodes(pairs, places, generator)
 
+    @cached_property
+    def _start_and_chunk(self) -> tuple[Int[Tensor, "1"], Int[Tensor, " text"]]:
+        """What an episode begins with, and what stands for each of its images, the name to be put in."""
+        ids = text_of_image(self.vocabulary, f"this is a {self.names[0]}")
+        return ids[:1], ids[1:]
+
     def _draw_pairs(
         self, count: Int[Tensor, " batch"], most: int, generator: torch.Generator
     ) -> tuple[Int[Tensor, "batch most"], Int[Tensor, " batch"]]:
@@ -127,20 +135,30 @@ class EpisodeSource:
         batch, most = pairs.shape
         known = torch.tensor(self.vocabulary.encode(self.names))
         names = known[draw_distinct(batch, len(known), most, generator)]
-        chunk = torch.tensor(self.vocabulary.encode(f"{IMAGE} this is a {self.names[0]} {END_OF_CHUNK}"))
+        start, chunk = self._start_and_chunk
         ids = chunk.repeat(batch, places.shape[1], 1)
         ids[:, :, 4] = names.gather(1, places)
         # Nothing tells a name at its first mention. Trained on it, a model learns which names training had, and in a
         # test prefers them to the new names that it reads.
         first_mention = torch.zeros_like(ids, dtype=torch.bool)
         first_mention[:, :, 4] = ~_has_come_before(places)
-        start = torch.full((batch, 1), self.vocabulary.ids[START])
         texts = Texts(
-            input_ids=torch.cat([start, ids.flatten(1)], dim=1),
+            input_ids=torch.cat([start.expand(batch, 1), ids.flatten(1)], dim=1),
             images=self.bank.draw(pairs.gather(1, places), generator),
             unknowable=F.pad(first_mention.flatten(1), (1, 0)),
         )
         return Episodes(texts, names, places[:, -1])
+
+
+def text_of_image(vocabulary: Vocabulary, text: str) -> Int[Tensor, " text"]:
+    """Token ids of an image and its text, as every document of the library is written: `<bos> <image> text <EOC>`.
+
+    Args:
+        vocabulary: Words and their ids.
+        text: Words that stand apart by spaces.
+    """
+    document = InterleavedDocument.from_parts([ImageSegment(), text])
+    return torch.tensor(tokenize_document(document, tokenizer=vocabulary, special=vocabulary.special).ids)
 
 
 def _has_come_before(places: Int[Tensor, "batch media"]) -> Bool[Tensor, "batch media"]:
@@ -156,10 +174,11 @@ def _groups_of_like_pairs(pairs: Int[Tensor, " pairs"]) -> Bool[Tensor, "groups 
     return groups[groups.sum(dim=1) >= 2]
 
 
+@cache  # every batch asks for it
 def caption_ids(vocabulary: Vocabulary) -> Int[Tensor, "pairs text"]:
     """The caption of each pair: `<bos> <image> an image of a blue seven <EOC>`."""
-    captions = [" ".join((START, IMAGE, "an image of a", *pair_words(pair), END_OF_CHUNK)) for pair in range(NUM_PAIRS)]
-    return torch.tensor([vocabulary.encode(caption) for caption in captions])
+    captions = [" ".join(("an image of a", *pair_words(pair))) for pair in range(NUM_PAIRS)]
+    return torch.stack([text_of_image(vocabulary, caption) for caption in captions])
 
 
 def draw_captions(

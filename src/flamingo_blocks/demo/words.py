@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from flamingo_blocks.data import SpecialTokens
+
 START = "<bos>"
 IMAGE = "<image>"
 END_OF_CHUNK = "<EOC>"
@@ -57,6 +59,11 @@ class Vocabulary:
     def ids(self) -> dict[str, int]:
         """Token id of each word."""
         return {word: index for index, word in enumerate(self.words + self.new_tokens)}
+
+    @property
+    def special(self) -> SpecialTokens:
+        """Ids of the tokens that are no words."""
+        return SpecialTokens(media=self.ids[IMAGE], end_of_chunk=self.ids[END_OF_CHUNK], bos=self.ids[START])
 
     def encode(self, text: str | Sequence[str]) -> list[int]:
         """Token ids of a text whose words stand apart by spaces.

@@ -4,22 +4,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Literal
 
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from flamingo_blocks.data import (
-    ClipSegment,
     FlamingoBatch,
     FlamingoExample,
     InterleavedDocument,
     SpecialTokens,
-    TextTokenizer,
     collate,
     document_labels,
     tokenize_document,
 )
-from flamingo_blocks.data.documents import MediaSegment
+from flamingo_blocks.data.examples.make_example import make_example
+from flamingo_blocks.data.examples.read_item import item_features, item_pixels
+from flamingo_blocks.data.plain_text import is_transformers, plain_tokenizer
 from flamingo_blocks.types import Scope
 
 TAG, END = "<image>", "<EOC>"
@@ -55,6 +54,7 @@ class FlamingoProcessor:
         ValueError: If the tokenizer does not know the media tag or a pad, and no id is given.
 
     Example:
+        >>> import torch
         >>> class Letters:
         ...     def encode(self, text):
         ...         return [ord(letter) for letter in text]
@@ -172,9 +172,9 @@ class FlamingoProcessor:
         text = ""
         for special, run in groupby(tokens, key=lambda token: token in names or token in outside or token < 0):
             if not special:
-                text += self._text_tokenizer(skip_special_tokens=skip_special_tokens).decode(list(run))
+                text += plain_tokenizer(self.tokenizer, skip_special_tokens=skip_special_tokens).decode(list(run))
             elif not skip_special_tokens:
-                plain = self._text_tokenizer(skip_special_tokens=False)
+                plain = plain_tokenizer(self.tokenizer)
                 text += "".join(names.get(token) or plain.decode([token]) for token in run if token >= 0)
         return text
 
@@ -202,66 +202,27 @@ class FlamingoProcessor:
     def _example(self, document: InterleavedDocument, *, for_training: bool) -> FlamingoExample:
         tokenized = tokenize_document(
             document,
-            tokenizer=self._text_tokenizer(skip_special_tokens=False),
+            tokenizer=plain_tokenizer(self.tokenizer),
             special=self.special,
             end_before_media=self.end_before_media,
             end_before_first_media=self.end_before_first_media,
             end_of_document=for_training,
         )
-        return FlamingoExample(
-            tokenized.ids,
-            tokenized.tags,
-            pixels=[self._pixels(item) for item in tokenized.media] if self.features is None else None,
-            features=None if self.features is None else [self._stored(item) for item in tokenized.media],
+        stored = self.features
+        return make_example(
+            tokenized,
+            [
+                item_pixels(item, preprocess=self.preprocess) if stored is None else item_features(item, stored)
+                for item in tokenized.media
+            ],
+            as_features=stored is not None,
             labels=document_labels(tokenized, special=self.special) if for_training else None,
         )
-
-    def _stored(self, item: MediaSegment) -> Float[Tensor, "frames patches vision_dim"]:
-        key = item.url if item.data is None else item.data
-        if self.features is None or not isinstance(key, str) or key not in self.features:
-            raise ValueError(
-                f"the item {key if isinstance(key, str) else type(key).__name__!r} is not among the features; name "
-                "items by the keys they were saved under, or leave out features= and pass preprocess="
-            )
-        return self.features[key]
-
-    def _pixels(self, item: MediaSegment) -> Float[Tensor, "frames 3 height width"]:
-        if self.preprocess is None:
-            raise ValueError("the row has an image or clip, but preprocess is None; pass preprocess=tower.preprocess")
-        if item.data is None:
-            raise ValueError(f"the item {item.url!r} is not fetched; give its data")
-        frames = list(item.data) if isinstance(item, ClipSegment) else [item.data]
-        if not frames:
-            raise ValueError("a clip has no frames, wanted one at least; leave it out")
-        return torch.stack([self.preprocess(frame) for frame in frames])
-
-    def _text_tokenizer(self, *, skip_special_tokens: bool) -> TextTokenizer:
-        if not _is_transformers(self.tokenizer):
-            return self.tokenizer  # type: ignore[no-any-return]
-        return _PlainText(self.tokenizer, skip_special_tokens=skip_special_tokens)
-
-
-class _PlainText:
-    """A transformers tokenizer that adds nothing to a text."""
-
-    def __init__(self, tokenizer: Any, *, skip_special_tokens: bool) -> None:
-        self.tokenizer = tokenizer
-        self.skip_special_tokens = skip_special_tokens
-
-    def encode(self, text: str) -> list[int]:
-        return list(self.tokenizer.encode(text, add_special_tokens=False))
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=self.skip_special_tokens))
-
-
-def _is_transformers(tokenizer: Any) -> bool:
-    return hasattr(tokenizer, "convert_tokens_to_ids")
 
 
 def _known_id(tokenizer: Any, token: str) -> int | None:
     """Id of a string that is one token of the vocabulary."""
-    found = tokenizer.get_vocab().get(token) if _is_transformers(tokenizer) else None
+    found = tokenizer.get_vocab().get(token) if is_transformers(tokenizer) else None
     return None if found is None else int(found)
 
 
@@ -289,7 +250,7 @@ def _pad_id(tokenizer: Any) -> int:
 
 def _first_id(tokenizer: Any) -> int | None:
     """Id that the tokenizer itself puts before a text: a language model is used to it."""
-    if not _is_transformers(tokenizer) or tokenizer.bos_token_id is None:
+    if not is_transformers(tokenizer) or tokenizer.bos_token_id is None:
         return None
     first = list(tokenizer.encode("a"))[:1]
     return int(tokenizer.bos_token_id) if first == [tokenizer.bos_token_id] else None

@@ -1,5 +1,6 @@
 """What a caller may hand to `MediaLayout`, checked once, with errors that name row and both numbers."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, get_args
 from weakref import WeakKeyDictionary
 
@@ -8,7 +9,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from flamingo_blocks.ops._host_reads import on_host
-from flamingo_blocks.types import Direction, Scope
+from flamingo_blocks.types import Direction, LayoutDirection, Scope
 
 if TYPE_CHECKING:
     from flamingo_blocks.ops.media_layout import MediaLayout
@@ -40,16 +41,34 @@ def check_is_media(is_media: Tensor, valid: Tensor | None, *, batch: int | None 
         )
 
 
-def check_scope(scope: Scope, direction: Direction, *, group_consecutive: bool) -> None:
+def check_scope(scope: Scope, direction: LayoutDirection, *, group_consecutive: bool) -> None:
     """Known words, and no combination without a meaning."""
     if scope not in get_args(Scope):
         raise ValueError(f'scope is {scope!r}, wanted "last", "all" or "grouped"')
-    if direction not in get_args(Direction):
-        raise ValueError(f'direction is {direction!r}, wanted "previous" or "next"')
-    if direction == "next" and scope == "all":
-        raise ValueError('direction="next" with scope="all" has no meaning; use scope="last"')
-    if direction == "next" and (group_consecutive or scope == "grouped"):
-        raise ValueError('direction="next" with group_consecutive=True has no meaning; drop one of them')
+    if direction != "previous" and scope == "all":
+        raise ValueError(f'direction="{direction}" with scope="all" has no meaning; use scope="last"')
+    if direction != "previous" and (group_consecutive or scope == "grouped"):
+        raise ValueError(f'direction="{direction}" with group_consecutive=True has no meaning; drop one of them')
+
+
+def one_direction(
+    direction: Direction | Sequence[Direction], is_media: Bool[Tensor, "batch text"]
+) -> tuple[LayoutDirection, Bool[Tensor, " batch"] | None]:
+    """The direction of all rows, or `"mixed"` and the rows that look ahead."""
+    each = (direction,) if isinstance(direction, str) else tuple(direction)
+    for row, word in enumerate(each):
+        if word not in get_args(Direction):
+            which = "direction" if isinstance(direction, str) else f"direction of row {row}"
+            raise ValueError(f'{which} is {word!r}, wanted "previous" or "next"')
+    if isinstance(direction, str):
+        return direction, None
+    if len(each) != is_media.shape[0]:
+        raise ValueError(
+            f"direction has {len(each)} words for {is_media.shape[0]} rows; give one a row, or one for all"
+        )
+    if len(set(each)) < 2:
+        return (each or ("previous",))[0], None
+    return "mixed", torch.tensor([word == "next" for word in each], device=is_media.device)
 
 
 def check_documents(document: Tensor | None, is_media: Tensor) -> None:

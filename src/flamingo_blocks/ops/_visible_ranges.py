@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from flamingo_blocks.types import Direction, Scope
+from flamingo_blocks.types import Scope
 
 
 class Carry(NamedTuple):
@@ -25,13 +25,14 @@ def visible_ranges(
     document: Int[Tensor, "batch text"] | None,
     valid: Bool[Tensor, "batch text"] | None,
     scope: Scope,
-    direction: Direction,
+    ahead: bool | Bool[Tensor, " batch"],
     group_consecutive: bool,
     carry: Carry | None = None,
 ) -> tuple[Int[Tensor, "batch text"], Int[Tensor, "batch text"]]:
     """First and last slot that each token sees; a token that sees none has first 0 and last -1.
 
     `items_under` holds the number of items under each tag, 0 between tags. Slots count the items of a row in order.
+    `ahead` is True where tokens see the tag that follows: for all rows, or row by row.
     """
     text = is_media.shape[1]
     if text == 0:
@@ -40,25 +41,32 @@ def visible_ranges(
     stop = carry.num_slots[:, None] + items_under.cumsum(1)  # one past the last slot opened so far
     start = stop - items_under
     run_start = torch.zeros_like(stop) if document is None else run_start_columns(document.to(stop.device))
-    if direction == "next":
-        tag = _next_tag(is_media)
-        reach = tag.clamp(max=text - 1)
-        sees = (tag < text) & (run_start.gather(1, reach) == run_start)
-        first, last = start.gather(1, reach), stop.gather(1, reach) - 1
+    if ahead is True:
+        first, last, sees = _of_next_tag(is_media, start, stop, run_start)
     else:
         tag = _last_true(is_media)
-        reach = tag.clamp(min=0)
         sees = tag >= run_start
-        first, last = (
-            _first_slot(is_media, start, reach, run_start, carry, scope=scope, group=group_consecutive),
-            stop - 1,
-        )
+        first = _first_slot(is_media, start, tag.clamp(min=0), run_start, carry, scope=scope, group=group_consecutive)
         carried = (run_start == 0) & (tag < 0)  # before the first new tag, still in the document of the last column
         first = torch.where(carried, carry.first[:, None], first)
-        last = torch.where(carried, carry.last[:, None], last)
+        last = torch.where(carried, carry.last[:, None], stop - 1)
         sees = torch.where(carried, (carry.last >= 0)[:, None].expand_as(sees), sees)
+    if isinstance(ahead, Tensor):
+        next_first, next_last, next_sees = _of_next_tag(is_media, start, stop, run_start)
+        first = torch.where(ahead[:, None], next_first, first)
+        last = torch.where(ahead[:, None], next_last, last)
+        sees = torch.where(ahead[:, None], next_sees, sees)
     first, last = first.masked_fill(~sees, 0), last.masked_fill(~sees, -1)
     return (first, last) if valid is None else _respect_pads(first, last, valid, carry)
+
+
+def _of_next_tag(is_media: Tensor, start: Tensor, stop: Tensor, run_start: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The slots under the next tag of the document, and whether there is one."""
+    text = is_media.shape[1]
+    tag = _next_tag(is_media)
+    reach = tag.clamp(max=text - 1)
+    sees = (tag < text) & (run_start.gather(1, reach) == run_start)
+    return start.gather(1, reach), stop.gather(1, reach) - 1, sees
 
 
 def _first_slot(

@@ -1,10 +1,12 @@
 """Which media items each text token sees: one index per token, the one source of every mask."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from flamingo_blocks.ops._explain_layout import explain_layout
 from flamingo_blocks.ops._item_ids import append_ids, ids_in_order
@@ -14,11 +16,12 @@ from flamingo_blocks.ops._layout_checks import (
     check_scope,
     count_items,
     items_under_tags,
+    one_direction,
 )
 from flamingo_blocks.ops._pytree import register_tensors
 from flamingo_blocks.ops._visible_ranges import Carry, visible_ranges
 from flamingo_blocks.ops.attention_plan import AttentionPlan, make_plan
-from flamingo_blocks.types import Direction, Scope
+from flamingo_blocks.types import Direction, LayoutDirection, Scope
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,9 +40,10 @@ class MediaLayout:
         item_ids: Pool ids of each row's items, in order; -1 pads rows with fewer items.
         first: First slot of its row's `item_ids` that a token sees.
         last: Last slot that it sees; -1 when it sees none.
-        direction: `"previous"` (a token sees the latest tag before it) or `"next"`.
+        direction: `"previous"` (a token sees the latest tag before it), `"next"`, or `"mixed"` where rows differ.
         plan: Integers for the attention kernels, made by `prepare`; never needed for correctness.
         single_item: True where no token is known to see several items, so that backends need not read values to know.
+        ahead: True for the rows of direction `"next"`, where rows differ.
 
     Example:
         >>> layout = MediaLayout.from_tokens(torch.tensor([[False, True, False, True]]))
@@ -58,9 +62,10 @@ class MediaLayout:
     item_ids: Int[Tensor, "batch media"]
     first: Int[Tensor, "batch text"]
     last: Int[Tensor, "batch text"]
-    direction: Direction = "previous"
+    direction: LayoutDirection = "previous"
     plan: AttentionPlan | None = None
     single_item: bool = False
+    ahead: Bool[Tensor, " batch"] | None = None
 
     @classmethod
     def from_tokens(
@@ -70,7 +75,7 @@ class MediaLayout:
         counts: Int[Tensor, " batch"] | None = None,
         item_ids: Int[Tensor, "batch media"] | None = None,
         scope: Scope = "last",
-        direction: Direction = "previous",
+        direction: Direction | Sequence[Direction] = "previous",
         document: Int[Tensor, "batch text"] | None = None,
         valid: Bool[Tensor, "batch text"] | None = None,
         per_tag: Int[Tensor, "batch tags"] | None = None,
@@ -86,7 +91,8 @@ class MediaLayout:
                 default the pool holds row 0's items, then row 1's, and so on.
             scope: `"last"`: a token sees the item of the latest tag. `"all"`: all items of its document so far.
                 `"grouped"`: as `"last"` with `group_consecutive`.
-            direction: `"next"` is the paper's augmentation, which shows a text the item that follows it.
+            direction: `"next"` is the paper's augmentation, which shows a text the item that follows it. One word for
+                all rows, or one for each.
             document: Which document each token of a packed row belongs to; a token never sees another document's items.
             valid: True for real tokens. Pads on the left see nothing; pads on the right repeat the last real token.
             per_tag: Items under each tag (tiles of one image), 0 beyond the row's tags; the tag sees all of them.
@@ -105,12 +111,16 @@ class MediaLayout:
             >>> is_media = torch.tensor([[True, False, True, False]])
             >>> MediaLayout.from_tokens(is_media, direction="next").last
             tensor([[ 0,  1,  1, -1]])
+            >>> MediaLayout.from_tokens(is_media.repeat(2, 1), direction=["previous", "next"]).last
+            tensor([[ 0,  0,  1,  1],
+                    [ 0,  1,  1, -1]])
 
         Source:
             Flamingo (arXiv 2204.14198), sections 2.3, 2.4 and A.1.3; grouping as in Llama 3.2 Vision.
         """
         check_is_media(is_media, valid)
-        check_scope(scope, direction, group_consecutive=group_consecutive)
+        way, ahead = one_direction(direction, is_media)
+        check_scope(scope, way, group_consecutive=group_consecutive)
         group_consecutive = group_consecutive or scope == "grouped"
         check_documents(document, is_media)
         items_under = items_under_tags(is_media, per_tag)
@@ -121,15 +131,16 @@ class MediaLayout:
             document=document,
             valid=valid,
             scope=scope,
-            direction=direction,
+            ahead=way == "next" if ahead is None else ahead,
             group_consecutive=group_consecutive,
         )
         return cls(
             item_ids=ids_in_order(counts) if item_ids is None else item_ids,
             first=first,
             last=last,
-            direction=direction,
+            direction=way,
             single_item=_one_item_a_tag(scope, per_tag, group_consecutive=group_consecutive),
+            ahead=ahead,
         )
 
     @classmethod
@@ -140,7 +151,7 @@ class MediaLayout:
         num_media: int,
         counts: Int[Tensor, " batch"] | None = None,
         scope: Scope = "last",
-        direction: Direction = "previous",
+        direction: Direction | Sequence[Direction] = "previous",
         document: Int[Tensor, "batch text"] | None = None,
         valid: Bool[Tensor, "batch text"] | None = None,
         per_tag: Int[Tensor, "batch tags"] | None = None,
@@ -233,7 +244,7 @@ class MediaLayout:
     def extend(self, num_tokens: int) -> "MediaLayout":
         """Add text without media, as decoding does: new tokens see what the row's last token saw.
 
-        With direction `"next"` they see nothing, as text after the last tag does.
+        In rows of direction `"next"` they see nothing, as text after the last tag does.
 
         Args:
             num_tokens: Columns to add.
@@ -245,8 +256,9 @@ class MediaLayout:
             raise ValueError(f"num_tokens is {num_tokens}, wanted 0 or more; use slice to drop columns")
         carry = self._carry()
         first, last = carry.first[:, None], carry.last[:, None]
-        if self.direction == "next":
-            first, last = torch.zeros_like(first), torch.full_like(last, -1)
+        if self.direction != "previous":
+            blind = torch.ones_like(last, dtype=torch.bool) if self.ahead is None else self.ahead[:, None]
+            first, last = first.masked_fill(blind, 0), last.masked_fill(blind, -1)
         return replace(
             self,
             first=torch.cat([self.first, first.expand(-1, num_tokens)], dim=1),
@@ -281,16 +293,18 @@ class MediaLayout:
 
         Raises:
             TypeError: If `is_media` is no tensor.
-            ValueError: If the layout has direction `"next"`, `num_items` is smaller than the ids
-                in use, or as `from_tokens`.
+            ValueError: If a row of the layout has direction `"next"`, `num_items` is smaller than the ids in use, or
+                as `from_tokens`.
 
         Example:
             >>> layout = MediaLayout.from_tokens(torch.tensor([[True, False]]))
             >>> layout.append(torch.tensor([[False, True]])).last
             tensor([[0, 0, 0, 1]])
         """
-        if self.direction == "next":
-            raise ValueError('append to a layout of direction "next" is undefined; make it with direction="previous"')
+        if self.direction != "previous":
+            raise ValueError(
+                f'append to a layout of direction "{self.direction}" is undefined; make it with direction="previous"'
+            )
         check_is_media(is_media, valid, batch=self.last.shape[0])
         check_scope(scope, self.direction, group_consecutive=group_consecutive)
         group_consecutive = group_consecutive or scope == "grouped"
@@ -300,7 +314,7 @@ class MediaLayout:
         if num_items is not None and num_items < used:
             raise ValueError(f"num_items is {num_items}, but the layout names {used} items; pass the pool's size")
         first, last = visible_ranges(
-            is_media, items_under, document=None, valid=valid, scope=scope, direction=self.direction,
+            is_media, items_under, document=None, valid=valid, scope=scope, ahead=False,
             group_consecutive=group_consecutive, carry=self._carry(),
         )  # fmt: skip
         new_ids = ids_in_order(counts, start=used if num_items is None else num_items)
@@ -322,7 +336,8 @@ class MediaLayout:
         if times < 1:
             raise ValueError(f"times is {times}, wanted 1 or more")
         item_ids, first, last = (x.repeat_interleave(times, 0) for x in (self.item_ids, self.first, self.last))
-        return replace(self, item_ids=item_ids, first=first, last=last, plan=None)
+        ahead = None if self.ahead is None else self.ahead.repeat_interleave(times)
+        return replace(self, item_ids=item_ids, first=first, last=last, plan=None, ahead=ahead)
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "MediaLayout":
         """The same layout on another device, its plan included; `non_blocking` as in `torch.Tensor.to`."""
@@ -330,7 +345,13 @@ class MediaLayout:
             x.to(device, non_blocking=non_blocking) for x in (self.item_ids, self.first, self.last)
         )
         plan = None if self.plan is None else self.plan.to(device, non_blocking=non_blocking)
-        return replace(self, item_ids=item_ids, first=first, last=last, plan=plan)
+        ahead = None if self.ahead is None else self.ahead.to(device, non_blocking=non_blocking)
+        return replace(self, item_ids=item_ids, first=first, last=last, plan=plan, ahead=ahead)
+
+    def pin_memory(self) -> "MediaLayout":
+        """The same layout in page-locked memory, its plan included, from where copies to a device do not wait."""
+        pinned: MediaLayout = pytree.tree_map(lambda tensor: tensor.pin_memory(), self)
+        return pinned
 
     def explain(self, tokens: list[list[str]] | None = None) -> str:
         """Draw which token sees which item.

@@ -1,7 +1,7 @@
 """From an image to the pixels that an encoder was trained on, in plain torch."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -71,12 +71,16 @@ class ImagePreprocess:
             if (word := getattr(self, name)) not in words:
                 raise ValueError(f"{name} is {word!r}, wanted one of {', '.join(map(repr, words))}")
 
-    def __call__(self, image: Any) -> Float[Tensor, "3 height width"]:
+    def __call__(
+        self, image: Any, *, augment: Callable[[Tensor], Tensor] | None = None
+    ) -> Float[Tensor, "3 height width"]:
         """Turn one image into pixels.
 
         Args:
             image: A PIL image, a path or the bytes of an image file, an array `[height width channels]` or
                 `[height width]`, or a tensor `[channels height width]`; integers are 0 to 255, floats 0 to 1.
+            augment: Changes the image for training: floats `[3 height width]` from 0 to 1, after the resize, which
+                makes it cheap, and before the padding, which stays the mean.
         """
         rgb = read_rgb(image)
         if self.fit == "crop":
@@ -86,9 +90,11 @@ class ImagePreprocess:
         height, width = self._resized(rgb.shape[1], rgb.shape[2])
         # Bytes are resized as bytes: an order of magnitude faster than as floats, and rounded as PIL rounds.
         resized = F.interpolate(rgb[None], (height, width), mode=self.interpolation, antialias=True)[0]
-        resized = _as_float(resized).clamp(0.0, 1.0)
+        resized = _as_float(resized) if resized.dtype == torch.uint8 else resized.clamp(0.0, 1.0)
+        if augment is not None:
+            resized = augment(resized)
         mean, std = (resized.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
-        normalised = (resized - mean) / std
+        normalised = (resized - mean).div_(std)
         # The mean is 0 once normalised. Negative padding crops.
         top, left = (self.size[0] - height) // 2, (self.size[1] - width) // 2
         if self.fit != "pad":
@@ -164,7 +170,7 @@ def read_rgb(image: Any) -> UInt8[Tensor, "3 height width"] | Float[Tensor, "3 h
 
 
 def _as_float(image: Tensor) -> Tensor:
-    return image.float() / 255 if image.dtype == torch.uint8 else image
+    return image.float().div_(255) if image.dtype == torch.uint8 else image
 
 
 def _middle(image: Tensor, *, most: int = 64) -> Tensor:

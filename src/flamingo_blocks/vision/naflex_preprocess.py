@@ -1,6 +1,7 @@
 """From an image to pixels of a size of its own: the aspect ratio kept, as many patches as allowed."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -44,15 +45,18 @@ class NaFlexPreprocess:
     interpolation: Interpolation = "bilinear"
     variable_size: ClassVar[bool] = True  # tells the processor that frames of one batch may differ in size
 
-    def __call__(self, image: Any) -> Float[Tensor, "3 height width"]:
+    def __call__(
+        self, image: Any, *, augment: Callable[[Tensor], Tensor] | None = None
+    ) -> Float[Tensor, "3 height width"]:
         """Turn one image into pixels.
 
         Args:
             image: As `ImagePreprocess` takes it.
+            augment: As there.
         """
         rgb = read_rgb(image)
         size = self.size_of(rgb.shape[1], rgb.shape[2])
-        return ImagePreprocess(size, self.mean, self.std, "stretch", self.interpolation)(rgb)
+        return ImagePreprocess(size, self.mean, self.std, "stretch", self.interpolation)(rgb, augment=augment)
 
     def size_of(self, height: int, width: int) -> tuple[int, int]:
         """Height and width that an image of that height and width gets.

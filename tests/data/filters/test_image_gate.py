@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flamingo_blocks.data.filters import ImageFacts, ImageGate, SingleColour
+from flamingo_blocks.data.filters import ImageFacts, ImageGate, SingleColour, small_image
 
 
 def file_of(image, kind="PNG", **options):
@@ -71,7 +71,7 @@ def test_the_first_bytes_are_enough(kind):
 def test_what_is_no_image_is_a_reason(file):
     """A page with the name of an image, among others."""
     assert ImageGate().look(file).reason == "image_unreadable"
-    assert SingleColour().look(file).reason == "image_unreadable"
+    assert SingleColour().look(file).reason == small_image(file).reason == "image_unreadable"
 
 
 def test_a_file_that_was_cut_off_is_unreadable_where_it_is_decoded():
@@ -147,6 +147,15 @@ def test_what_shows_something_is_kept(name, kind):
     assert SingleColour().look(file_of(image, kind)) is None
 
 
+@pytest.mark.parametrize("name", [*FLAT, *SEEN])
+def test_a_small_copy_is_judged_as_the_file_is(name):
+    """So one decoding serves for all."""
+    image = {**FLAT, **SEEN}[name]
+    small = small_image(file_of(image, "TIFF" if image.mode == "CMYK" else "PNG"))
+    assert (small.size, small.mode) == ((144, 128), "RGB")
+    assert getattr(SingleColour().look(small), "reason", None) == ("image_single_colour" if name in FLAT else None)
+
+
 def test_what_is_transparent_stands_on_white():
     """Black on nothing is seen, as on a page."""
     assert SingleColour().look(file_of(on_nothing())) is None
@@ -155,3 +164,4 @@ def test_what_is_transparent_stands_on_white():
 def test_a_bomb_is_not_decoded():
     """Its size is looked at first."""
     assert SingleColour().look(claimed(12_000, 12_000)).reason == "image_pixels"
+    assert small_image(claimed(12_000, 12_000)).reason == "image_pixels"

@@ -10,6 +10,7 @@ from flamingo_blocks.data.filters.image_gate import ImageFacts, ImageGate, Singl
 from flamingo_blocks.data.filters.language import Language, identify_language
 from flamingo_blocks.data.filters.page_images import DeclaredSize, UrlWords
 from flamingo_blocks.data.filters.presets import OBELICS_DOCUMENT, OBELICS_PARAGRAPH, m3w_preset, obelics_preset
+from flamingo_blocks.data.filters.small_image import small_image
 from flamingo_blocks.data.filters.text_limits import LimitedText, TextLimits, WordLists
 
 __all__ = [
@@ -38,4 +39,5 @@ __all__ = [
     "identify_language",
     "m3w_preset",
     "obelics_preset",
+    "small_image",
 ]

@@ -117,13 +117,13 @@ class SingleColour:
     def __init__(self, *, min_deviation: float = 2.0) -> None:
         self.min_deviation = min_deviation
 
-    def look(self, file: bytes) -> Dropped | None:
+    def look(self, file: Any) -> Dropped | None:
         """Why the image is not kept; `None` where it is.
 
         Args:
-            file: Its bytes. A JPEG is decoded at an eighth of its size where that is enough.
+            file: Its bytes, or its `small_image`. A JPEG is decoded at an eighth of its size where that is enough.
         """
-        opened = open_image(file)
+        opened = open_image(file) if isinstance(file, bytes) else file
         if isinstance(opened, Dropped):
             return opened
         if opened.width * opened.height > MAX_PIXELS:
@@ -131,7 +131,8 @@ class SingleColour:
         pillow = require("PIL.Image", used_by="SingleColour", extra="data")
         statistics = require("PIL.ImageStat", used_by="SingleColour", extra="data")
         try:
-            opened.draft("RGB", (2 * SMALL_COPY_PX, 2 * SMALL_COPY_PX))
+            if isinstance(file, bytes):
+                opened.draft("RGB", (2 * SMALL_COPY_PX, 2 * SMALL_COPY_PX))
             small = with_alpha(opened).resize((SMALL_COPY_PX, SMALL_COPY_PX), pillow.Resampling.BOX)
         except Exception as error:  # noqa: BLE001 - decoders raise what they like
             return unreadable(error)

@@ -1,6 +1,7 @@
 """Pages and images in: from files, from archives, and from the web when it is asked for."""
 
 from flamingo_blocks.data.sources.fetcher import Fetcher, FolderFetcher
+from flamingo_blocks.data.sources.first_fetcher import FirstFetcher, open_images
 from flamingo_blocks.data.sources.html_folder import read_html_folder
 from flamingo_blocks.data.sources.http_fetcher import HttpFetcher
 from flamingo_blocks.data.sources.page import PAGE_REASONS, Page
@@ -14,12 +15,14 @@ __all__ = [
     "PAGE_REASONS",
     "ROBOTS_TAGS",
     "Fetcher",
+    "FirstFetcher",
     "FolderFetcher",
     "HttpFetcher",
     "Page",
     "PageShard",
     "WarcFetcher",
     "list_page_shards",
+    "open_images",
     "open_pages",
     "read_html_folder",
     "read_pages_parquet",

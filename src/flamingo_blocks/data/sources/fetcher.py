@@ -20,7 +20,9 @@ class Fetcher(Protocol):
     No step of this library reaches for the network unless it is given a fetcher that does.
     """
 
-    reasons: tuple[str, ...]
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """All that it may say."""
 
     def fetch(self, url: str) -> bytes | Dropped:
         """The bytes, or why there are none.

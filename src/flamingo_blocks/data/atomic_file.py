@@ -1,0 +1,91 @@
+"""A file that is there whole or not at all."""
+
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+
+@dataclass(frozen=True)
+class WrittenFile:
+    """What was written.
+
+    Args:
+        records: Samples or rows.
+        size_bytes: Of the file.
+        sha256: Of its bytes, in hexadecimal digits.
+    """
+
+    records: int
+    size_bytes: int
+    sha256: str
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write to, under another name in the same folder, that takes its name when all is on the disk.
+
+    Args:
+        path: The name it takes. What stood there before stays if anything goes wrong.
+
+    Example:
+        >>> with atomic_file(Path("a.bin")) as file:
+        ...     _ = file.write(b"abc")
+        >>> Path("a.bin").read_bytes()
+        b'abc'
+    """
+    unfinished = path.with_name(f".{path.name[:200]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        with unfinished.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """The new name is on the disk as well, where the system can say so of a folder."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    except OSError:  # a file system that cannot
+        pass
+    finally:
+        os.close(handle)
+
+
+class HashingFile:
+    """Writes to a file and keeps the number and the sha256 of the bytes.
+
+    Args:
+        file: Where they go.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._hash, self.size_bytes = file, hashlib.sha256(), 0
+
+    def write(self, data: Any) -> int:
+        """Write bytes, or what has some.
+
+        Args:
+            data: The bytes.
+        """
+        self._hash.update(data)
+        number = self._file.write(data)
+        self.size_bytes += number
+        return number
+
+    @property
+    def sha256(self) -> str:
+        """Of all bytes so far."""
+        return self._hash.hexdigest()

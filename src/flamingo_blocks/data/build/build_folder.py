@@ -1,0 +1,126 @@
+"""Where the files of a build are, and how they come there: whole, or not at all."""
+
+import hashlib
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from flamingo_blocks.data.build.shard_result import ShardResult
+
+UNFINISHED = ".unfinished-"  # how a name begins until its file is whole
+
+
+@dataclass(frozen=True)
+class BuildFolder:
+    """The folder of one build.
+
+    Args:
+        root: The folder itself, which holds the output.
+        suffix: How the files of the output end.
+        config: Hash of the configuration of the build.
+    """
+
+    root: Path
+    suffix: str
+    config: str
+
+    @property
+    def records(self) -> Path:
+        """What the build remembers of itself, apart from its output."""
+        return self.root / "_build"
+
+    def file(self, shard: str) -> Path:
+        """The output of a shard."""
+        return self.root / f"{shard}{self.suffix}"
+
+    def unfinished(self, shard: str, attempt: str) -> Path:
+        """The output of a shard while it is written; no two attempts write the same."""
+        return self.root / f"{UNFINISHED}{attempt}-{shard}{self.suffix}"
+
+    def manifest(self, shard: str) -> Path:
+        """What is known of a shard that is done."""
+        return self.records / "shards" / f"{shard}.json"
+
+    def quarantine(self, shard: str) -> Path:
+        """The records of a shard that could not be processed."""
+        return self.records / "quarantine" / f"{shard}.pickle"
+
+    def create(self) -> None:
+        """Make the folders."""
+        for folder in (self.root, self.manifest("any").parent, self.quarantine("any").parent):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other builds out; the system itself lets go when the process ends, however it does.
+
+        Raises:
+            RuntimeError: If another build is at work here.
+        """
+        if sys.platform == "win32":
+            yield
+            return
+        import fcntl  # noqa: PLC0415 - not on every platform
+
+        with (self.records / "lock").open("wb") as lock:
+            try:
+                # The lock of this process: one that belongs to the open file would live on in forked workers.
+                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError):
+                raise RuntimeError(f"another build is at work in {self.root}; wait, or take another folder") from None
+            except OSError:  # a file system that knows no locks
+                pass
+            yield
+
+    def clean(self) -> None:
+        """Remove what killed attempts left behind."""
+        for folder in (self.root, self.records, self.manifest("any").parent, self.quarantine("any").parent):
+            with os.scandir(folder) as entries:
+                left = [entry.path for entry in entries if entry.name.startswith(UNFINISHED)]
+            for path in left:
+                Path(path).unlink(missing_ok=True)
+
+    def result(self, shard: str) -> ShardResult | None:
+        """What is known of a shard, if it is done under this configuration and its file has the size that it had."""
+        try:
+            found = ShardResult.from_json(self.manifest(shard).read_text(encoding="utf-8"))
+            size = self.file(shard).stat().st_size
+        except (OSError, ValueError):  # not done, or a manifest that a broken disk left empty
+            return None
+        return found if (found.config, found.bytes) == (self.config, size) else None
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a reader finds the old one or the new one, also after a crash of the machine."""
+    unfinished = path.with_name(f"{UNFINISHED}{secrets.token_hex(8)}-{path.name}")
+    unfinished.write_bytes(content)
+    put_in_place(unfinished, path)
+
+
+def put_in_place(unfinished: Path, path: Path) -> None:
+    """Give a finished file its name, in the same folder; its bytes are on the disk before its name is."""
+    with unfinished.open("rb+") as file:
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names of a folder on the disk."""
+    if sys.platform == "win32":  # which has no handle of a folder
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def file_sha256(path: Path) -> str:
+    """The hash of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

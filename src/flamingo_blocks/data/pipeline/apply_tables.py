@@ -1,0 +1,45 @@
+"""Tables of duplicates, applied one after another."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+from flamingo_blocks.data.dedup import Duplicates
+from flamingo_blocks.data.documents import InterleavedDocument
+from flamingo_blocks.data.dropped import Dropped
+from flamingo_blocks.data.filters import Filtered
+
+
+class Tables:
+    """Tables in files, read when they are first used, in the process that uses them.
+
+    Args:
+        files: As `Duplicates.save` wrote them, in the order of the searches.
+    """
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.files = tuple(files)
+        self.digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in self.files]
+
+    @cached_property
+    def _loaded(self) -> list[Duplicates]:
+        return [Duplicates.load(file) for file in self.files]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"files": self.files, "digests": self.digests}
+
+    def filter(self, key: str, document: InterleavedDocument) -> Filtered:
+        """What all tables leave of a document, and what they take out.
+
+        Args:
+            key: That of its signatures.
+            document: It.
+        """
+        counts: Counter[str] = Counter()
+        left: InterleavedDocument | Dropped = document
+        for table in self._loaded:
+            if isinstance(left, InterleavedDocument):
+                left = table.filter(key, left, counts=counts)
+        return Filtered(left, tuple(Dropped(reason) for reason in counts.elements()))
