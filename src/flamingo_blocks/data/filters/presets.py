@@ -14,6 +14,7 @@ from flamingo_blocks.data.filters.page_images import DeclaredSize, UrlWords
 from flamingo_blocks.data.filters.text_limits import LimitedText, TextLimits, WordLists
 
 Part = Literal["all", "page", "images"]
+_Filters = list[DocumentFilter | ItemFilter]
 Identify = Callable[[str], tuple[str, float]]
 OBELICS_PARAGRAPH = TextLimits(
     min_words=4, max_words=1000, max_character_repetition=0.1, max_word_repetition=0.1, max_special=0.3, min_stop=0.3,
@@ -62,14 +63,14 @@ def m3w_preset(
         MassiveWeb and names no numbers; ours are Gopher's.
     """
     _check_part(part)
-    page: list[DocumentFilter | ItemFilter] = [Language(language, identify=identify)]
+    page: _Filters = [Language(language, identify=identify)]
     if explicit_words and (judge is None or part == "page"):
         page.append(ExplicitContent(None, words=explicit_words))
-    judged: list[DocumentFilter | ItemFilter] = []
+    judged: _Filters = []
     if judge is not None:
         words = explicit_words if part == "all" else None
         judged.append(ExplicitContent(judge, threshold=threshold, words=words))
-    text: list[DocumentFilter | ItemFilter] = [
+    text: _Filters = [
         DocumentImages(None, None, without_data="keep"),
         GopherQuality(),
         GopherRepetition(),
@@ -126,7 +127,7 @@ def obelics_preset(
     """
     _check_part(part)
     lists = WordLists(stop_words, flagged_words, common_words)
-    page: list[DocumentFilter | ItemFilter] = [
+    page: _Filters = [
         UrlWords(),
         DeclaredSize(min_px=150, max_px=20_000, max_ratio=2.0),
         LimitedText(document, paragraph=paragraph, lists=lists, perplexity=perplexity),
@@ -134,7 +135,7 @@ def obelics_preset(
         DocumentImages(None, None, without_data="keep"),
     ]
     gate = ImageGate(min_side_px=150, max_side_px=20_000, max_ratio=2.0, formats=("JPEG", "PNG", "WEBP"))
-    images: list[DocumentFilter | ItemFilter] = [DocumentImages(gate, None, max_images=30)]
+    images: _Filters = [DocumentImages(gate, None, max_images=30)]
     if judge is not None:
         images.append(ExplicitContent(judge, threshold=threshold))
     return FilterChain({"all": page + images, "page": page, "images": images}[part])
