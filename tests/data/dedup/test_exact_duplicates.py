@@ -1,5 +1,6 @@
 """What is there more than once, to the letter: which stays, and what counts as the same."""
 
+import time
 from collections import Counter
 from datetime import UTC, datetime
 
@@ -71,6 +72,17 @@ def test_the_newest_stays_where_dates_are_told(by):
     assert kept(ExactDuplicates("text"), *pages) == [0]
 
 
+def test_dates_without_a_zone_are_those_of_greenwich(monkeypatch):
+    """Wherever the machine stands."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert age_rank("2024-05-01T00:00:00") == age_rank("2024-05-01T00:00:00Z") == age_rank(1714521600)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 @pytest.mark.parametrize("date", [None, "", "soon", [], float("nan"), 1e300, datetime.max, True])  # noqa: DTZ901
 def test_odd_dates_are_no_error(date):
     """Whatever stands there."""
@@ -117,6 +129,14 @@ def test_images_are_told_by_what_they_hold():
     assert left.media == (second.segments[3], second.segments[7])
     assert counts == {"duplicate_image": 3}
     assert duplicates.num_removed == 3
+
+
+def test_texts_that_stood_side_by_side_stay_so():
+    """Only where something was taken from between them they are put together."""
+    page = document("a", "b", b"cat", "c", b"cat", "d", "e")
+    finder = ExactDuplicates("image")
+    left = finder.merge([finder.signatures([("a", page)])]).filter("a", page)
+    assert left == document("a", "b", b"cat", "c\n\nd", "e")
 
 
 def test_an_image_twice_in_a_document_stays_once():

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageOps
 from flamingo_blocks.data import Dropped, ImageSegment, InterleavedDocument
 from flamingo_blocks.data.dedup import ImageNearDuplicates, dhash, hamming
 from flamingo_blocks.data.dedup.hamming import near_pairs
+from flamingo_blocks.data.filters import small_image
 from tests.data.dedup.pictures import COPIES, cropped, digits, file_of, photographs, scaled
 
 
@@ -119,6 +120,14 @@ def test_sizes_that_are_no_multiple_of_a_block_are_no_others(size):
     assert apart(dhash(file_of(image, quality=95)), dhash(image)) <= 4 + 60 * (max(size) < 9)
 
 
+@pytest.mark.parametrize(("size", "most"), [((641, 427), 2), ((1023, 511), 2), ((1025, 1025), 6)])
+def test_the_last_block_of_a_scaled_jpeg_is_cut(size, most):
+    """Else all would be shrunk by what it stands for too much: at the right edge colours are those of the picture."""
+    image = photographs()["china"].resize(size, Image.Resampling.LANCZOS)
+    file, picture = (np.asarray(small_image(one))[:, -16:].astype(float) for one in (file_of(image, quality=95), image))
+    assert np.abs(file - picture).mean() < most
+
+
 def test_a_picture_is_left_as_it_was():
     """What the caller opened is not scaled."""
     opened = Image.open(io.BytesIO(file_of(photographs()["china"])))
@@ -181,6 +190,18 @@ def test_all_near_pairs_are_found(hashes, changes, bits, large, block):
     assert found == naive_pairs(hashes, bits)
 
 
+@pytest.mark.parametrize("large", [1, 512])
+def test_pairs_are_found_wherever_their_bits_are(large, monkeypatch):
+    """Three bits in any three places."""
+    monkeypatch.setattr(hamming, "LARGE", large)
+    random = np.random.default_rng(0)
+    base = int(random.integers(2**63))
+    flips = {tuple(sorted(random.choice(64, 3, replace=False).tolist())) for _ in range(400)}
+    hashes = np.array([base, *(base ^ sum(1 << bit for bit in bits) for bits in flips)], np.uint64)
+    pairs = {pair for some in near_pairs(hashes, 3) for pair in zip(*map(np.ndarray.tolist, some), strict=True)}
+    assert {other for one, other in pairs if one == 0} == set(range(1, len(hashes)))
+
+
 @given(st.lists(st.integers(0, 2**64 - 1), max_size=9))
 def test_bits_are_counted_with_an_old_numpy_too(values):
     """Before its version 2 it has no such function."""
@@ -215,6 +236,15 @@ def test_copies_are_taken_out_of_documents():
     assert left == InterleavedDocument.from_parts(["one\n\ntwo", files[2], "three"])
     assert duplicates.filter("b", left) is left
     assert duplicates.filter("a", pages["a"]) is pages["a"]
+
+
+def test_images_of_one_hash_are_copies():
+    """Another file of the same picture, and the same file."""
+    picture = photographs()["flower"]
+    pages = [InterleavedDocument.from_parts([file_of(picture, kind)]) for kind in ("PNG", "PNG", "BMP")]
+    finder = ImageNearDuplicates(max_bits=0)
+    duplicates = finder.merge([finder.signatures([(str(number), page)]) for number, page in enumerate(pages)])
+    assert [len(duplicates.filter(str(number), page).media) for number, page in enumerate(pages)] == [1, 0, 0]
 
 
 def test_more_bits_are_refused():

@@ -37,7 +37,7 @@ class Components:
             one, other = roots[one], roots[other]
             apart = one != other
             one, other = one[apart], other[apart]
-            np.minimum.at(roots, np.maximum(one, other), np.minimum(one, other))
+            roots[np.maximum(one, other)] = np.minimum(one, other)  # one of several; the others come again
             while True:  # every row points at a root again, and no longer at a row that was one
                 shorter = roots[roots]
                 if np.array_equal(shorter, roots):

@@ -9,7 +9,7 @@ BANDS = 4
 BAND_BITS = 16
 MAX_BITS = BANDS - 1  # more, and two hashes can differ in each band
 BLOCK = 1 << 22  # pairs that are compared at a time, 32 MB
-LARGE = 512  # hashes that share a band, beyond which they are told apart by a second one
+LARGE = 4096  # hashes that share a band, beyond which they are told apart by a second one
 
 
 def near_pairs(hashes: Any, bits: int) -> Iterator[tuple[Any, Any]]:
