@@ -102,15 +102,19 @@ def _repeated_parts(parts: Sequence[str]) -> tuple[float, float]:
 
 
 def _ngrams(words: Sequence[str], longest: int) -> Iterator[list[int]]:
-    """For runs of 1, 2, ... words: a number for each place, the same where the words are the same."""
+    """For runs of 1, 2, ... words: a number for each place, the same where the words are the same.
+
+    It ends where no run stands twice: then no longer one does.
+    """
     known: dict[str, int] = {}
     singles = [known.setdefault(word, len(known)) for word in words]
-    names = singles
+    names, different = singles, len(known)
     for n in range(1, longest + 1):
         if n > 1:  # a run is the run one shorter, and one more word
             pairs: dict[tuple[int, int], int] = {}
             names = [pairs.setdefault(pair, len(pairs)) for pair in zip(names, singles[n - 1 :], strict=False)]
-        if not names:
+            different = len(pairs)
+        if different == len(names):
             return
         yield names
 

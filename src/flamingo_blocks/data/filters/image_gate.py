@@ -132,7 +132,7 @@ class SingleColour:
         statistics = require("PIL.ImageStat", used_by="SingleColour", extra="data")
         try:
             if isinstance(file, bytes):
-                opened.draft("RGB", (2 * SMALL_COPY_PX, 2 * SMALL_COPY_PX))
+                opened.draft("RGB", (SMALL_COPY_PX, SMALL_COPY_PX))
             small = with_alpha(opened).resize((SMALL_COPY_PX, SMALL_COPY_PX), pillow.Resampling.BOX)
         except Exception as error:  # noqa: BLE001 - decoders raise what they like
             return unreadable(error)

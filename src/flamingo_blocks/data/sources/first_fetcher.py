@@ -5,7 +5,7 @@ from pathlib import Path
 
 from flamingo_blocks.data.dropped import Dropped
 from flamingo_blocks.data.sources.fetcher import Fetcher, FolderFetcher
-from flamingo_blocks.data.sources.folder_files import walk_folder
+from flamingo_blocks.data.sources.folder_files import is_inside, walk_folder
 from flamingo_blocks.data.sources.html_folder import BASE_URL
 from flamingo_blocks.data.sources.warc import WARC_SUFFIXES
 from flamingo_blocks.data.sources.warc_fetcher import WarcFetcher
@@ -74,7 +74,8 @@ def open_images(path: str | Path, *, base_url: str = BASE_URL) -> Fetcher:
     if not path.exists():
         raise FileNotFoundError(f"path is {str(path)!r}, where there is nothing")
     if path.is_dir():
-        archives = [file for file in walk_folder(path) if file.name.lower().endswith(WARC_SUFFIXES) and file.is_file()]
+        named = [file for file in walk_folder(path) if file.name.lower().endswith(WARC_SUFFIXES)]
+        archives = sorted(file for file in named if file.is_file() and is_inside(file, path.resolve()))
         folder = FolderFetcher(path, base_url)
         return FirstFetcher([folder, WarcFetcher(archives)]) if archives else folder
     if not path.name.lower().endswith(WARC_SUFFIXES):
