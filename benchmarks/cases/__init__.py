@@ -16,11 +16,12 @@ from benchmarks.cases import (
     resampler,
     shards,
     train,
+    video,
 )
 
 SUITES = (
     attention, attention_scores, block, resampler, decode, loss, train, evaluation, pages, shards,
-    dedup, examples, loading, import_time,
+    dedup, video, examples, loading, import_time,
 )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from flamingo_blocks.cli import convert, data, demo, generate, inspect
+from flamingo_blocks.cli import _data, convert, demo, generate, inspect
 from flamingo_blocks.cli._arguments import OneLineParser
 from flamingo_blocks.errors import FlamingoBlocksError
 
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = OneLineParser(prog="flamingo-blocks", description="Flamingo in parts, and what they compose into.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (demo, generate, convert, inspect, data):
+    for command in (demo, generate, convert, inspect, _data):
         command.add_to(commands)
     parsed = parser.parse_args(arguments)
     try:

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any
 
 from flamingo_blocks.cli._arguments import positive
-from flamingo_blocks.cli.data._records import add_paths, read_records, told_in_one_line
+from flamingo_blocks.cli._data._records import add_paths, read_records, told_in_one_line
 from flamingo_blocks.data.filters import identify_language
 from flamingo_blocks.data.stats import document_stats, format_stats
 

@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from flamingo_blocks.cli.data._records import add_paths, told_in_one_line
+from flamingo_blocks.cli._data._records import add_paths, told_in_one_line
 from flamingo_blocks.data.records import RecordError, check_file
 
 

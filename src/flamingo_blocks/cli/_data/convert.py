@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flamingo_blocks.cli._arguments import positive
-from flamingo_blocks.cli.data._records import (
+from flamingo_blocks.cli._data._records import (
     add_paths,
     read_records,
     refuse_without_folder,

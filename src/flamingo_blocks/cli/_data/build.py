@@ -8,8 +8,8 @@ from typing import Any
 
 from flamingo_blocks._optional import require
 from flamingo_blocks.cli._arguments import natural, positive
+from flamingo_blocks.cli._data._records import told_in_one_line
 from flamingo_blocks.cli._progress import ProgressBars
-from flamingo_blocks.cli.data._records import told_in_one_line
 from flamingo_blocks.data.build import BuildProgress, Executor, LocalExecutor, RayExecutor
 from flamingo_blocks.data.dedup import ExactDuplicates, ImageNearDuplicates, TextNearDuplicates
 from flamingo_blocks.data.pipeline import DocumentsBuilt, Finder, PageStep, build_documents, page_step

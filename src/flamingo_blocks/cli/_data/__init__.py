@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from flamingo_blocks.cli.data import build, check, convert, show, stats
+from flamingo_blocks.cli._data import build, check, convert, show, stats
 
 __all__ = ["add_to"]
 

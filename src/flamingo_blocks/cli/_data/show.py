@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from flamingo_blocks.cli._arguments import natural, positive
-from flamingo_blocks.cli.data._records import add_paths, read_records, refuse_without_folder, told_in_one_line
-from flamingo_blocks.cli.data._tokenizer import load_tokenizer
+from flamingo_blocks.cli._data._records import add_paths, read_records, refuse_without_folder, told_in_one_line
+from flamingo_blocks.cli._data._tokenizer import load_tokenizer
 from flamingo_blocks.data.show import show_documents
 from flamingo_blocks.types import Direction, Scope
 
