@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 OURS = "flamingo_blocks"
-PEERS = ("open_flamingo", "flamingo_pytorch", "idefics", "mllama", "trafilatura", "beautifulsoup")
-SUITES = ("attention", "block", "resampler", "decode", "train", "evaluate", "loss", "pages", "import")
+PEERS = ("open_flamingo", "flamingo_pytorch", "idefics", "mllama", "trafilatura", "beautifulsoup", "torchcodec")
+SUITES = ("attention", "block", "resampler", "decode", "train", "evaluate", "loss", "pages", "video", "import")
 HALF = frozenset({"float16", "bfloat16"})
 LIMIT = "limit"  # in `Bar.against`: the limit of the machine, from `Case.flops` and `Case.bytes`
 

@@ -12,10 +12,11 @@ from benchmarks.cases import (
     pages,
     resampler,
     train,
+    video,
 )
 
 SUITES = (
-    attention, attention_scores, block, resampler, decode, loss, train, evaluation, pages, import_time,
+    attention, attention_scores, block, resampler, decode, loss, train, evaluation, pages, video, import_time,
 )  # fmt: skip
 
 
