@@ -7,7 +7,7 @@ from typing import Any, Literal
 OURS = "flamingo_blocks"
 PEERS = (
     "open_flamingo", "flamingo_pytorch", "idefics", "mllama", "trafilatura", "beautifulsoup", "grain", "torch_loader",
-    "webdataset", "datasketch",
+    "webdataset", "datasketch", "torchcodec",
 )  # fmt: skip
 SUITES = (
     "attention", "block", "resampler", "decode", "train", "evaluate", "loss", "pages", "shards", "dedup", "video",

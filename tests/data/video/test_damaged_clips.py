@@ -49,6 +49,45 @@ def test_what_is_cut_gives_a_beginning(kind, part, seek):
         assert found.reason == "undecodable"
 
 
+@cache
+def in_order():
+    """Forty pictures, 4 seconds of them, each stored by itself in the order of time, behind the index."""
+    return with_index_first(clip_file(40, codec="libx264", fps=10.0, key_interval=1))
+
+
+@given(st.floats(0, 1))
+def test_half_a_picture_is_no_frame(part):
+    """Where frames are stored in the order of time, what is cut has all that are whole, bit for bit, and says so."""
+    import av
+
+    file = in_order()
+    place = file.index(b"mdat") + 4
+    cut = place + int(part * (len(file) - place))
+    with av.open(io.BytesIO(file)) as container:
+        ends = [packet.pos + packet.size for packet in container.demux(video=0) if packet.size]
+    whole = decode_clip(file, fps=10.0, count=40)
+    found = decode_clip(file[:cut], fps=10.0, count=40)
+    number = sum(end <= cut for end in ends)
+    if number:
+        assert len(found) == number
+        assert torch.equal(found.frames, whole.frames[:number])
+        assert found.truncated or number >= 35
+    else:
+        assert found.reason == "undecodable"
+
+
+@given(st.floats(0, 1))
+def test_a_frame_that_was_patched_up_is_no_frame(part):
+    """A decoder fills what is lost with what stood there before, and marks the frame."""
+    file = files()["mpeg4"]
+    place, end = file.index(b"mdat") + 100, file.index(b"moov") - 60
+    place += int(part * (end - place))
+    whole = decode_clip(file, fps=10.0, count=60)
+    found = decode_clip(file[:place] + b"\xff" * 20 + file[place + 20 :], fps=10.0, count=60)
+    assert found.truncated
+    assert torch.equal(found.frames, whole.frames[: len(found)])
+
+
 @given(
     kind=st.sampled_from(KINDS), seed=st.integers(0, 2**32), number=st.integers(1, 50), place=st.sampled_from([0, 0.5])
 )
@@ -90,15 +129,31 @@ def test_frames_behind_the_damage_are_not_there():
         assert decode_clip(file, start_s=5.5, seek=seek).reason == "undecodable"
 
 
-def test_a_recording_may_begin_anywhere():
-    """Between two key frames: its first frame is the first that can be decoded."""
-    file = files()["mpegts"]
-    packets = [file[place : place + 188] for place in range(0, len(file), 188)]
-    found = decode_clip(b"".join(packets[:2] + packets[8:]), fps=10.0, count=30)  # the first two tell the streams
-    assert isinstance(found, Clip)
-    first, *_, last = numbers(found.frames)
-    assert first > 0
-    assert numbers(found.frames) == list(range(first, last + 1))
+def pieces(file):
+    """The packets of a recording, the first three of which tell its streams."""
+    return [file[place : place + 188] for place in range(0, len(file), 188)]
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+@pytest.mark.parametrize("interval", [20, 150])
+def test_a_recording_may_begin_anywhere(codec, interval):
+    """Between two key frames, near or far: its first frame is the first that needs no other."""
+    options = {"x264-params": "scenecut=0"} if codec == "libx264" else {}
+    file = clip_file(interval + 40, codec=codec, fps=10.0, key_interval=interval, container="mpegts", options=options)
+    parts = pieces(file)
+    found = decode_clip(b"".join(parts[:3] + parts[12:]), fps=10.0, count=30)
+    assert numbers(found.frames) == list(range(interval, interval + 30))
+
+
+@given(st.floats(0, 1))
+def test_a_recording_with_a_gap_ends_there(part):
+    """A piece that was lost on the way takes what follows with it: frames after it would be made of the wrong ones."""
+    parts = pieces(files()["mpegts"])
+    lost = 12 + int(part * (len(parts) - 13))  # behind the first frame
+    whole = decode_clip(files()["mpegts"], fps=10.0, count=60)
+    found = decode_clip(b"".join(parts[:lost] + parts[lost + 1 :]), fps=10.0, count=60)
+    sure = max(len(found) - 3, 0)  # the last are those that are put in order
+    assert torch.equal(found.frames[:sure], whole.frames[:sure])
 
 
 def odd(name):

@@ -109,6 +109,42 @@ def test_jumps_change_nothing_in_hard_streams(kind, container):
         assert same(found, decode_clip(file, seek=False, **choice))
 
 
+@pytest.mark.parametrize("shift", [2, 3, 10])
+def test_an_index_that_errs_changes_nothing(shift):
+    """What it calls a key frame needs others, and its decoder would show grey in their place."""
+    file = bytearray(clip_file(200, fps=10.0, key_interval=30))
+    place = file.index(b"stss") + 8
+    for entry in range(1, int.from_bytes(file[place : place + 4], "big")):
+        number = slice(place + 4 + 4 * entry, place + 8 + 4 * entry)
+        file[number] = (int.from_bytes(file[number], "big") + shift).to_bytes(4, "big")
+    for choice in ({"start_s": 9.2, "fps": 0.4}, {"start_s": 9.4}, {"fps": 0.35, "count": 6}):
+        found = decode_clip(bytes(file), **choice)
+        assert numbers(found.frames) == [floor(time * 10 + 1e-4) for time in found.times_s]
+        assert same(found, decode_clip(bytes(file), seek=False, **choice))
+
+
+def test_a_file_that_does_not_jump_is_read_all_the_same(monkeypatch):
+    """It goes back to its beginning wherever it is asked to go: once for each key frame at most."""
+    from flamingo_blocks.data.video import _pyav
+    from flamingo_blocks.data.video._one_pass import OnePass
+
+    class GoesBack:
+        def __init__(self, container):
+            self.container, self.format, self.demux = container, container.format, container.demux
+
+        def seek(self, _, *, stream):
+            self.container.seek(stream.start_time, stream=stream)
+
+    class Watched(OnePass):
+        def __init__(self, av, container, *rest, **options):
+            super().__init__(av, GoesBack(container), *rest, **options)
+
+    file = clip_file(100, codec="libx264", fps=10.0, key_interval=25, b_frames=2)
+    expected = decode_clip(file, start_s=6.0, fps=2.0)
+    monkeypatch.setattr(_pyav, "OnePass", Watched)
+    assert same(decode_clip(file, start_s=6.0, fps=2.0, max_packets=400), expected)
+
+
 @given(clips(containers=("mp4",)), choices(), st.floats(0.1, 50))
 def test_when_a_file_begins_does_not_matter(clip, choice, later):
     """Moments count from the first frame; a file whose times begin anywhere gives the same."""
@@ -135,6 +171,11 @@ def test_frames_do_not_depend_on_how_they_are_read(tmp_path):
     assert same(first, decode_clip(path, place=0.3))
     assert same(first, decode_clip(file, place=0.3, threads=2))
     assert same(first, decode_clip(file, place=0.3))
+
+
+def test_a_moment_is_not_missed_by_its_last_digit():
+    """0.1 + 0.7 is a little less than 0.8, where a frame begins."""
+    assert numbers(decode_clip(clip_file(20, fps=10.0), start_s=0.1, fps=1 / 0.7, count=2).frames) == [1, 8]
 
 
 def test_an_unknown_length_is_counted():

@@ -43,7 +43,7 @@ class OnePass:
         self.before: Any = None  # the frame that is shown until the next
         self.before_s = 0.0
         self.last: int | None = None  # its time in ticks
-        self.after_jump = False  # and no key frame seen since
+        self.waits = True  # for a key frame: what comes before it needs frames that are not there
         self.landing: int | None = None  # of the last jump
         self.packets = 0
         self.frames: list[Tensor] = []
@@ -65,7 +65,7 @@ class OnePass:
             self._read()
         except self.errors as error:
             self.damage = told(error)
-        if self.after_jump:
+        if self.waits and self.landing is not None:
             raise Overshot
         if self.before is not None:
             self._take_until(self.before_s + self._length(self.before))
@@ -75,7 +75,8 @@ class OnePass:
             self.damage = "the file ends before its header says"
         if not self.frames:
             reason = "undecodable" if self.damage else "no_frames" if self.origin is None else "past_the_end"
-            raise Unusable(reason, self.damage or f"the clip ends before {self.times[0]:.3f} s")
+            found = f"{self.packets} packets gave none" if self.origin is None else f"ends before {self.times[0]:.3f} s"
+            raise Unusable(reason, self.damage or found)
         count = len(self.frames)
         return Clip(
             torch.stack(self.frames).permute(0, 3, 1, 2), self.times[:count], tuple(self.shown_s), duration_s,
@@ -103,7 +104,7 @@ class OnePass:
     def _frames_of(self, packet: Any) -> list[Any]:
         self.packets += 1
         self.limits.check_packets(self.packets)
-        if packet.is_corrupt:
+        if packet.is_corrupt:  # frames that wait for their turn are left: those before them may be lost
             raise Damage("a packet is not whole")
         try:
             return list(packet.decode())
@@ -114,15 +115,15 @@ class OnePass:
             raise
 
     def _look_at(self, frame: Any) -> None:
+        if self.waits and not frame.key_frame:
+            return
+        self.waits = False
         ticks = self._ticks(frame)
         if frame.is_corrupt:
             raise Damage("a frame is damaged")
         if self.origin is None:
             self.limits.check_side(frame.width, frame.height)
             self.origin, self.first = ticks, frame
-        if self.after_jump and not frame.key_frame:  # what comes before may need frames that were passed over
-            return
-        self.after_jump = False
         if (frame.width, frame.height) != (self.first.width, self.first.height):
             raise Damage(f"frames of {self.first.width} x {self.first.height} and {frame.width} x {frame.height}")
         time_s = self._seconds(ticks - self.origin)
@@ -169,7 +170,7 @@ class OnePass:
             return False
         self.landing = entries[found].timestamp
         self.container.seek(self.landing + delay, stream=self.stream)
-        self.before, self.after_jump = None, True
+        self.before, self.waits = None, True
         return True
 
     def _seconds(self, ticks: int) -> float:
