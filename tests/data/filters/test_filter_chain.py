@@ -112,6 +112,11 @@ def test_shares_are_counted_as_they_are_told(text):
     assert punctuation(text, tokens + 1) == 1
 
 
+def test_of_many_repeated_runs_the_most_frequent_count():
+    """As many as the square root of their number: five of twenty-six."""
+    assert character_repetition("abcdefghijklmnopqrstuvwxyz" * 2) == pytest.approx(5 * 2 / 43)
+
+
 STOP = ("the", "a", "is", "there", "therefore")
 LISTS = WordLists(stop=STOP, flagged=("xxx",), common=(*STOP, "cat"))
 REASONS = {

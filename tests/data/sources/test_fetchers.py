@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flamingo_blocks.data import Dropped
-from flamingo_blocks.data.sources import FolderFetcher, WarcFetcher
+from flamingo_blocks.data.sources import FolderFetcher, WarcFetcher, open_images
 from tests.data.sources.archives import PACKERS, record
 
 BASE = "https://ex.com/cats/"
@@ -159,3 +159,22 @@ def test_an_archive_that_is_compressed_as_a_whole_has_no_places(tmp_path, ending
     file.write_bytes(PACKERS[ending](b"".join(record(f"https://ex.com/{k}.png", b"a", **PNG) for k in range(3))))
     with pytest.raises(ValueError, match="is compressed as a whole; wanted each record compressed by itself"):
         WarcFetcher([file])
+
+
+def test_images_of_a_folder_are_its_files_and_those_of_its_archives(tmp_path):
+    """In this order; an archive that a link leads to is none of the folder."""
+    inside, outside = tmp_path / "in", tmp_path / "out.warc"
+    inside.mkdir()
+    outside.write_bytes(record("https://ex.com/secret.png", b"secret", **PNG))
+    (inside / "tom.png").write_bytes(b"tom")
+    assert isinstance(open_images(inside), FolderFetcher)
+    (inside / "link.warc").symlink_to(outside)
+    (inside / "a.warc").write_bytes(record("https://ex.com/a.png", b"a", **PNG))
+    fetcher = open_images(inside, base_url="https://ex.com/")
+    assert (fetcher.fetch("https://ex.com/tom.png"), fetcher.fetch("https://ex.com/a.png")) == (b"tom", b"a")
+    assert fetcher.fetch("https://ex.com/secret.png").reason == "fetch_missing"
+    assert open_images(outside).fetch("https://ex.com/secret.png") == b"secret"
+    with pytest.raises(ValueError, match="path is 'tom.png', wanted a folder or one of .warc"):
+        open_images(inside / "tom.png")
+    with pytest.raises(FileNotFoundError, match="where there is nothing"):
+        open_images(tmp_path / "nothing")

@@ -6,7 +6,6 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 
 Resolve = Callable[[str, int], Sequence[str]]
 _NAT64 = IPv6Network("64:ff9b::/96")  # addresses of IPv4 behind a translator
-_LOCAL_NAT64 = IPv6Network("64:ff9b:1::/48")
 
 
 def system_addresses(host: str, port: int) -> list[str]:
@@ -46,11 +45,8 @@ def _is_public(address: str) -> bool:
         found = ip_address(address)
     except ValueError:  # a zone of one machine, among others
         return False
-    if isinstance(found, IPv6Address):
-        if found in _LOCAL_NAT64:
-            return False
-        if inner := _inner_addresses(found):
-            return all(map(_is_global, inner))
+    if isinstance(found, IPv6Address) and (inner := _inner_addresses(found)):
+        return all(map(_is_global, inner))
     return _is_global(found)
 
 

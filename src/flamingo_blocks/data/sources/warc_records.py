@@ -84,7 +84,7 @@ def _is_cut_off(file: IO[bytes], offset: int, start: int) -> bool:
             data = member.unconsumed_tail or member.unused_data or file.read(_PIECE)
         if not member.eof:
             return True
-        data = data if data.startswith(_MEMBERS[0]) else b""
+        data = data if data[:2] in (_MEMBERS[0], _MEMBERS[0][:1]) else b""
     return False
 
 
