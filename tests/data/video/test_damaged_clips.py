@@ -214,6 +214,8 @@ def test_limits_are_limits():
         assert isinstance(decode_clip(file, fps=5.0, count=20, **{f"max_{name}": most}), Clip)
         assert decode_clip(file, fps=10.0, count=99, **{f"max_{name}": most - 1}).reason == reason
     assert decode_clip(file, start_s=4.0).reason == "past_the_end"
+    large = encode_clip(torch.zeros(1, 3, 512, 512, dtype=torch.uint8))  # the decoder itself refuses so many pixels
+    assert decode_clip(large, max_side_px=64).reason == "clip_side"
 
 
 def test_a_length_that_was_not_told_has_a_limit():

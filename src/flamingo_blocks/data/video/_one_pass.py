@@ -6,7 +6,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from flamingo_blocks.data.video._wanted import ClipLimits, Unusable, told
+from flamingo_blocks.data.video._wanted import ClipLimits, Unusable, errors_of, told
 from flamingo_blocks.data.video.clip import Clip
 from flamingo_blocks.data.video.frame_times import LATE_S, TOLERANCE_S, USUAL_RATE
 
@@ -34,7 +34,7 @@ class OnePass:
         self, av: Any, container: Any, stream: Any, times: tuple[float, ...], limits: ClipLimits, *, seek: bool
     ) -> None:
         self.container, self.stream, self.times, self.limits = container, stream, times, limits
-        self.errors = (av.error.FFmpegError, Damage)
+        self.errors = (Damage, *errors_of(av))
         self.reformatter = av.video.reformatter.VideoReformatter()
         self.in_steps = container.format.name == "avi"
         self.seek = seek and not self.in_steps
@@ -46,7 +46,7 @@ class OnePass:
         self.before_s = 0.0
         self.last: int | None = None  # its time in ticks
         self.waits = True  # for a key frame: what comes before it needs frames that are not there
-        self.landing: int | None = None  # of the last jump
+        self.has_jumped = False
         self.asked: int | None = None  # the moment that a jump was thought of for
         self.packets = 0
         self.frames: list[Tensor] = []
@@ -68,7 +68,7 @@ class OnePass:
             self._read()
         except self.errors as error:
             self.damage = told(error)
-        if self.waits and self.landing is not None:
+        if self.waits and self.has_jumped:
             raise Overshot
         if self.before is not None:
             self._take_until(self.before_s + self._length(self.before))
@@ -101,6 +101,8 @@ class OnePass:
                     self._look_at(frame)
                     if self.is_done:
                         return
+                if packet.dts is None and not packet.size:  # the end; PyAV errs behind it where streams came up late
+                    return
                 if jumped := self._jump(packet):
                     break
 
@@ -170,11 +172,8 @@ class OnePass:
         found = entries.search_timestamp(target)
         if found < 0 or self._seconds(entries[found].timestamp - packet.dts) < LEAST_JUMP_S:
             return False
-        if self.landing is not None and entries[found].timestamp <= self.landing:  # it led here before
-            return False
-        self.landing = entries[found].timestamp
-        self.container.seek(self.landing + delay, stream=self.stream)
-        self.before, self.waits = None, True
+        self.container.seek(entries[found].timestamp + delay, stream=self.stream)
+        self.before, self.waits, self.has_jumped = None, True, True
         return True
 
     def _seconds(self, ticks: int) -> float:
