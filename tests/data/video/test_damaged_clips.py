@@ -156,6 +156,33 @@ def test_a_recording_with_a_gap_ends_there(part):
     assert torch.equal(found.frames[:sure], whole.frames[:sure])
 
 
+@pytest.mark.parametrize("packets", [30, 60])
+def test_streams_that_come_up_late_are_no_crash(monkeypatch, packets):
+    """PyAV loses count of them: behind the last frame that is no damage, and before it what was decoded is kept."""
+    from flamingo_blocks.data.video import _pyav
+    from flamingo_blocks.data.video._one_pass import OnePass
+
+    class LosesCount:
+        def __init__(self, container):
+            self.container, self.format = container, container.format
+
+        def demux(self, stream):
+            for number, packet in enumerate(self.container.demux(stream)):
+                if number == packets and packet.size:
+                    break
+                yield packet
+            raise IndexError("list index out of range")
+
+    class Watched(OnePass):
+        def __init__(self, av, container, *rest, **options):
+            super().__init__(av, LosesCount(container), *rest, **options)
+
+    monkeypatch.setattr(_pyav, "OnePass", Watched)
+    found = decode_clip(files()["mpeg4"], fps=10.0, count=70, seek=False)
+    assert numbers(found.frames) == list(range(packets))
+    assert found.truncated == (packets < 60)
+
+
 def odd(name):
     if name == "no packets":
         import av
