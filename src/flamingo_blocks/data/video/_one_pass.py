@@ -34,7 +34,7 @@ class OnePass:
         self, av: Any, container: Any, stream: Any, times: tuple[float, ...], limits: ClipLimits, *, seek: bool
     ) -> None:
         self.container, self.stream, self.times, self.limits = container, stream, times, limits
-        self.errors = (Damage, *errors_of(av))
+        self.errors: tuple[type[Exception], ...] = (Damage, *errors_of(av))
         self.reformatter = av.video.reformatter.VideoReformatter()
         self.in_steps = container.format.name == "avi"
         self.seek = seek and not self.in_steps
