@@ -69,6 +69,18 @@ def test_what_is_damaged_is_told_by_torchcodec_too(part):
     assert decode_clip(file, backend="torchcodec", max_duration_s=2.0).reason == "clip_duration"
 
 
+@pytest.mark.parametrize("backend", ["pyav", "torchcodec"])
+def test_a_play_list_is_no_clip_of_any_backend(tmp_path, backend, request):
+    """Though it names one that is there."""
+    if backend == "torchcodec":
+        request.getfixturevalue("torchcodec")
+    (tmp_path / "clip.ts").write_bytes(clip_file(40, codec="libx264", container="mpegts"))
+    path = tmp_path / "list.m3u8"
+    path.write_text("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nclip.ts\n#EXT-X-ENDLIST\n")
+    assert isinstance(decode_clip(tmp_path / "clip.ts", backend=backend), Clip)
+    assert decode_clip(path, backend=backend).reason == "undecodable"
+
+
 def test_what_is_not_installed_is_said(forgotten, monkeypatch):
     """Each package by its name, with what to install."""
     monkeypatch.setitem(sys.modules, "torchcodec", None)

@@ -149,11 +149,38 @@ def test_a_recording_may_begin_anywhere(codec, interval):
 def test_a_recording_with_a_gap_ends_there(part):
     """A piece that was lost on the way takes what follows with it: frames after it would be made of the wrong ones."""
     parts = pieces(files()["mpegts"])
-    lost = 12 + int(part * (len(parts) - 13))  # behind the first frame
+    lost = 40 + int(part * (len(parts) - 41))  # behind the first frames
     whole = decode_clip(files()["mpegts"], fps=10.0, count=60)
     found = decode_clip(b"".join(parts[:lost] + parts[lost + 1 :]), fps=10.0, count=60)
     sure = max(len(found) - 3, 0)  # the last are those that are put in order
     assert torch.equal(found.frames[:sure], whole.frames[:sure])
+
+
+@pytest.mark.parametrize("packets", [30, 60])
+def test_streams_that_come_up_late_are_no_crash(monkeypatch, packets):
+    """PyAV loses count of them: behind the last frame that is no damage, and before it what was decoded is kept."""
+    from flamingo_blocks.data.video import _pyav
+    from flamingo_blocks.data.video._one_pass import OnePass
+
+    class LosesCount:
+        def __init__(self, container):
+            self.container, self.format = container, container.format
+
+        def demux(self, stream):
+            for number, packet in enumerate(self.container.demux(stream)):
+                if number == packets and packet.size:
+                    break
+                yield packet
+            raise IndexError("list index out of range")
+
+    class Watched(OnePass):
+        def __init__(self, av, container, *rest, **options):
+            super().__init__(av, LosesCount(container), *rest, **options)
+
+    monkeypatch.setattr(_pyav, "OnePass", Watched)
+    found = decode_clip(files()["mpeg4"], fps=10.0, count=70, seek=False)
+    assert numbers(found.frames) == list(range(packets))
+    assert found.truncated == (packets < 60)
 
 
 def odd(name):
@@ -214,6 +241,8 @@ def test_limits_are_limits():
         assert isinstance(decode_clip(file, fps=5.0, count=20, **{f"max_{name}": most}), Clip)
         assert decode_clip(file, fps=10.0, count=99, **{f"max_{name}": most - 1}).reason == reason
     assert decode_clip(file, start_s=4.0).reason == "past_the_end"
+    large = encode_clip(torch.zeros(1, 3, 512, 512, dtype=torch.uint8))  # the decoder itself refuses so many pixels
+    assert decode_clip(large, max_side_px=64).reason == "clip_side"
 
 
 def test_a_length_that_was_not_told_has_a_limit():

@@ -18,7 +18,8 @@ TICKS = {"mp4": 60_000, "matroska": 1000, "mpegts": 90_000}  # a second, in file
 @st.composite
 def clips(draw, *, most=90, containers=tuple(TICKS)):
     """How a clip is written: when its frames are shown, at an even rate or not, and how they are coded."""
-    count = draw(st.integers(1, most))
+    container = draw(st.sampled_from(containers))
+    count = draw(st.integers(8 if container == "mpegts" else 1, most))  # FFmpeg knows no recording of fewer packets
     fps = draw(st.sampled_from([3.0, 7.0, 10.0, 24.0, 25.0, 29.97, 60.0]))
     offset = draw(st.sampled_from([0.0, 0.0, 4.2]))
     steps = draw(st.none() | st.lists(st.integers(1, 9), min_size=count, max_size=count))
@@ -26,7 +27,6 @@ def clips(draw, *, most=90, containers=tuple(TICKS)):
         times = [offset + number / fps for number in range(count)]
     else:
         times = [offset + sum(steps[:number]) / fps for number in range(count)]
-    container = draw(st.sampled_from(containers))
     codec = "libx264" if container == "mpegts" else draw(st.sampled_from(["mpeg4", "libx264"]))
     # FFmpeg's MPEG-4 loses frames that are put in order at an uneven rate.
     b_frames = 0 if codec == "mpeg4" and steps is not None else draw(st.integers(0, 2))
@@ -124,7 +124,7 @@ def test_an_index_that_errs_changes_nothing(shift):
 
 
 def test_a_file_that_does_not_jump_is_read_all_the_same(monkeypatch):
-    """It goes back to its beginning wherever it is asked to go: once for each key frame at most."""
+    """It goes back to its beginning wherever it is asked to go: once for each moment at most."""
     from flamingo_blocks.data.video import _pyav
     from flamingo_blocks.data.video._one_pass import OnePass
 
@@ -208,6 +208,6 @@ def test_a_jump_passes_over_what_is_not_wanted(monkeypatch):
     assert numbers(decode_clip(file, seek=False, start_s=50.0).frames)[0] == 500
     assert passes[-1].packets > 570
     assert len(decode_clip(file, start_s=1.0, fps=5.0, count=15)) == 15
-    assert passes[-1].landing is None
+    assert not passes[-1].has_jumped
     assert passes[-1].packets < 45  # read no further than the last frame
     assert len(passes) == 3

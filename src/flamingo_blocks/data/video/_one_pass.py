@@ -6,7 +6,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from flamingo_blocks.data.video._wanted import ClipLimits, Unusable, told
+from flamingo_blocks.data.video._wanted import ClipLimits, Unusable, errors_of, told
 from flamingo_blocks.data.video.clip import Clip
 from flamingo_blocks.data.video.frame_times import LATE_S, TOLERANCE_S, USUAL_RATE
 
@@ -34,17 +34,20 @@ class OnePass:
         self, av: Any, container: Any, stream: Any, times: tuple[float, ...], limits: ClipLimits, *, seek: bool
     ) -> None:
         self.container, self.stream, self.times, self.limits = container, stream, times, limits
-        self.errors = (av.error.FFmpegError, Damage)
+        self.errors: tuple[type[Exception], ...] = (Damage, *errors_of(av))
         self.reformatter = av.video.reformatter.VideoReformatter()
         self.in_steps = container.format.name == "avi"
         self.seek = seek and not self.in_steps
+        self.tick_s = stream.time_base
+        self.numerator, self.denominator = int(self.tick_s.numerator), int(self.tick_s.denominator)
         self.first: Any = None
         self.origin: int | None = None  # the time of the first frame, in ticks
         self.before: Any = None  # the frame that is shown until the next
         self.before_s = 0.0
         self.last: int | None = None  # its time in ticks
         self.waits = True  # for a key frame: what comes before it needs frames that are not there
-        self.landing: int | None = None  # of the last jump
+        self.has_jumped = False
+        self.asked: int | None = None  # the moment that a jump was thought of for
         self.packets = 0
         self.frames: list[Tensor] = []
         self.shown_s: list[float] = []
@@ -65,7 +68,7 @@ class OnePass:
             self._read()
         except self.errors as error:
             self.damage = told(error)
-        if self.waits and self.landing is not None:
+        if self.waits and self.has_jumped:
             raise Overshot
         if self.before is not None:
             self._take_until(self.before_s + self._length(self.before))
@@ -98,6 +101,8 @@ class OnePass:
                     self._look_at(frame)
                     if self.is_done:
                         return
+                if packet.dts is None and not packet.size:  # the end; PyAV errs behind it where streams came up late
+                    return
                 if jumped := self._jump(packet):
                     break
 
@@ -141,7 +146,7 @@ class OnePass:
             return int(frame.pts)
         if frame.dts is not None:
             return int(frame.dts)
-        return (self.last or 0) + max(int(self._length(frame) / self.stream.time_base), 1)
+        return (self.last or 0) + max(int(self._length(frame) / self.tick_s), 1)
 
     def _take_until(self, end_s: float) -> None:
         """Give the frame before this time to each moment up to it."""
@@ -153,29 +158,26 @@ class OnePass:
             self.shown_s.append(self.before_s)
 
     def _jump(self, packet: Any) -> bool:
-        """Go to the last key frame before the next moment, where that passes over enough."""
-        if not self.seek or self.origin is None or self.before is None or packet.dts is None:
+        """Go to the last key frame before the next moment, where that passes over enough: asked once a moment."""
+        if not self.seek or self.asked == len(self.frames) or self.origin is None or packet.dts is None:
             return False
-        entries, base = self.stream.index_entries, self.stream.time_base
+        self.asked = len(self.frames)
+        entries = self.stream.index_entries
         if not len(entries):
             return False
         delay = max(self.origin - entries[0].timestamp, 0)  # frames may be stored before they are shown
-        target = self.origin + int(self.times[len(self.frames)] / base) - delay
+        target = self.origin + int(self.times[len(self.frames)] / self.tick_s) - delay
         if self._seconds(target - packet.dts) < LEAST_JUMP_S:
             return False
         found = entries.search_timestamp(target)
         if found < 0 or self._seconds(entries[found].timestamp - packet.dts) < LEAST_JUMP_S:
             return False
-        if self.landing is not None and entries[found].timestamp <= self.landing:  # it led here before
-            return False
-        self.landing = entries[found].timestamp
-        self.container.seek(self.landing + delay, stream=self.stream)
-        self.before, self.waits = None, True
+        self.container.seek(entries[found].timestamp + delay, stream=self.stream)
+        self.before, self.waits, self.has_jumped = None, True, True
         return True
 
     def _seconds(self, ticks: int) -> float:
-        base = self.stream.time_base
-        return float(ticks * base.numerator / base.denominator)
+        return ticks * self.numerator / self.denominator
 
     def _length(self, frame: Any) -> float:
         """How long the last frame is shown: what the file says, or as long as frames are on average."""
@@ -195,7 +197,8 @@ class OnePass:
         plane = rgb.planes[0]
         rows = torch.frombuffer(plane, dtype=torch.uint8).view(rgb.height, plane.line_size)
         pixels = rows[:, : 3 * rgb.width].view(rgb.height, rgb.width, 3)
-        return torch.rot90(pixels, self.first.rotation // 90)
+        quarters = self.first.rotation // 90 % 4
+        return torch.rot90(pixels, quarters) if quarters else pixels
 
 
 def usual_length_s(stream: Any) -> float:

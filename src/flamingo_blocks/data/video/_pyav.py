@@ -8,7 +8,7 @@ from typing import Any
 from flamingo_blocks._optional import require
 from flamingo_blocks.data.dropped import Dropped
 from flamingo_blocks.data.video._one_pass import OnePass, Overshot, usual_length_s
-from flamingo_blocks.data.video._wanted import ClipLimits, Unusable, Wanted, told
+from flamingo_blocks.data.video._wanted import ClipLimits, Unusable, Wanted, errors_of, told
 from flamingo_blocks.data.video.clip import Clip
 
 # Files that hold frames. FFmpeg knows others, such as play lists, that make it open further files and addresses.
@@ -28,7 +28,7 @@ def decode_by_pyav(
             return _decode(av, source, wanted, limits, seek=False, threads=threads)
     except Unusable as why:
         return why.dropped
-    except (av.error.FFmpegError, OSError, ValueError, RuntimeError, MemoryError) as error:
+    except errors_of(av) as error:
         return Dropped("undecodable", told(error))
 
 
@@ -80,6 +80,8 @@ def _video_stream(av: Any, container: Any, limits: ClipLimits) -> Any:
     stream = streams[0]
     if stream.codec_context is None:
         raise Unusable("undecodable", "no decoder for the codec of the stream")
+    if not stream.time_base:
+        raise Unusable("times_missing", "the stream has no clock")
     limits.check_side(stream.codec_context.width, stream.codec_context.height)
     return stream
 
@@ -92,7 +94,7 @@ def _told_duration(av: Any, container: Any, stream: Any) -> float | None:
         return None
     # Matroska tells when the last frame ends, whenever the first one begins.
     begin = (container.start_time or 0) if is_matroska else 0
-    return float((container.duration - begin) / av.time_base)
+    return max(float((container.duration - begin) / av.time_base), 0.0) or None
 
 
 def _read_index(av: Any, container: Any, stream: Any) -> None:
@@ -106,8 +108,10 @@ def _read_index(av: Any, container: Any, stream: Any) -> None:
 def _counted_duration(container: Any, stream: Any, limits: ClipLimits) -> float:
     begins, ends = [], []
     usual, number = int(usual_length_s(stream) / stream.time_base), 0
-    for number, packet in enumerate(container.demux(stream)):  # the last is empty
+    for number, packet in enumerate(container.demux(stream)):
         limits.check_packets(number)
+        if packet.dts is None and not packet.size:
+            break
         if packet.pts is not None:
             begins.append(packet.pts)
             ends.append(packet.pts + (packet.duration or usual))

@@ -1,6 +1,7 @@
 """What is asked of every backend."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from flamingo_blocks.data.dropped import Dropped
 from flamingo_blocks.data.video.frame_times import all_frame_times
@@ -55,6 +56,11 @@ class ClipLimits:
         """How many packets were read."""
         if number > self.max_packets:
             raise Unusable("too_many_packets", f"more than {self.max_packets}")
+
+
+def errors_of(av: Any) -> tuple[type[Exception], ...]:
+    """What PyAV raises on files that are damaged."""
+    return (av.error.FFmpegError, OSError, LookupError, ValueError, RuntimeError, MemoryError)
 
 
 def told(error: BaseException) -> str:
