@@ -1,5 +1,6 @@
 """The command line: `flamingo-blocks <command>`, one file a command."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -29,7 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser.parse_args(arguments)
     try:
         status: int = parsed.run(parsed)
+        sys.stdout.flush()
     except FlamingoBlocksError as error:
         print(f"flamingo-blocks: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # who reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed there at the end
         return 1
     return status

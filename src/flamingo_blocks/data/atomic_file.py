@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+UNFINISHED = ".unfinished-"  # how a name begins until its file is whole
+
 
 @dataclass(frozen=True)
 class WrittenFile:
@@ -38,7 +40,7 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
         >>> Path("a.bin").read_bytes()
         b'abc'
     """
-    unfinished = path.with_name(f".{path.name[:200]}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    unfinished = path.with_name(f"{UNFINISHED}{secrets.token_hex(8)}-{path.name[:200]}")
     try:
         with unfinished.open("xb") as file:
             yield file
@@ -48,10 +50,21 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def remove_unfinished(folder: Path) -> None:
+    """Remove what processes that were killed have left of files in a folder.
+
+    Args:
+        folder: Where no other process writes.
+    """
+    for path in list(folder.iterdir()):
+        if path.name.startswith(UNFINISHED):
+            path.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
     """The new name is on the disk as well, where the system can say so of a folder."""
     if not hasattr(os, "O_DIRECTORY"):
         return

@@ -15,7 +15,7 @@ from flamingo_blocks.data.build import LocalExecutor, Shard, run_shards
 from tests.data.build.steps import Lines, contents, write_shards
 
 RECORDS = [[{"text": f"{s}.{r}"} for r in range(5)] for s in range(3)]
-WRITES = {"fsync": os, "replace": os, "write_bytes": Path, "unlink": Path}  # all by which files change, but the output
+WRITES = {"fsync": os, "replace": os, "unlink": Path}  # all by which files change, but the output
 
 
 class Points:

@@ -1,33 +1,12 @@
 """A tokenizer of transformers, with the ids of tags that it may not have."""
 
-from collections.abc import Sequence
-from typing import Any
-
 from flamingo_blocks._optional import require
-from flamingo_blocks.data import SpecialTokens
+from flamingo_blocks.data import SpecialTokens, TextTokenizer
+from flamingo_blocks.data.plain_text import plain_tokenizer
 from flamingo_blocks.models import FlamingoProcessor
 
 
-class PlainTokenizer:
-    """A tokenizer of transformers that adds nothing to a text.
-
-    Args:
-        tokenizer: The tokenizer.
-    """
-
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
-
-    def encode(self, text: str) -> list[int]:
-        """Ids of a text."""
-        return list(self._tokenizer.encode(text, add_special_tokens=False))
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids."""
-        return str(self._tokenizer.decode(list(ids), clean_up_tokenization_spaces=False))
-
-
-def load_tokenizer(name: str, *, media_token: str, end_token: str) -> tuple[PlainTokenizer, SpecialTokens]:
+def load_tokenizer(name: str, *, media_token: str, end_token: str) -> tuple[TextTokenizer, SpecialTokens]:
     """Load a tokenizer, and find the ids of the tags as `FlamingoProcessor` does.
 
     Args:
@@ -42,4 +21,4 @@ def load_tokenizer(name: str, *, media_token: str, end_token: str) -> tuple[Plai
         tokenizer=tokenizer, media_token=media_token, end_token=end_token, pad_token_id=0,
         media_token_id=known.get(media_token, free), end_token_id=known.get(end_token, free + 1),
     )  # fmt: skip
-    return PlainTokenizer(tokenizer), processor.special
+    return plain_tokenizer(tokenizer), processor.special

@@ -32,6 +32,9 @@ def add_to(commands: Any) -> None:
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write to")
     parser.add_argument("--preset", choices=("m3w", "obelics", "none"), default="m3w", help="filters (default: m3w)")
     parser.add_argument("--language", default="en", help="the one that is kept, or any (default: %(default)s)")
+    parser.add_argument(
+        "--min-confidence", type=float, default=0.8, help="how sure the language must be (default: %(default)s)"
+    )
     parser.add_argument("--min-words", type=natural, help="fewest words of a document, in place of the preset's")
     parser.add_argument(
         "--images", default=None, metavar="PATH", help="folder or WARC of images, or none (default: PAGES)"
@@ -57,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         step = page_step(
             arguments.preset, fetcher=_images(arguments), min_words=arguments.min_words,
             language=None if arguments.language == "any" else arguments.language,
+            min_confidence=arguments.min_confidence,
         )  # fmt: skip
         bars = _Bars()
         try:
@@ -127,7 +131,7 @@ def describe(built: DocumentsBuilt, out: Path) -> str:
         if counts:
             lines += [title, *_table(counts)]
     if built.quarantined:
-        lines.append("in quarantine, since they crashed or hung what reads them")
+        lines.append(f"in quarantine ({out}/work/documents), since they crashed or hung what reads them")
         lines += [f"  record {one.number} of {one.shard}: {one.reason}" for one in built.quarantined]
     return "\n".join(lines)
 

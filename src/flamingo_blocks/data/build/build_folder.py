@@ -2,16 +2,14 @@
 
 import hashlib
 import os
-import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from flamingo_blocks.data.atomic_file import UNFINISHED, atomic_file, remove_unfinished, sync_folder
 from flamingo_blocks.data.build.shard_result import ShardResult
-
-UNFINISHED = ".unfinished-"  # how a name begins until its file is whole
 
 
 @dataclass(frozen=True)
@@ -79,10 +77,7 @@ class BuildFolder:
     def clean(self) -> None:
         """Remove what killed attempts left behind."""
         for folder in (self.root, self.records, self.manifest("any").parent, self.quarantine("any").parent):
-            with os.scandir(folder) as entries:
-                left = [entry.path for entry in entries if entry.name.startswith(UNFINISHED)]
-            for path in left:
-                Path(path).unlink(missing_ok=True)
+            remove_unfinished(folder)
 
     def result(self, shard: str) -> ShardResult | None:
         """What is known of a shard, if it is done under this configuration and its file has the size that it had."""
@@ -96,9 +91,8 @@ class BuildFolder:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that a reader finds the old one or the new one, also after a crash of the machine."""
-    unfinished = path.with_name(f"{UNFINISHED}{secrets.token_hex(8)}-{path.name}")
-    unfinished.write_bytes(content)
-    put_in_place(unfinished, path)
+    with atomic_file(path) as file:
+        file.write(content)
 
 
 def put_in_place(unfinished: Path, path: Path) -> None:
@@ -107,17 +101,6 @@ def put_in_place(unfinished: Path, path: Path) -> None:
         os.fsync(file.fileno())
     unfinished.replace(path)
     sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Have the names of a folder on the disk."""
-    if sys.platform == "win32":  # which has no handle of a folder
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def file_sha256(path: Path) -> str:

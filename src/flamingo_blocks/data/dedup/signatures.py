@@ -1,6 +1,5 @@
 """What a step found in one shard: some arrays, in memory or in a file."""
 
-import os
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flamingo_blocks._optional import require
+from flamingo_blocks.data.atomic_file import atomic_file
 
 KIND = "kind"
 
@@ -63,10 +63,8 @@ class Signatures:
 def write_arrays(path: str | Path, kind: str, arrays: Mapping[str, Any]) -> None:
     """Write named arrays to a file that appears when it is whole."""
     np = require("numpy", used_by="Signatures.save", extra="data")
-    unfinished = Path(f"{path}.{os.getpid()}.unfinished")
-    with unfinished.open("wb") as file:
+    with atomic_file(Path(path)) as file:
         np.savez(file, **{KIND: np.frombuffer(kind.encode(), np.uint8)}, **arrays)
-    unfinished.replace(path)
 
 
 def read_arrays(path: str | Path) -> tuple[str, Mapping[str, Any]]:

@@ -173,9 +173,18 @@ def with_alpha(image: Any) -> Any:
     Args:
         image: In any mode.
     """
-    if image.mode.startswith("I"):  # 16 bits a pixel, which pillow would cut off at 255
-        image = image.convert("I").point(lambda value: value / 256).convert("L")
-    return image.convert("RGBA")
+    return in_eight_bits(image).convert("RGBA")
+
+
+def in_eight_bits(image: Any) -> Any:
+    """An image of pillow whose pixels of sixteen bits, if it has such, keep their high byte.
+
+    Args:
+        image: In any mode.
+    """
+    if image.mode.startswith("I"):  # which pillow would cut off at 255
+        return image.convert("I").point(lambda value: value / 256).convert("L")
+    return image
 
 
 def over_white(image: Any) -> Any:

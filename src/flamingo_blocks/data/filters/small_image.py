@@ -5,7 +5,7 @@ from typing import Any
 
 from flamingo_blocks._optional import require
 from flamingo_blocks.data.dropped import Dropped
-from flamingo_blocks.data.filters.image_gate import MAX_PIXELS, open_image
+from flamingo_blocks.data.filters.image_gate import MAX_PIXELS, in_eight_bits, open_image, over_white, unreadable
 
 SMALL_WIDTH, SMALL_HEIGHT = 144, 128  # of any image, whatever its shape
 DRAFT_PX = 128  # a JPEG is decoded at the least scale that is no smaller
@@ -49,7 +49,7 @@ def small_image(image: Any) -> Any:
             warnings.simplefilter("ignore")  # of odd files, which are decoded all the same
             return _small(opened, scaled=of_file)
     except Exception as error:  # noqa: BLE001 - decoders raise what they like
-        return Dropped("image_unreadable", f"{type(error).__name__}: {' '.join(str(error).split())}"[:200])
+        return unreadable(error)
 
 
 def _small(image: Any, *, scaled: bool) -> Any:
@@ -59,11 +59,10 @@ def _small(image: Any, *, scaled: bool) -> Any:
     draft = image.draft("RGB", (DRAFT_PX, DRAFT_PX)) if scaled else None
     box = None if draft is None else tuple(map(min, draft[1], (0, 0, *image.size)))
     size = (SMALL_HEIGHT, SMALL_WIDTH) if orientation in range(5, 9) else (SMALL_WIDTH, SMALL_HEIGHT)
-    if image.mode.startswith("I"):  # 16 bits a pixel, which pillow would cut off at 255
-        image = image.convert("I").point(lambda value: value / 256).convert("L")
+    image = in_eight_bits(image)
     clear = image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
     small = image.convert("RGBA" if clear else "RGB").resize(size, pillow.Resampling.BILINEAR, box=box)
     if clear:
-        small = pillow.alpha_composite(pillow.new("RGBA", size, "white"), small).convert("RGB")
+        small = over_white(small)
     turn = TURNS.get(orientation)
     return small if turn is None else small.transpose(pillow.Transpose[turn])

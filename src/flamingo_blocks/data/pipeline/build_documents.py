@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from flamingo_blocks.data.atomic_file import atomic_file
+from flamingo_blocks.data.atomic_file import remove_unfinished
 from flamingo_blocks.data.build import BuildProgress, BuildReport, Executor, Quarantined, Shard, Step, run_shards
+from flamingo_blocks.data.build.build_folder import file_sha256, write_whole
 from flamingo_blocks.data.pipeline.apply_tables import Tables
 from flamingo_blocks.data.pipeline.page_step import PageStep
 from flamingo_blocks.data.pipeline.plain_values import plain_values
@@ -20,7 +21,7 @@ from flamingo_blocks.data.sources import PageShard
 from flamingo_blocks.errors import FlamingoBlocksError
 
 SUMMARY = "build.json"
-SHARDS, WORK = "shards", "work"
+SHARDS, WORK, QUARANTINED = "shards", "work", "documents"
 OnStage = Callable[[str, BuildProgress], None]
 
 
@@ -68,9 +69,10 @@ def build_documents(
     told.
 
     Args:
-        pages: What to read, as `list_page_shards` gives it.
+        pages: What to read, as `list_page_shards` gives it. Pages are known again by the names and sizes of files.
         out: Folder: `shards/` gets the documents, one tar a shard of pages; `build.json` tells what became of all pages
-            when, and only when, all is done; `work/` holds what is done in between.
+            when, and only when, all is done; `work/` holds what is done in between, and pages in quarantine, which
+            `read_quarantine(out / "work/documents", record)` reads.
         step: How pages become documents.
         finders: What duplicates are found by, in this order; none keeps them.
         min_images: Fewest images of a document that has lost some as duplicates.
@@ -101,11 +103,11 @@ def build_documents(
     """
     build = _Build(Path(out), executor, on_progress)
     asked = _asked(pages, step, finders, min_images)
-    if (done := build.finished(asked)) is not None:
+    if (done := build.finished(asked, keep_work=keep_work)) is not None:
         return done
     build.claim(asked)
-    documents = build.stage("documents", step, [Shard(part.name, part) for part in pages], build.work / "documents")
-    written = [Shard(part.name, build.work / "documents" / f"{part.name}.tar") for part in pages]
+    documents = build.stage("documents", step, [Shard(part.name, part) for part in pages], build.work / QUARANTINED)
+    written = [Shard(part.name, build.work / QUARANTINED / f"{part.name}.tar") for part in pages]
     tables: list[Path] = []
     for number, finder in enumerate(finders):
         folder = build.work / f"{number}-{_slug(finder.kind)}"
@@ -138,13 +140,13 @@ class _Build:
 
     def merge(self, finder: Finder, partials: Sequence[Path], folder: Path) -> Path:
         """The table of a search; one that is there was made of the same signatures."""
-        digest = hashlib.sha256("\n".join(_digest(file) for file in partials).encode()).hexdigest()
+        digest = hashlib.sha256("\n".join(file_sha256(file) for file in partials).encode()).hexdigest()
         table = folder / f"duplicates-{digest[:16]}.table"
         if not table.exists():
             finder.merge(partials).save(table)
         return table
 
-    def finished(self, asked: Mapping[str, Any]) -> DocumentsBuilt | None:
+    def finished(self, asked: Mapping[str, Any], *, keep_work: bool) -> DocumentsBuilt | None:
         """What became of this build, if it is done."""
         path = self.root / SUMMARY
         if not path.exists():
@@ -157,17 +159,21 @@ class _Build:
             return None
         quarantined = tuple(Quarantined(**record) for record in told["quarantined"])
         counts = {name: told[name] for name in ("pages", "documents", "reasons", "removed")}
-        return DocumentsBuilt(shards=tuple(sizes), quarantined=quarantined, **counts)
+        built = DocumentsBuilt(shards=tuple(sizes), quarantined=quarantined, **counts)
+        if not keep_work and self.work.exists():
+            self._tidy(built)  # it was killed when nothing else was left to do
+        return built
 
     def claim(self, asked: Mapping[str, Any]) -> None:
         """Say what is built here before anything is, or refuse what was begun here with other pages or options."""
+        self.work.mkdir(parents=True, exist_ok=True)
+        for folder in (self.root, self.work):
+            remove_unfinished(folder)
         path = self.work / "asked.json"
         if path.exists():
             self._refuse_other(json.loads(path.read_text()), asked)
             return
-        self.work.mkdir(parents=True, exist_ok=True)
-        with atomic_file(path) as file:
-            file.write(json.dumps(asked, indent=1).encode() + b"\n")
+        write_whole(path, json.dumps(asked, indent=1).encode() + b"\n")
 
     def _refuse_other(self, there: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
         if different := sorted(name for name in asked if there.get(name) != asked[name]):
@@ -180,17 +186,36 @@ class _Build:
         """Tell that all is done, and take away what was done in between."""
         told = {name: value for name, value in asdict(built).items() if name != "shards"}
         files = {file.name: file.stat().st_size for file in built.shards}
-        with atomic_file(self.root / SUMMARY) as file:
-            file.write(json.dumps({**told, "files": files, "asked": asked}, indent=1).encode() + b"\n")
+        write_whole(
+            self.root / SUMMARY, json.dumps({**told, "files": files, "asked": asked}, indent=1).encode() + b"\n"
+        )
         if not keep_work:
+            self._tidy(built)
+
+    def _tidy(self, built: DocumentsBuilt) -> None:
+        """Take away what was done in between, but no page that is in quarantine."""
+        if not built.quarantined:
             shutil.rmtree(self.work, ignore_errors=True)
+            return
+        for path in self.work.iterdir():
+            if path.name != QUARANTINED:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for path in (self.work / QUARANTINED).glob("*.tar"):
+            path.unlink()
 
 
 def _asked(pages: Sequence[PageShard], step: PageStep, finders: Sequence[Finder], min_images: int) -> dict[str, Any]:
     """All that decides the output, as JSON has it."""
-    inputs = [[part.name, [[file.name, file.stat().st_size] for file in part.files if file.exists()]] for part in pages]
+    inputs = [
+        [
+            part.name,
+            plain_values(part.open),
+            [[file.name, file.stat().st_size] for file in part.files if file.is_file()],
+        ]
+        for part in pages
+    ]
     whole = {
-        "pages": hashlib.sha256(json.dumps(inputs).encode()).hexdigest(), "step": step.config,
+        "pages": hashlib.sha256(json.dumps(inputs).encode()).hexdigest(), "options": step.config,
         "finders": [[finder.kind, plain_values(finder)] for finder in finders], "min_images": min_images,
     }  # fmt: skip
     found: dict[str, Any] = json.loads(json.dumps(whole))
@@ -211,10 +236,6 @@ def _built(root: Path, names: Sequence[str], documents: BuildReport, last: Build
 
 def _telling(on_progress: OnStage, stage: str) -> Callable[[BuildProgress], None]:
     return lambda progress: on_progress(stage, progress)
-
-
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _slug(kind: str) -> str:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import is_dataclass
+from functools import partial
 from math import isfinite
 from pathlib import PurePath
 from types import NoneType
@@ -35,6 +36,8 @@ def plain_values(value: Any) -> Any:
         return sorted((plain_values(part) for part in value), key=repr)
     if isinstance(value, list | tuple):
         return [plain_values(part) for part in value]
+    if isinstance(value, partial):
+        return {"is": plain_values(value.func), "arguments": plain_values([value.args, value.keywords])}
     if isinstance(value, type) or hasattr(value, "__qualname__"):
         return f"{value.__module__}.{value.__qualname__}"
     return _plain(value) if isinstance(value, PLAIN) else {"is": plain_values(type(value)), **_attributes(value)}

@@ -25,6 +25,7 @@ def page_step(
     *,
     fetcher: Fetcher | None = None,
     language: str | None = "en",
+    min_confidence: float = 0.8,
     min_words: int | None = None,
 ) -> PageStep:
     """A step with a preset's filters, of which none needs a list of words or a model that is not shipped.
@@ -36,6 +37,7 @@ def page_step(
         preset: `"m3w"`, `"obelics"` without its lists and its language model, or `"none"` for no filter.
         fetcher: Gives the bytes of images. Without it images are known by their address, and not looked at.
         language: The one that is kept; `None` keeps all.
+        min_confidence: How sure the language must be. Prose reaches 0.8; texts full of code and names stay below it.
         min_words: Fewest words of a document, in place of the preset's.
 
     Raises:
@@ -59,17 +61,17 @@ def page_step(
             document = replace(document, min_words=min_words)
         before = obelics_preset(paragraph=paragraph, document=document, part="page")
         after = obelics_preset(paragraph=paragraph, document=document, part="images")
-    kept = [_asked(keep, language, min_words) for keep in before.filters]
+    kept = [_asked(keep, language, min_confidence, min_words) for keep in before.filters]
     chain = FilterChain([keep for keep in kept if keep is not None])
     return PageStep(before=chain, fetcher=fetcher, after=after if fetcher is not None else FilterChain([]))
 
 
 def _asked(
-    keep: DocumentFilter | ItemFilter, language: str | None, min_words: int | None
+    keep: DocumentFilter | ItemFilter, language: str | None, min_confidence: float, min_words: int | None
 ) -> DocumentFilter | ItemFilter | None:
     """A filter with what is asked for in place of the preset's, or none."""
     if isinstance(keep, Language):
-        return None if language is None else Language(language)
+        return None if language is None else Language(language, min_confidence=min_confidence)
     if isinstance(keep, GopherQuality) and min_words is not None:
         return GopherQuality(min_words=min_words)
     return keep

@@ -10,12 +10,11 @@ from typing import Any
 from flamingo_blocks._optional import require
 from flamingo_blocks.data.documents import ClipSegment, MediaSegment
 from flamingo_blocks.data.dropped import Dropped
-from flamingo_blocks.data.filters.image_gate import MAX_PIXELS, open_image
+from flamingo_blocks.data.filters.image_gate import MAX_PIXELS, in_eight_bits, open_image, over_white, with_alpha
+from flamingo_blocks.data.video import Clip, decode_clip
 from flamingo_blocks.errors import MissingDependencyError
 
 LOSSLESS_PX = 96  # pictures up to this side are kept pixel by pixel
-MAX_FRAME_PX = 4096
-MAX_DECODED = 400  # frames of a clip, looked through for one
 _ADDRESS = re.compile(r"<(?:\w+\.)*\w+ object at 0x[0-9a-fA-F]+>")
 
 
@@ -94,13 +93,10 @@ def _opened(data: Any) -> tuple[Any, str]:
 
 
 def _as_address(image: Any, side_px: int) -> str:
-    pillow = require("PIL.Image", used_by="show_documents", extra="data")
     orient = require("PIL.ImageOps", used_by="show_documents", extra="data").exif_transpose
-    if image.mode.startswith("I"):  # 16 bits a pixel, which pillow would cut off at 255
-        image = image.convert("I").point(lambda value: value / 256).convert("L")
-    image = orient(image).convert("RGBA")
+    image = with_alpha(orient(in_eight_bits(image)))
     image.thumbnail((side_px, side_px))
-    small = pillow.alpha_composite(pillow.new("RGBA", image.size, "white"), image).convert("RGB")
+    small = over_white(image)
     file, kind = io.BytesIO(), "PNG" if max(small.size) <= LOSSLESS_PX else "JPEG"
     small.save(file, kind, quality=80)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
@@ -117,31 +113,20 @@ def _clip(data: Any, side_px: int, num_frames: int) -> MediaPreview:
 
 
 def _clip_file(file: bytes, side_px: int, num_frames: int) -> MediaPreview:
-    av = require("av", used_by="show_documents", extra="video")
-    with av.open(io.BytesIO(file)) as container:
-        if not container.streams.video:
-            return MediaPreview(reason="no video stream")
-        stream = container.streams.video[0]
-        size = f"{stream.codec_context.width} x {stream.codec_context.height}"
-        if max(stream.codec_context.width, stream.codec_context.height) > MAX_FRAME_PX:
-            return MediaPreview(reason=f"frames of {size} pixels, shown up to {MAX_FRAME_PX}")
-        length = float(stream.duration * stream.time_base) if stream.duration else 0.0
-        facts = f"{size} {stream.codec_context.name}, {length:.1f} s, {_size(len(file))}"
-        pictures = [_as_address(frame.to_image(), side_px) for frame in _frames(container, stream, num_frames)]
-        return MediaPreview(tuple(pictures), facts, "" if pictures else "no frames")
-
-
-def _frames(container: Any, stream: Any, num_frames: int) -> list[Any]:
-    """Frames spread over a clip: each is the first that begins no earlier than its time."""
-    start, length = stream.start_time or 0, stream.duration or 0
-    frames: dict[Any, Any] = {}
-    for place in _spread(length, num_frames) or [0]:
-        container.seek(start + place, stream=stream)
-        for number, frame in enumerate(container.decode(stream)):
-            if number >= MAX_DECODED or frame.pts is None or frame.pts >= start + place:
-                frames[frame.pts] = frame
-                break
-    return [frames[pts] for pts in sorted(frames, key=lambda pts: pts or 0)]
+    """Frames spread over a file; its reader opens no other file that a play list may name."""
+    found = decode_clip(file, count=1, start_s=0.0)
+    if isinstance(found, Clip) and found.duration_s:
+        found = decode_clip(file, fps=num_frames / found.duration_s, count=num_frames, start_s=0.0)
+    if isinstance(found, Dropped):
+        return MediaPreview(reason=_told(f"{found.reason}: {found.detail}"))
+    pillow = require("PIL.Image", used_by="show_documents", extra="data")
+    height, width = found.frames.shape[2:]
+    length = f", {found.duration_s:.1f} s" if found.duration_s else ""
+    # A clip of few frames shows one of them at several of these moments.
+    frames = dict(zip(found.shown_s, found.frames.permute(0, 2, 3, 1), strict=True)).values()
+    pictures = tuple(_as_address(pillow.fromarray(frame.numpy()), side_px) for frame in frames)
+    cut = ", damaged" * found.truncated
+    return MediaPreview(pictures, f"{width} x {height}{length}, {_size(len(file))}{cut}")
 
 
 def _spread(length: int, count: int) -> Sequence[int]:

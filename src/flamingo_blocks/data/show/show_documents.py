@@ -1,12 +1,12 @@
 """A page to look at documents with, as the model will see them."""
 
 import os
-import tempfile
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from flamingo_blocks.data.atomic_file import atomic_file
 from flamingo_blocks.data.documents import InterleavedDocument
 from flamingo_blocks.data.dropped import Dropped
 from flamingo_blocks.data.show.page_style import style_sheet
@@ -100,7 +100,9 @@ def show_documents(
     ]
     more = next(taken, None) is not None
     way = "next" if direction == "next" else "grouped" if group_consecutive else scope
-    _write(Path(path), "".join(_page(title, cards, more=more, unit=unit, seeing=_SEEING[way])))
+    page = "".join(_page(title, cards, more=more, unit=unit, seeing=_SEEING[way]))
+    with atomic_file(Path(path)) as file:
+        file.write(page.encode())
     return len(cards)
 
 
@@ -156,15 +158,3 @@ def _legend() -> str:
         f'<span class="token ignored">{tag}</span> are not, '
         'nor is <span class="text ignored">text like this</span>.</p>\n'
     )
-
-
-def _write(path: Path, page: str) -> None:
-    """Write beside the file, then rename, so that no reader meets half of a page."""
-    handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(page)
-        Path(beside).chmod(0o644)
-        Path(beside).replace(path)
-    finally:
-        Path(beside).unlink(missing_ok=True)
