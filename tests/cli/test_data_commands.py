@@ -1,6 +1,8 @@
 """`flamingo-blocks data`, called as the shell calls it."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -144,13 +146,14 @@ def test_files_of_images_need_shards(tmp_path, capsys):
 @pytest.mark.parametrize("command", ["show", "stats", "check", "convert"])
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("gone.jsonl", "no such file"), ("text.txt", "wanted one of .tar, .parquet"), (".", "holds no")],
+    [("gone.jsonl", "where there is nothing"), ("a.txt", "wanted one of .tar, .parquet"), (".", "holds no")],
 )
 def test_a_path_that_cannot_be_read_is_one_line(command, name, message, tmp_path, capsys):
     """And nothing is written."""
     out = {"show": ["--out", tmp_path / "o.html"], "convert": ["--to", "jsonl", "--out", tmp_path / "o.jsonl"]}
+    (tmp_path / "a.txt").write_text("no documents")
     assert message in refused(capsys, command, tmp_path / name, *out.get(command, []))
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
 @pytest.mark.parametrize(
@@ -185,3 +188,32 @@ def test_words_that_no_command_takes(words, capsys):
         main(["data", *words])
     assert stopped.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ("show", "stats"))
+def test_broken_records_are_told_beside_what_is_shown(command, tmp_path, capsys):
+    """On standard error, with the command that names each."""
+    path = write(tmp_path / "a.jsonl", DOCUMENTS, broken=2)
+    assert main(["data", command, path, *(["--out", tmp_path / "o.html"] if command == "show" else [])]) == 0
+    assert "broken records: 2; flamingo-blocks data check names each" in capsys.readouterr().err
+
+
+def test_an_interrupt_ends_in_one_line(tmp_path, capsys, monkeypatch):
+    """With the status that shells give it."""
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("flamingo_blocks.cli._data.stats.document_stats", interrupted)
+    assert main(["data", "stats", write(tmp_path / "a.jsonl", DOCUMENTS)]) == 130
+    assert capsys.readouterr().err == "flamingo-blocks: stopped; what is written under its name is whole\n"
+
+
+def test_who_reads_may_stop_reading(tmp_path):
+    """As `head` does: no traceback follows."""
+    path = write(tmp_path / "a.jsonl", DOCUMENTS)
+    command = [sys.executable, "-m", "flamingo_blocks.cli", "data", "stats", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1

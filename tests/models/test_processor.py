@@ -59,7 +59,9 @@ def test_three_ways_to_say_a_row_are_one():
         processor([["a ", items[0], " b ", items[1]], ["c"]]),
         processor(["a <image> b <image>", "c"], [items, []]),
         processor([["a ", ImageSegment(data=items[0]), " b ", ClipSegment(data=torch.stack(items[1]))], ["c"]]),
-        processor([InterleavedDocument.from_tagged("a <image> b <image>", items), InterleavedDocument.from_parts("c")]),
+        processor(
+            [InterleavedDocument.from_tagged("a <image> b <image>", items), InterleavedDocument.from_parts(["c"])]
+        ),
     ]
     for batch in batches:
         assert shown(batch.input_ids[0]) == "<s>a <EOC><image> b <EOC><image>"

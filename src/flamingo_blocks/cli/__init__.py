@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words of the command line after the program's name; those of the process by default.
 
     Returns:
-        The exit status: 0, or 1 after an error that was printed.
+        The exit status: 0, 1 after an error that was printed, or 130 when it was interrupted.
 
     Raises:
         SystemExit: With status 2 if the words are none that a command takes, after one line on standard error.
@@ -34,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FlamingoBlocksError as error:
         print(f"flamingo-blocks: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("flamingo-blocks: stopped; what is written under its name is whole", file=sys.stderr)
+        return 130
     except BrokenPipeError:  # who reads has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is flushed there at the end
         return 1

@@ -21,12 +21,18 @@ class ImageSegment:
         data: The image itself: the bytes of a file, or a picture that a tower's `preprocess` takes.
         alt: What the page says instead of the image; it never enters the text.
         metadata: What else is known, kept as it is.
+
+    Raises:
+        ValueError: If `url` is no text, as where bytes are given in its place.
     """
 
     url: str | None = None
     data: Any = None
     alt: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_url(self.url, "ImageSegment")
 
 
 @dataclass(frozen=True)
@@ -38,12 +44,18 @@ class ClipSegment:
         data: The clip itself: the bytes of a file, or a sequence of frames, each an image.
         alt: What the page says instead of the clip.
         metadata: What else is known, kept as it is.
+
+    Raises:
+        ValueError: If `url` is no text, as where bytes are given in its place.
     """
 
     url: str | None = None
     data: Any = None
     alt: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_url(self.url, "ClipSegment")
 
 
 TAG = "<image>"
@@ -80,7 +92,12 @@ class InterleavedDocument:
             parts: A string is text, a list or tuple of images or an array with four axes a clip, a segment itself, and
                 anything else an image.
             metadata: What is known of the document.
+
+        Raises:
+            ValueError: If `parts` is one string, or a part is a number or a mapping.
         """
+        if isinstance(parts, str | bytes):
+            raise ValueError(f"parts is the {type(parts).__name__} {parts[:40]!r}, wanted a list; give [it]")  # noqa: TRY004
         return cls(tuple(_segment(part) for part in parts), {} if metadata is None else metadata)
 
     @classmethod
@@ -131,7 +148,15 @@ class InterleavedDocument:
         return replace(self, segments=tuple(segments))
 
 
+def _check_url(url: Any, name: str) -> None:
+    if url is not None and not isinstance(url, str):
+        told = f"{len(url)} bytes" if isinstance(url, bytes) else f"a {type(url).__name__}"
+        raise ValueError(f"url of {name} is {told}, wanted a text; give what the item holds as data=")
+
+
 def _segment(part: Any) -> Segment:
+    if part is None or isinstance(part, int | float | Mapping):
+        raise ValueError(f"a part is {part!r}, wanted a string, an image, a list of images, or a segment")
     if isinstance(part, TextSegment):
         return part
     return TextSegment(part) if isinstance(part, str) else _media_segment(part)

@@ -13,9 +13,15 @@ def plain_tokenizer(tokenizer: Any, *, skip_special_tokens: bool = False) -> Tex
         tokenizer: One of transformers, or an object with `encode(text)` and `decode(ids)` that add nothing, which is
             given back as it is.
         skip_special_tokens: Whether decoding leaves out the special tokens that a tokenizer of transformers knows.
+
+    Raises:
+        ValueError: If it is something else.
     """
+    if not isinstance(tokenizer, TextTokenizer) or isinstance(tokenizer, str | bytes | type):
+        told = f"tokenizer is a {type(tokenizer).__name__}, wanted one of transformers, or an object with encode(text) "
+        raise ValueError(f"{told}and decode(ids) that add nothing")  # noqa: TRY004
     if not is_transformers(tokenizer):
-        return tokenizer  # type: ignore[no-any-return]
+        return tokenizer
     return _PlainText(tokenizer, skip_special_tokens=skip_special_tokens)
 
 

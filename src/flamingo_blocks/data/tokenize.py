@@ -42,6 +42,11 @@ class SpecialTokens:
     eos: int | None = None
     end_of_chunk_text: str | None = None
 
+    def __post_init__(self) -> None:
+        ids = self.media if isinstance(self.media, tuple | list) else (self.media,)
+        if not ids or not all(hasattr(one, "__index__") for one in ids):
+            raise ValueError(f"media is {self.media!r}, wanted the id of the tag, or a tuple of ids")
+
     @property
     def media_ids(self) -> tuple[int, ...]:
         """The tag, token by token."""

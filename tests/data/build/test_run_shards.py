@@ -146,9 +146,21 @@ def test_another_configuration_overwrites_when_asked(built):
     step, shards, out = built
     other = replace(step, config={"min": 2})
     assert run_shards(other, shards[:1], out, executor=HERE, overwrite=True).done == 1
+    # What the other build wrote is gone, or old and new data would be read together.
+    assert [path.name for path in sorted(out.glob("*.jsonl"))] == ["000.jsonl"]
     report = run_shards(other, shards, out, executor=HERE)
     assert (report.done, report.skipped) == (2, 1)
     assert json.loads((out / "manifest.json").read_text())["config"] == {"min": 2}
+
+
+def test_a_configuration_that_comes_back_finds_nothing_of_its_own(built):
+    """Its shards were overwritten since, and none is taken for done."""
+    step, shards, out = built
+    before = contents(out)
+    run_shards(replace(step, config={"min": 2}), shards, out, executor=HERE, overwrite=True)
+    report = run_shards(step, shards, out, executor=HERE, overwrite=True)
+    assert report.skipped == 0
+    assert contents(out) == before
 
 
 def test_a_build_is_complete_when_its_manifest_is_there(tmp_path):

@@ -186,7 +186,6 @@ BROKEN = {
     "something that is no image": (ImageSegment(data=object()), "image_unreadable", "ValueError: image is a object"),
     "a clip without frames": (ClipSegment(data=()), "clip_unreadable", "no frames"),
     "a clip with a broken frame": (ClipSegment(data=(b"?",)), "clip_unreadable", "UnidentifiedImageError"),
-    "a clip that nobody opens": (ClipSegment(data=b"mp4"), "clip_unreadable", ""),
     "a clip that was not fetched": (ClipSegment(url="https://ex.com/a.mp4"), "media_missing", "not fetched"),
 }
 

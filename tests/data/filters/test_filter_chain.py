@@ -6,13 +6,14 @@ from dataclasses import replace
 from math import isqrt
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flamingo_blocks.data import Dropped, ImageSegment, InterleavedDocument
 from flamingo_blocks.data.filters import (
     OBELICS_DOCUMENT,
     OBELICS_PARAGRAPH,
+    DeclaredSize,
     FilterChain,
     FilterCounts,
     GopherQuality,
@@ -257,3 +258,32 @@ def test_obelics_is_stricter():
             obelics_preset(**{**OBELICS_LISTS, missing: None})
     assert (OBELICS_PARAGRAPH.min_words, OBELICS_DOCUMENT.max_perplexity) == (4, 1500)
     assert GopherRepetition()(PAGE) is PAGE
+
+
+PIECES = ("bbbba!", "cat dog!\n", "a\n\n1bb", "\n\nTom sleeps.", "12 34", "a\n\n\n\nb", " ", "Mia, the cat, ran.")
+IMAGES = (
+    ImageSegment(url="https://ex.com/logo.png"),
+    ImageSegment(url="https://ex.com/tom.png"),
+    ImageSegment(url="https://ex.com/b.png", metadata={"declared_width": 20, "declared_height": 20}),
+)
+
+
+@given(
+    st.lists(st.sampled_from(PIECES) | st.sampled_from(IMAGES), max_size=8),
+    st.permutations(range(3)),
+    st.sampled_from([0.2, 0.34, 0.5]),
+)
+@example(parts=["bbbba!", "cat dog!\n", IMAGES[0], "a\n\n1bb"], order=[2, 0, 1], special=0.34)
+def test_a_chain_applied_twice_is_a_chain_applied_once(parts, order, special):
+    """What is left is left by a second run, whichever filter comes first: gaps that a removal leaves part as before."""
+    paragraph = TextLimits(min_words=1, max_special=special)
+    filters = [
+        UrlWords(),
+        DeclaredSize(min_px=150, max_px=20_000, max_ratio=2.0),
+        LimitedText(TextLimits(), paragraph=paragraph),
+    ]
+    chain = FilterChain([filters[place] for place in order])
+    once = chain.filter_items(InterleavedDocument.from_parts(parts)).document
+    again = chain.filter_items(once)
+    assert again.document == once
+    assert again.removed == ()

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from flamingo_blocks.data.filters import ImageFacts, ImageGate, SingleColour, small_image
+from flamingo_blocks.data.filters.image_gate import open_image
 
 
 def file_of(image, kind="PNG", **options):
@@ -165,3 +166,13 @@ def test_a_bomb_is_not_decoded():
     """Its size is looked at first."""
     assert SingleColour().look(claimed(12_000, 12_000)).reason == "image_pixels"
     assert small_image(claimed(12_000, 12_000)).reason == "image_pixels"
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 300 200\n%%EndComments\n"
+
+
+@pytest.mark.parametrize("file", (EPS, b"\xd7\xcd\xc6\x9a" + bytes(40)), ids=("eps", "wmf"))
+def test_what_pillow_hands_to_other_programs_is_no_image(file):
+    """PostScript and its like, whatever they are called: nobody's program is started for a page of the web."""
+    assert open_image(file).reason == "image_unreadable"
+    assert ImageGate().look(file).reason == "image_unreadable"

@@ -200,3 +200,20 @@ def test_ranks_come_from_torch(tmp_path):
         assert data_parallel_rank() == (0, 1)
     finally:
         torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("num_workers", (0, 1))
+def test_an_interrupt_between_two_sources_shifts_none(num_workers):
+    """What one source gave before it is given again: a step is handed out whole, or not at all."""
+    with Mixture(three_sources(), seed=3) as whole:
+        steps = [digest(next(whole)) for _ in range(3)]
+    with Mixture(three_sources(), seed=3, num_workers=num_workers) as stopped:
+        assert digest(next(stopped)) == steps[0]
+
+        def names():
+            yield next(iter(stopped.weights))
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            stopped._feeds.next(names())
+        assert [digest(next(stopped)) for _ in range(2)] == steps[1:]

@@ -74,8 +74,9 @@ def test_other_shares_or_parts_are_refused(change, says):
 def test_weights_and_documents_elsewhere_do_not_matter():
     """A weight is the trainer's affair, and the same documents may lie in another folder or be of another class."""
     pages, *others = three_sources()
-    moved = Mixture([replace(pages, weight=0.5), *others], seed=3)
-    moved.load_state_dict(state_of(three_sources()))
+    moved, state = Mixture([replace(pages, weight=0.5), *others], seed=3), state_of(three_sources())
+    moved.load_state_dict(state)
+    assert moved.state_dict()["sources"] == state["sources"]
 
 
 def test_a_state_of_another_order_is_refused(monkeypatch):

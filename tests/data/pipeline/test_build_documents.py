@@ -168,3 +168,57 @@ def test_a_build_killed_at_twenty_points_gives_the_same_bytes(tmp_path):
     for run in json.loads(done.stdout):
         assert run["ended"] == -signal.SIGKILL, run
         assert run["same"], run
+
+
+def test_images_of_a_page_have_a_common_bound(crawl, tmp_path):
+    """One picture at many places is written as often: beyond the bound it is taken out and told."""
+    pages = tmp_path / "pages"
+    pages.mkdir()
+    (pages / "a.png").write_bytes(picture(1))
+    (pages / "a.html").write_text("<p>words" + "<img src=a.png><p>more" * 10)
+    step = PageStep(fetcher=FolderFetcher(pages), max_image_bytes=3 * len(picture(1)) + 10)
+    built = build(pages, tmp_path / "out", step=step, finders=[])
+    assert built.removed == {"page_image_bytes": 7}
+    (document,) = DocumentShards(tmp_path / "out" / "shards")
+    assert len(document.media) == 3
+
+
+def test_a_build_whose_summary_is_lost_is_not_taken_up_by_another(crawl, tmp_path):
+    """Its shards are of other pages: they are refused, and not counted as built."""
+    out = tmp_path / "out"
+    build(crawl, out)
+    (out / "build.json").unlink()
+    more = write_crawl(tmp_path / "pages")
+    (more / "0.html").write_text("<p>another text altogether<img src=0.png>")
+    with pytest.raises(ValueError, match=r"holds a build under another configuration: .*build is"):
+        build(more, out)
+
+
+def test_more_images_than_one_cannot_be_asked_of_what_is_left(crawl, tmp_path):
+    """A document that goes for having too few could hold the copy that stays."""
+    with pytest.raises(ValueError, match="min_images is 2, wanted 0 or 1"):
+        build(crawl, tmp_path / "out", min_images=2)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    (
+        (["--preset", "none", "--language", "fr"], "--language asks a filter of the preset, and --preset is none"),
+        (["--preset", "none", "--min-words", "5"], "--min-words asks a filter"),
+        (["--language", "english"], "wanted its code"),
+    ),
+)
+def test_options_that_would_be_passed_over_are_refused(crawl, tmp_path, capsys, words, says):
+    """By the command, before it begins."""
+    assert main(["data", "build", str(crawl), str(tmp_path / "out"), *words]) == 1
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_build_goes_elsewhere_than_into_its_pages(crawl, tmp_path, capsys):
+    """Nor onto a file."""
+    assert main(["data", "build", str(crawl), str(crawl / "out")]) == 1
+    assert "inside of PAGES" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert main(["data", "build", str(crawl), str(tmp_path / "file")]) == 1
+    assert "which is a file; name a folder" in capsys.readouterr().err

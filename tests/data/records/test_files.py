@@ -228,10 +228,11 @@ def test_problems_of_a_shard_are_named_by_file_record_and_field(tmp_path):
 
 def test_paths_that_hold_no_documents_are_refused(tmp_path, without_shape_checks):
     """Before anything is read, with what is read in the message."""
+    (tmp_path / "a.csv").write_text("")
     for path, says in (
         (tmp_path, "holds no file of documents, wanted one of .tar, .parquet"),
-        (tmp_path / "a.csv", "path is 'a.csv', wanted one of .tar"),
-        (tmp_path / "a.tar", "there is no such file"),
+        (tmp_path / "a.csv", "a.csv', wanted one of .tar"),
+        (tmp_path / "a.tar", "a.tar', where there is nothing"),
     ):
         with pytest.raises(ValueError, match=says):
             open_documents(path)

@@ -231,3 +231,15 @@ def test_what_a_row_cannot_hold_is_refused(without_shape_checks):
             to_mmc4(InterleavedDocument.from_parts(parts))
     with pytest.raises(ValueError, match="matching is 'best'"):
         from_mmc4(README, matching="best")
+
+
+@pytest.mark.parametrize(
+    "form",
+    (3, {"sentences": 3}, {"sentences": ["a"]}, {"shown": [None]}, {"unmatched": [[]]}, {"left_out": [3]},
+     {"left_out": [[0, 1]]}, {"left_out": [["a", {}]]}),
+)  # fmt: skip
+def test_what_others_wrote_under_our_name_is_refused(form):
+    """By the field, as a record that is broken."""
+    document = InterleavedDocument.from_parts(["a"], metadata={"mmc4": form})
+    with pytest.raises(RecordError, match="mmc4"):
+        to_mmc4(document)

@@ -112,3 +112,14 @@ def test_metadata_that_json_would_change_are_refused(without_shape_checks):
         to_obelics(InterleavedDocument.from_parts(["a"], metadata={1: 2}))
     with pytest.raises(ValueError, match=r"metadata of segments\[0\].size is of type bytes"):
         to_obelics(InterleavedDocument.from_parts([ImageSegment(url="u", metadata={"size": b""})]))
+
+
+@pytest.mark.parametrize(
+    "form",
+    ({"slots": 3}, {"slots": [3]}, {"slots": [["a", 1]]}, {"columns": {"texts": ["x"]}}, {"columns": 3}, 3),
+)
+def test_what_others_wrote_under_our_name_is_refused(form):
+    """It is neither an error of ours nor put over the text."""
+    document = InterleavedDocument.from_parts(["a"], metadata={"obelics": form})
+    with pytest.raises(RecordError, match="obelics"):
+        to_obelics(document)

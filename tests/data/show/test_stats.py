@@ -238,3 +238,11 @@ def test_any_document_is_counted(segments, about):
     """Whatever stands in it; what is printed controls no terminal."""
     stats = document_stats([InterleavedDocument.from_parts(segments, metadata=about), Dropped("\x1b[31mred")])
     assert all(letter.isprintable() for letter in format_stats(stats).replace("\n", ""))
+
+
+def test_names_that_look_alike_are_added_up():
+    """Hosts that differ behind what is shown of them stand in one line, with all that they have."""
+    hosts = [f"https://{'a' * 61}{end}.example/" for end in "bc"]
+    stats = document_stats(InterleavedDocument((), {"url": url}) for url in hosts)
+    (line,) = [line for line in format_stats(stats).splitlines() if "aaaa" in line]
+    assert line.split()[1] == "2"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flamingo_blocks.data.video import CLIP_REASONS, Clip, decode_clip
-from flamingo_blocks.data.video._torchcodec import load_torchcodec
+from flamingo_blocks.data.video._torchcodec import _FILES, _HEAD, load_torchcodec
 from flamingo_blocks.errors import MissingDependencyError
 from tests.data.video.numbered import clip_file, numbers, sound_file, turned
 
@@ -135,3 +135,24 @@ def test_nothing_optional_is_imported_with_the_library():
     root = Path(__file__).parents[3]
     result = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(root / "src")}, check=False)
     assert result.returncode == 0
+
+
+SDP = (
+    b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n"
+)
+DASH = b'<MPD xmlns="urn:mpeg:dash:schema:mpd:2011"><Period><BaseURL>http://127.0.0.1/</BaseURL></Period></MPD>'
+TEXTS = (b"OggS\n" + SDP, b"G=1\n" + SDP, b"<!--free-->" + DASH, b"FLV\n" + SDP, b"#   ftyp\n" + SDP)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_text_is_no_file_of_frames(text):
+    """However it begins: FFmpeg would open the addresses that it names, and torchcodec cannot be told not to."""
+    assert _FILES.match(text) is None
+
+
+@pytest.mark.parametrize(
+    ("container", "codec"), (("mp4", "mpeg4"), ("matroska", "mpeg4"), ("mpegts", "libx264"), ("flv", "libx264"))
+)
+def test_files_of_frames_are_known_by_how_they_begin(container, codec):
+    """So that what is refused is no clip."""
+    assert _FILES.match(clip_file(40, codec=codec, container=container)[:_HEAD]) is not None

@@ -1,12 +1,14 @@
 """Files of documents, as the commands read them."""
 
 import argparse
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from flamingo_blocks.data import Dropped, InterleavedDocument
-from flamingo_blocks.data.records import RecordError, open_documents
+from flamingo_blocks.data.records import RecordError
+from flamingo_blocks.data.records.open_documents import each_record
 from flamingo_blocks.errors import FlamingoBlocksError
 
 
@@ -24,12 +26,23 @@ def read_records(paths: Sequence[Path]) -> Iterator[InterleavedDocument | Droppe
         paths: Files, or folders of them.
     """
     for path in paths:
-        broken: list[RecordError] = []
-        for document in open_documents(path, on_error=broken.append):
-            yield from (error.dropped() for error in broken)
-            broken.clear()
-            yield document
-        yield from (error.dropped() for error in broken)
+        for found in each_record(path):
+            yield found.dropped() if isinstance(found, RecordError) else found
+
+
+def warning_of_broken(records: Iterable[InterleavedDocument | Dropped]) -> Iterator[InterleavedDocument | Dropped]:
+    """The records as they come, and at the end a line on standard error if some were broken.
+
+    Args:
+        records: As `read_records` gives them.
+    """
+    broken = 0
+    for record in records:
+        broken += isinstance(record, Dropped)
+        yield record
+    if broken:
+        told = "flamingo-blocks: broken records: {}; flamingo-blocks data check names each"
+        print(told.format(broken), file=sys.stderr)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from flamingo_blocks.data.build import BuildProgress, Executor, LocalExecutor, R
 from flamingo_blocks.data.dedup import ExactDuplicates, ImageNearDuplicates, TextNearDuplicates
 from flamingo_blocks.data.pipeline import DocumentsBuilt, Finder, PageStep, build_documents, page_step
 from flamingo_blocks.data.sources import Fetcher, list_page_shards, open_images
+from flamingo_blocks.errors import FlamingoBlocksError
 
 COMMAND = "flamingo-blocks data build"
 
@@ -31,10 +32,8 @@ def add_to(commands: Any) -> None:
     parser.add_argument("pages", type=Path, metavar="PAGES", help="folder of .html, .warc.gz and .parquet, or a file")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write to")
     parser.add_argument("--preset", choices=("m3w", "obelics", "none"), default="m3w", help="filters (default: m3w)")
-    parser.add_argument("--language", default="en", help="the one that is kept, or any (default: %(default)s)")
-    parser.add_argument(
-        "--min-confidence", type=float, default=0.8, help="how sure the language must be (default: %(default)s)"
-    )
+    parser.add_argument("--language", help="code of the one that is kept, or any (default: en)")
+    parser.add_argument("--min-confidence", type=float, help="how sure the language must be (default: 0.8)")
     parser.add_argument("--min-words", type=natural, help="fewest words of a document, in place of the preset's")
     parser.add_argument(
         "--images", default=None, metavar="PATH", help="folder or WARC of images, or none (default: PAGES)"
@@ -53,14 +52,15 @@ def run(arguments: argparse.Namespace) -> int:
     """Build, and print what became of the pages."""
     for package in ("selectolax", "resiliparse", "PIL", "numpy", "tqdm"):  # better now than after an hour
         require(package, used_by=COMMAND, extra="data")
+    refuse_options_of_filters(arguments)
     with told_in_one_line():
         pages = list_page_shards(
             arguments.pages, pages_per_shard=arguments.pages_per_shard, base_url=arguments.base_url
         )
         step = page_step(
             arguments.preset, fetcher=_images(arguments), min_words=arguments.min_words,
-            language=None if arguments.language == "any" else arguments.language,
-            min_confidence=arguments.min_confidence,
+            language=None if arguments.language == "any" else arguments.language or "en",
+            min_confidence=0.8 if arguments.min_confidence is None else arguments.min_confidence,
         )  # fmt: skip
         bars = _Bars()
         try:
@@ -72,6 +72,18 @@ def run(arguments: argparse.Namespace) -> int:
             bars.close()
     print(json.dumps(_as_values(built), indent=1) if arguments.json else describe(built, arguments.out))
     return 0
+
+
+def refuse_options_of_filters(arguments: argparse.Namespace) -> None:
+    """Say that there is no filter to take an option, before an hour of work."""
+    names = ("language", "min_confidence", "min_words")
+    given = [f"--{name.replace('_', '-')}" for name in names if getattr(arguments, name) is not None]
+    if arguments.preset == "none" and given:
+        raise FlamingoBlocksError(f"{' and '.join(given)} asks a filter of the preset, and --preset is none")
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise FlamingoBlocksError(f"OUT is {arguments.out}, which is a file; name a folder")
+    if arguments.pages.is_dir() and arguments.out.resolve().is_relative_to(arguments.pages.resolve()):
+        raise FlamingoBlocksError(f"OUT is {arguments.out}, which is inside of PAGES; name a folder elsewhere")
 
 
 def _images(arguments: argparse.Namespace) -> Fetcher | None:
@@ -126,7 +138,10 @@ def describe(built: DocumentsBuilt, out: Path) -> str:
         images taken out of kept documents
           image_small                     4
     """
-    lines = [f"{built.pages} pages, {built.documents} documents in {out}/shards ({len(built.shards)} shards)"]
+    shards = f"{len(built.shards)} shard{'' if len(built.shards) == 1 else 's'}"
+    pages = f"{built.pages} page{'' if built.pages == 1 else 's'}"
+    documents = f"{built.documents} document{'' if built.documents == 1 else 's'}"
+    lines = [f"{pages}, {documents} in {out}/shards ({shards})"]
     for title, counts in (("dropped pages", built.reasons), ("images taken out of kept documents", built.removed)):
         if counts:
             lines += [title, *_table(counts)]

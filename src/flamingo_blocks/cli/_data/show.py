@@ -6,7 +6,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 from flamingo_blocks.cli._arguments import natural, positive
-from flamingo_blocks.cli._data._records import add_paths, read_records, refuse_without_folder, told_in_one_line
+from flamingo_blocks.cli._data._records import (
+    add_paths,
+    read_records,
+    refuse_without_folder,
+    told_in_one_line,
+    warning_of_broken,
+)
 from flamingo_blocks.cli._data._tokenizer import load_tokenizer
 from flamingo_blocks.data.show import show_documents
 from flamingo_blocks.types import Direction, Scope
@@ -54,8 +60,9 @@ def run(arguments: argparse.Namespace) -> int:
                 end_token=arguments.end_token or "<EOC>",
             )  # fmt: skip
         shown = show_documents(
-            islice(read_records(arguments.paths), arguments.skip, None), arguments.out, limit=arguments.limit,
-            tokenizer=tokenizer, special=special, scope=arguments.scope, direction=arguments.direction,
+            islice(warning_of_broken(read_records(arguments.paths)), arguments.skip, None), arguments.out,
+            limit=arguments.limit, tokenizer=tokenizer, special=special, scope=arguments.scope,
+            direction=arguments.direction,
             title=f"Documents of {', '.join(path.name for path in arguments.paths)}",
         )  # fmt: skip
     print(f"Wrote {arguments.out}: {shown} document{'' if shown == 1 else 's'}")

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any
 
 from flamingo_blocks.cli._arguments import positive
-from flamingo_blocks.cli._data._records import add_paths, read_records, told_in_one_line
+from flamingo_blocks.cli._data._records import add_paths, read_records, told_in_one_line, warning_of_broken
 from flamingo_blocks.data.filters import identify_language
 from flamingo_blocks.data.stats import document_stats, format_stats
 
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Count, and print."""
     with told_in_one_line():
         stats = document_stats(
-            islice(read_records(arguments.paths), arguments.limit),
+            islice(warning_of_broken(read_records(arguments.paths)), arguments.limit),
             identify=identify_language if arguments.languages else None,
         )
     print(json.dumps(stats.to_json(), indent=1) if arguments.json else format_stats(stats))

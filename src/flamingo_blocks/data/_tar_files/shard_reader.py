@@ -123,5 +123,6 @@ class _Handle:
             pieces.append(piece)
         return b"".join(pieces)
 
-    def _changed(self) -> RecordError:
-        return RecordError("has changed since it was indexed; make a new reader", reason="file", file=self._name)
+    def _changed(self) -> OSError:
+        """No fault of a record: whoever leaves broken records out must not leave out a shard so."""
+        return OSError(f"{self._name} has changed since it was indexed; make a new reader")

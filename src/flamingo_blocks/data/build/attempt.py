@@ -14,6 +14,7 @@ from flamingo_blocks.data.dropped import Dropped
 
 LONGEST_DETAIL = 500  # characters of an exception's text, which may hold a whole page
 LONGEST_REPR = 200
+MAX_QUARANTINE_BYTES = 256 << 20  # of one shard; records beyond are known by their numbers alone
 
 
 class TooManyQuarantinedError(Exception):
@@ -99,7 +100,9 @@ class Attempt:
             last = f"the last is record {number}, {why.reason}: {why.detail}"
             raise TooManyQuarantinedError(f"more than {self.max_quarantined} records cannot be processed; {last}")
         with suppress(Exception):  # what cannot be pickled is known by its number alone
-            self.records[number] = pickle.dumps(record)
+            content = pickle.dumps(record)
+            if sum(map(len, self.records.values())) + len(content) <= MAX_QUARANTINE_BYTES:
+                self.records[number] = content
         return why
 
     def _commit(self) -> ShardResult:

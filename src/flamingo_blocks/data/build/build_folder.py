@@ -4,7 +4,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +73,15 @@ class BuildFolder:
             except OSError:  # a file system that knows no locks
                 pass
             yield
+
+    def forget(self) -> None:
+        """Remove the output of what was built here, and all that is known of it."""
+        for manifest in list(self.manifest("any").parent.glob("*.json")):
+            with suppress(OSError, ValueError):
+                (self.root / ShardResult.from_json(manifest.read_text(encoding="utf-8")).file).unlink(missing_ok=True)
+            manifest.unlink(missing_ok=True)
+        for record in list(self.quarantine("any").parent.glob("*.pickle")):
+            record.unlink(missing_ok=True)
 
     def clean(self) -> None:
         """Remove what killed attempts left behind."""

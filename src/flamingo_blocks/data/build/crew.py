@@ -190,7 +190,10 @@ class Crew:
         if case is None:
             self.false_starts += not worker.ready
             if self.false_starts >= FALSE_STARTS:
-                raise RuntimeError(f"{FALSE_STARTS} workers died before they were ready: {why.detail}")
+                raise RuntimeError(
+                    f"{FALSE_STARTS} workers died before they were ready: {why.detail}. "
+                    "A script that starts workers needs `if __name__ == '__main__':`"
+                )
         elif phase is not Phase.PROCESSING:
             self._failed(case, Refused(f"{why.detail} while {phase.words} record {number}"))
         else:

@@ -41,11 +41,13 @@ def run_shards(
 
     Args:
         step: What to do.
-        shards: What to do it to; their names are the names of the files.
+        shards: What to do it to; their names are the names of the files. A shard that is done is known by its name, so
+            where what it reads may change, the configuration has to tell of it.
         out: Folder of the output. `manifest.json` stands there when, and only when, all shards are done.
         executor: What runs it: `LocalExecutor()` by default.
         on_progress: Called a few times a second.
         overwrite: Whether to do all anew where `out` holds a build under another configuration, instead of refusing.
+            What that build wrote is removed.
         verify: How the file of a shard that is done is looked at before it is skipped: its size, or all its bytes.
 
     Returns:
@@ -200,12 +202,15 @@ def _claim(folder: BuildFolder, config: dict[str, Any], *, overwrite: bool) -> N
     """Say under which configuration the folder is built, or refuse one that differs."""
     path = folder.records / "config.json"
     content = _canonical(config)
-    if path.exists() and not overwrite and (there := path.read_bytes()) != content:
-        differing = "; ".join(_differences(_flat(json.loads(there)), _flat(config)))
-        raise ValueError(
-            f"{folder.root} holds a build under another configuration: {differing}. "
-            "Take another folder, or overwrite=True to do all anew"
-        )
+    if path.exists() and (there := path.read_bytes()) != content:
+        if not overwrite:
+            differing = "; ".join(_differences(_flat(json.loads(there)), _flat(config)))
+            raise ValueError(
+                f"{folder.root} holds a build under another configuration: {differing}. "
+                "Take another folder, or overwrite=True to do all anew"
+            )
+        folder.forget()
+        (folder.root / MANIFEST).unlink(missing_ok=True)
     write_whole(path, content)
 
 

@@ -1,15 +1,15 @@
 """The parts of a document that duplicates are looked for among, each with the key of its content."""
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from flamingo_blocks.data.dedup.canonical_text import canonical_text
 from flamingo_blocks.data.dedup.keys import address, host, image_key, text_key
 from flamingo_blocks.data.documents import ImageSegment, InterleavedDocument, Segment, TextSegment
+from flamingo_blocks.data.without_parts import PARAGRAPH, without_parts
 
 PartName = Literal["document", "image", "image_url", "paragraph"]
-PARAGRAPH = "\n\n"
 
 
 @dataclass(frozen=True)
@@ -69,20 +69,7 @@ def without(document: InterleavedDocument, gone: Collection[Part]) -> Interleave
     places: dict[int, set[int]] = {}
     for part in gone:
         places.setdefault(part.segment, set()).add(part.paragraph)
-    kept: list[Segment] = []
-    cut = False  # something was taken away behind the last segment that is kept
-    for number, segment in enumerate(document.segments):
-        left = _left_of(segment, places[number]) if number in places else segment
-        if left is None:
-            cut = True
-            continue
-        before = kept[-1] if kept else None
-        if cut and isinstance(left, TextSegment) and isinstance(before, TextSegment):
-            kept[-1] = TextSegment(PARAGRAPH.join(text for text in (before.text, left.text) if text))
-        else:
-            kept.append(left)
-        cut = False
-    return replace(document, segments=tuple(kept))
+    return without_parts(document, {number: _left_of(document.segments[number], places[number]) for number in places})
 
 
 def _left_of(segment: Segment, gone: Collection[int]) -> Segment | None:

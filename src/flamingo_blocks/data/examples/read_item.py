@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,8 @@ class ItemReader:
         preprocess: Turns one image into pixels: `tower.preprocess`.
         features: Features computed before, by name, in place of `preprocess`.
         clip_images: Gives the frames of a `ClipSegment` whose data are no frames yet, or a `Dropped`. If it takes
-            `place`, it gets a number from [0, 1) drawn for the clip, to say which part of it.
+            `place`, it gets a number from [0, 1) drawn for the clip, to say which part of it; a `functools.partial`
+            that says `place` or `start_s` itself does not.
         augment: Changes images between their resize and their padding; `preprocess` must take `augment=`.
 
     Raises:
@@ -117,7 +119,8 @@ class ItemReader:
             number: Its number in the sample.
 
         Raises:
-            ValueError: If there is neither `preprocess` nor `features`.
+            ValueError: If there is neither `preprocess` nor `features`, or a clip is a file and there is no
+                `clip_images`.
         """
         if self.features is not None:
             try:
@@ -129,6 +132,11 @@ class ItemReader:
                 "a document has an image or clip, but preprocess is None; pass preprocess=tower.preprocess"
             )
         is_clip = isinstance(item, ClipSegment)
+        if is_clip and self.clip_images is None and isinstance(item.data, bytes | str | Path):
+            raise ValueError(
+                "a document has the file of a clip, but clip_images is None; pass "
+                "clip_images=functools.partial(flamingo_blocks.data.video.clip_images, fps=1.0, count=8)"
+            )
         if item.data is None and not (is_clip and self.clip_images is not None):
             return Dropped("media_missing", f"the item {item.url!r} is not fetched")
         try:
@@ -139,16 +147,22 @@ class ItemReader:
             return item_pixels(found, preprocess=self.preprocess, change=change)
         except ImportError:  # a package that is missing is no fault of the image
             raise
-        except Exception as error:  # noqa: BLE001 - decoders raise what they like
+        except Exception as error:
+            # Readers raise `ValueError` or `OSError` of what they cannot read, decoders what they like. Any other error
+            # of an image that can be decoded is one of `preprocess`: it must not pass for thousands of bad images.
+            if not isinstance(error, ValueError | OSError) and not _is_broken(item):
+                raise
             reason = "clip_unreadable" if is_clip else "image_unreadable"
             return Dropped(reason, f"{type(error).__name__}: {' '.join(str(error).split())}"[:200])
 
     def _with_frames(self, item: MediaSegment, draws: KeyedDraws, number: int) -> MediaSegment | Dropped:
         """The item as `item_pixels` takes it: a clip by its frames, an image that is not too large to decode."""
         if isinstance(item, ClipSegment):
-            if self.clip_images is None or not isinstance(item.data, bytes | str | Path | None):
+            if not isinstance(item.data, bytes | str | Path | None):
                 return item
-            place = {"place": draws.uniform("place", number)} if _takes(self.clip_images, "place") else {}
+            assert self.clip_images is not None  # `read` has refused it
+            drawn = _takes(self.clip_images, "place") and not _says_where(self.clip_images)
+            place = {"place": draws.uniform("place", number)} if drawn else {}
             frames = self.clip_images(item, **place)
             if isinstance(frames, Dropped):
                 return Dropped("clip_unreadable", f"{frames.reason}: {frames.detail}")
@@ -161,6 +175,25 @@ class ItemReader:
                 size = f"{opened.width} x {opened.height} pixels"
                 return Dropped("image_pixels", f"{size}, wanted {MAX_PIXELS} at most")
         return item
+
+
+def _is_broken(item: MediaSegment) -> bool:
+    """Whether the file of an image cannot be decoded, by whomever."""
+    if not isinstance(item.data, bytes):
+        return False
+    opened = open_image(item.data)
+    if isinstance(opened, Dropped):
+        return True
+    try:
+        opened.load()
+    except Exception:  # noqa: BLE001 - decoders raise what they like
+        return True
+    return False
+
+
+def _says_where(function: Callable[..., Any]) -> bool:
+    """Whether it was made to read a certain part of each clip."""
+    return isinstance(function, partial) and not function.keywords.keys().isdisjoint(("place", "start_s"))
 
 
 def _takes(function: Callable[..., Any], name: str) -> bool:

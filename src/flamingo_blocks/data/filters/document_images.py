@@ -1,15 +1,14 @@
 """Images of a document, each looked at by itself."""
 
-from collections.abc import Callable, Collection
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Literal
 
-from flamingo_blocks.data.documents import ImageSegment, InterleavedDocument, Segment, TextSegment
+from flamingo_blocks.data.documents import ImageSegment, InterleavedDocument
 from flamingo_blocks.data.dropped import Dropped
 from flamingo_blocks.data.filters.filter_chain import Filtered
 from flamingo_blocks.data.filters.image_gate import ImageGate, SingleColour
+from flamingo_blocks.data.without_parts import without_parts
 
-PARAGRAPH = "\n\n"
 _DEFAULT_GATE, _DEFAULT_COLOUR = ImageGate(), SingleColour()
 
 
@@ -118,21 +117,4 @@ def without_images(
                if isinstance(segment, ImageSegment) and (why := look(segment)) is not None}  # fmt: skip
     if not reasons:
         return document, ()
-    return replace(document, segments=_without(document.segments, reasons)), tuple(reasons.values())
-
-
-def _without(segments: tuple[Segment, ...], places: Collection[int]) -> tuple[Segment, ...]:
-    """The segments that are left; texts that come together are parted as paragraphs."""
-    left: list[Segment] = []
-    gap = False
-    for place, segment in enumerate(segments):
-        if place in places:
-            gap = True
-            continue
-        last = left[-1] if left else None
-        if gap and isinstance(segment, TextSegment) and isinstance(last, TextSegment):
-            left[-1] = TextSegment(PARAGRAPH.join(filter(None, (last.text, segment.text))))
-        else:
-            left.append(segment)
-        gap = False
-    return tuple(left)
+    return without_parts(document, dict.fromkeys(reasons)), tuple(reasons.values())

@@ -11,6 +11,8 @@ from flamingo_blocks.data.dropped import Dropped
 
 SMALL_COPY_PX = 32
 MAX_PIXELS = 90_000_000
+# What holds pixels. Pillow knows others, such as PostScript, that it hands to programs outside of it.
+FORMATS = tuple("AVIF BMP DIB GIF ICO JPEG JPEG2000 MPO PCX PNG PPM QOI SGI TGA TIFF WEBP".split())
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class ImageGate:
         max_side_px: Largest ones; any by default.
         max_ratio: Longer side by shorter side, at most.
         max_pixels: Most pixels; a file of half a megabyte can hold more than memory does.
-        formats: Formats that are taken, as pillow calls them; all that it reads by default.
+        formats: Formats that are taken, as pillow calls them; by default all that hold pixels.
 
     Example:
         >>> from PIL import Image
@@ -160,11 +162,17 @@ def open_image(file: bytes) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its own limit of pixels, and of odd files
         try:
-            return pillow.open(io.BytesIO(file))
+            return pillow.open(io.BytesIO(file), formats=_formats(pillow))
         except pillow.DecompressionBombError as error:
             return Dropped("image_pixels", str(error))
         except Exception as error:  # noqa: BLE001 - readers raise what they like
             return unreadable(error)
+
+
+def _formats(pillow: Any) -> list[str]:
+    """Those that this pillow has."""
+    pillow.init()
+    return [name for name in FORMATS if name in pillow.OPEN]
 
 
 def with_alpha(image: Any) -> Any:

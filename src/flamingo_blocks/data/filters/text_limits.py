@@ -10,8 +10,9 @@ from flamingo_blocks.data.documents import InterleavedDocument, Segment, TextSeg
 from flamingo_blocks.data.dropped import Dropped
 from flamingo_blocks.data.filters.document_text import document_text
 from flamingo_blocks.data.filters.filter_chain import Filtered
+from flamingo_blocks.data.without_parts import PARAGRAPH
 
-PARAGRAPH = "\n\n"
+_PARAGRAPHS = re.compile(r"\n{2,}")  # however wide the gap between two is
 _NO_LETTERS = re.compile(r"^[\W\d_]+|[\W\d_]+$")
 _TOKENS = re.compile(r"[\w']+|[,;:?!.]")
 _RUN_OF_CHARACTERS, _RUN_OF_WORDS = 10, 5
@@ -198,7 +199,7 @@ class LimitedText:
             return None
         left = []
         number = len(removed)
-        for paragraph in text.split(PARAGRAPH):
+        for paragraph in _PARAGRAPHS.split(text.strip("\n")):
             if (told := self.paragraph.judge(paragraph, self.lists, self.perplexity)) is None:
                 left.append(paragraph)
             else:

@@ -81,7 +81,11 @@ class Feeds:
     def next(self, names: Iterable[str]) -> dict[str, FlamingoBatch]:
         """The next batch of each source. They count as handed out once all are there: a step is given whole or not."""
         make = self._alone if self._num_workers == 0 else self._from_workers
-        made = {name: make(name, self._batches[name]) for name in names}
+        try:
+            made = {name: make(name, self._batches[name]) for name in names}
+        except BaseException:  # an interrupt among them: what was taken of other sources is made again
+            self.close()
+            raise
         for name, one in made.items():
             self.dropped[name] += one.dropped
             self._batches[name] += 1

@@ -192,7 +192,8 @@ def _end(owner: int, connections: list[Connection], processes: list[BaseProcess]
 
 def _how(code: int | None) -> str:
     if code is None or code >= 0:
-        return f"ended with code {code}"
+        hint = " (a script that starts workers needs `if __name__ == '__main__':`)" if code == 1 else ""
+        return f"ended with code {code}{hint}"
     name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
     hint = {
         "SIGKILL": "; the machine may have run out of memory",

@@ -16,6 +16,7 @@ from flamingo_blocks.data.pipeline.apply_tables import Tables
 from flamingo_blocks.data.pipeline.page_step import PageStep
 from flamingo_blocks.data.pipeline.plain_values import plain_values
 from flamingo_blocks.data.pipeline.signature_step import Finder, SignatureStep
+from flamingo_blocks.data.pipeline.step_of_build import StepOfBuild
 from flamingo_blocks.data.pipeline.unique_step import UniqueStep
 from flamingo_blocks.data.sources import PageShard
 from flamingo_blocks.errors import FlamingoBlocksError
@@ -75,7 +76,7 @@ def build_documents(
             `read_quarantine(out / "work/documents", record)` reads.
         step: How pages become documents.
         finders: What duplicates are found by, in this order; none keeps them.
-        min_images: Fewest images of a document that has lost some as duplicates.
+        min_images: 1 drops a document that loses all of its images as duplicates, 0 keeps it.
         executor: What runs the steps: `LocalExecutor()` by default, or `RayExecutor`.
         on_progress: Called a few times a second with the name of the stage and how far it is.
         keep_work: Whether `work/` stays when all is done.
@@ -85,7 +86,7 @@ def build_documents(
 
     Raises:
         BuildError: If shards failed: they could not be read or written.
-        ValueError: If `out` holds a build of other pages or under other options.
+        ValueError: If `out` holds a build of other pages or under other options, or `min_images` is not 0 or 1.
 
     Example:
         >>> from flamingo_blocks.data.build import LocalExecutor
@@ -101,8 +102,10 @@ def build_documents(
         >>> built.pages, built.documents, built.reasons
         (2, 1, {'duplicate_text': 1})
     """
-    build = _Build(Path(out), executor, on_progress)
+    if min_images not in (0, 1):
+        raise ValueError(f"min_images is {min_images}, wanted 0 or 1; filter the shards for more afterwards")
     asked = _asked(pages, step, finders, min_images)
+    build = _Build(Path(out), _digest_of(asked), executor, on_progress)
     if (done := build.finished(asked, keep_work=keep_work)) is not None:
         return done
     build.claim(asked)
@@ -123,13 +126,15 @@ def build_documents(
 class _Build:
     """The folder of a build, and what runs its stages."""
 
-    def __init__(self, root: Path, executor: Executor | None, on_progress: OnStage | None) -> None:
-        self.root, self.work, self.executor, self.on_progress = root, root / WORK, executor, on_progress
+    def __init__(self, root: Path, digest: str, executor: Executor | None, on_progress: OnStage | None) -> None:
+        self.root, self.work, self.digest = root, root / WORK, digest
+        self.executor, self.on_progress = executor, on_progress
 
     def stage(self, name: str, step: Step, shards: Sequence[Shard], folder: Path) -> BuildReport:
         """Run a step over all shards, or say which of them failed."""
         tell = None if self.on_progress is None else _telling(self.on_progress, name)
-        report = run_shards(step, shards, folder, executor=self.executor, on_progress=tell)
+        of_this = StepOfBuild(step, self.digest)
+        report = run_shards(of_this, shards, folder, executor=self.executor, on_progress=tell)
         if not report.complete:
             first, why = next(iter(report.failed.items()))
             raise BuildError(
@@ -220,6 +225,10 @@ def _asked(pages: Sequence[PageShard], step: PageStep, finders: Sequence[Finder]
     }  # fmt: skip
     found: dict[str, Any] = json.loads(json.dumps(whole))
     return found
+
+
+def _digest_of(asked: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
 def _built(root: Path, names: Sequence[str], documents: BuildReport, last: BuildReport) -> DocumentsBuilt:

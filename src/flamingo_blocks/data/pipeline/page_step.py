@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flamingo_blocks.data.build import Kept, Shard
-from flamingo_blocks.data.documents import ImageSegment, InterleavedDocument
+from flamingo_blocks.data.documents import ImageSegment, InterleavedDocument, Segment
 from flamingo_blocks.data.dropped import Dropped
 from flamingo_blocks.data.filters import FilterChain, Filtered
-from flamingo_blocks.data.filters.document_images import without_images
 from flamingo_blocks.data.html import extract_page
 from flamingo_blocks.data.html.page_rules import BoilerplateRule
 from flamingo_blocks.data.pipeline.plain_values import plain_values
 from flamingo_blocks.data.pipeline.write_documents import Keyed, document_key, write_documents
 from flamingo_blocks.data.sources import Fetcher, Page
+from flamingo_blocks.data.without_parts import without_parts
 
 NOTHING = FilterChain([])
 
@@ -32,6 +32,11 @@ class PageStep:
         boilerplate: As in `extract_page`.
         prefer: As in `extract_page`.
         max_images: As in `extract_page`.
+        max_image_bytes: Most bytes of all images of a page; an image that stands there several times is written as
+            often. What comes beyond is taken out.
+
+    Raises:
+        ValueError: If a filter stands alone, or `fetcher` fetches nothing.
 
     Example:
         >>> step = PageStep()
@@ -46,8 +51,17 @@ class PageStep:
     boilerplate: BoilerplateRule = "tags"
     prefer: Literal["first", "largest"] = "first"
     max_images: int = 1000
+    max_image_bytes: int = 256 << 20
     name: str = field(default="documents", init=False)
     suffix: str = field(default=".tar", init=False)
+
+    def __post_init__(self) -> None:
+        for name in ("before", "after"):
+            if not isinstance(keep := getattr(self, name), FilterChain):
+                told = f"{name} is a {type(keep).__name__}, wanted a FilterChain; give FilterChain([...])"
+                raise ValueError(told)  # noqa: TRY004 - a caller's slip, as everywhere
+        if self.fetcher is not None and not hasattr(self.fetcher, "fetch"):
+            raise ValueError(f"fetcher is a {type(self.fetcher).__name__}, wanted one such as open_images(path)")
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -88,24 +102,18 @@ class PageStep:
         if self.fetcher is None:
             return Filtered(document)
         fetched: dict[str, bytes | Dropped] = {}
-        for item in document.media:
-            if (
-                isinstance(item, ImageSegment)
-                and item.data is None
-                and item.url is not None
-                and item.url not in fetched
-            ):
+        changed: dict[int, Segment | None] = {}
+        removed: list[Dropped] = []
+        room = self.max_image_bytes
+        for place, item in enumerate(document.segments):
+            if not isinstance(item, ImageSegment) or item.data is not None or not item.url:
+                continue
+            if item.url not in fetched and room >= 0:
                 fetched[item.url] = self.fetcher.fetch(item.url)
-
-        def refused(image: ImageSegment) -> Dropped | None:
-            found = None if image.data is not None else fetched.get(image.url or "")
-            return found if isinstance(found, Dropped) else None
-
-        left, removed = without_images(document, refused)
-        segments = tuple(
-            replace(segment, data=fetched[segment.url])
-            if isinstance(segment, ImageSegment) and segment.data is None and segment.url in fetched
-            else segment
-            for segment in left.segments
-        )
-        return Filtered(replace(left, segments=segments), removed)
+            found = fetched.get(item.url, b"")
+            room -= 0 if isinstance(found, Dropped) else len(found)
+            if room < 0:
+                found = Dropped("page_image_bytes", f"more than {self.max_image_bytes} bytes of images")
+            changed[place] = None if isinstance(found, Dropped) else replace(item, data=found)
+            removed += [found] if isinstance(found, Dropped) else []
+        return Filtered(without_parts(document, changed), tuple(removed))

@@ -1,5 +1,6 @@
 """Steps from pages to documents with the filters of those who built such data."""
 
+import re
 from dataclasses import replace
 from math import inf
 from typing import Literal
@@ -41,7 +42,7 @@ def page_step(
         min_words: Fewest words of a document, in place of the preset's.
 
     Raises:
-        ValueError: If `preset` is another word.
+        ValueError: If `preset` is another word, `language` no code, or `min_confidence` not between 0 and 1.
 
     Example:
         >>> [type(keep).__name__ for keep in page_step("m3w", language=None).before.filters]
@@ -49,6 +50,10 @@ def page_step(
     """
     if preset not in ("m3w", "obelics", "none"):
         raise ValueError(f"preset is {preset!r}, wanted 'm3w', 'obelics' or 'none'")
+    if not 0.0 <= min_confidence <= 1.0:
+        raise ValueError(f"min_confidence is {min_confidence}, wanted 0 to 1")
+    if language is not None and re.fullmatch("[a-z]{2,3}", language) is None:
+        raise ValueError(f"language is {language!r}, wanted its code of two or three letters, such as 'en'")
     if preset == "none":
         return PageStep(fetcher=fetcher)
     if preset == "m3w":

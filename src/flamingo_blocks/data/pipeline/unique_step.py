@@ -18,7 +18,8 @@ class UniqueStep:
 
     Args:
         tables: What is to go.
-        min_images: Fewest images that a document is left with; those that had fewer before lose nothing by it.
+        min_images: 1 drops a document that loses all of its images as copies, 0 keeps it. With more, a document could
+            go for having too few that holds the copy which stays of one.
     """
 
     tables: Tables
@@ -42,10 +43,8 @@ class UniqueStep:
         if isinstance(found.document, Dropped):
             return found.document
         before, after = _num_images(document), _num_images(found.document)
-        if after < min(before, self.min_images):
-            return Dropped(
-                "no_images" if not after else "too_few_images", f"{after} of {before} images are no duplicates"
-            )
+        if before and self.min_images and not after:
+            return Dropped("no_images", f"none of {before} images is no duplicate")
         return Kept((key, found.document), removed=found.removed)
 
     def write(self, results: Iterable[Keyed], file: Path) -> None:

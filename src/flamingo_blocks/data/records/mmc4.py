@@ -197,7 +197,7 @@ def to_mmc4(document: InterleavedDocument) -> dict[str, Any]:
         {'text_list': ['A cat.'], 'image_info': [{'raw_url': 'u', 'matched_text_index': 0}]}
     """
     rest = dict(document.metadata)
-    form = as_mapping(rest.pop(FORM, {}), FORM)
+    form = _form_of(rest)
     sentences, places = _sentences(document, form.get("sentences"))
     images = [segment for segment in document.segments if isinstance(segment, ImageSegment)]
     with_data = sum(image.data is not None for image in images)
@@ -212,6 +212,21 @@ def to_mmc4(document: InterleavedDocument) -> dict[str, Any]:
         infos[k] = {**_info(image), **({} if k in unmatched else {"matched_text_index": place}), **image.metadata}
     kept = {name: form[name] for name in (FORM, "similarity_matrix") if name in form}
     return {"text_list": sentences, "image_info": [infos[k] for k in sorted(infos)], **kept, **rest}
+
+
+def _form_of(metadata: dict[str, Any]) -> Mapping[str, Any]:
+    """Take out what a row had beyond what a new row would have, if it is what `from_mmc4` wrote."""
+    form = as_mapping(metadata.pop(FORM, {}), FORM)
+    names: tuple[str, ...] = ("sentences", "shown", "unmatched")
+    lists = {name: as_list(form[name], f"{FORM}.{name}") for name in names if name in form}
+    pairs = [as_list(pair, f"{FORM}.left_out") for pair in as_list(form.get("left_out", []), f"{FORM}.left_out")]
+    if any(len(pair) != 2 or not isinstance(pair[1], Mapping) for pair in pairs):
+        raise RecordError("holds what is no number and image", reason="field", field=f"{FORM}.left_out")
+    lists["left_out"] = [pair[0] for pair in pairs]
+    for name, numbers in lists.items():
+        if not all(isinstance(number, int) and number >= 0 for number in numbers):
+            raise RecordError("holds what is no number", reason="field", field=f"{FORM}.{name}")
+    return form
 
 
 def _info(image: ImageSegment) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Rows of OBELICS: lists of texts and image addresses, one of the two at each place."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from flamingo_blocks.data.documents import ImageSegment, InterleavedDocument, Segment, TextSegment
@@ -81,9 +81,13 @@ def to_obelics(document: InterleavedDocument) -> dict[str, Any]:
     general = dict(document.metadata)
     form = as_mapping(general.pop(FORM, {}), FORM)
     known = [_described(segment) for segment in document.segments]
-    for number, value in form.get("slots", ()):
+    for number, value in _slots(form):
         if number < len(known):
             known[number] = value
+    columns = as_mapping(form.get("columns", {}), f"{FORM}.columns")
+    if taken := sorted(columns.keys() & set(COLUMNS)):
+        problem = f"names {', '.join(taken)}, which the document itself tells; leave {FORM!r} out of its metadata"
+        raise RecordError(problem, reason="field", field=f"{FORM}.columns")
     if "general" in form:
         general[FORM] = form["general"]
     check_json(known, "metadata of segments")
@@ -94,7 +98,17 @@ def to_obelics(document: InterleavedDocument) -> dict[str, Any]:
         **_as_it_was("metadata", known, form),
         **_as_it_was("general_metadata", general, form),
     }
-    return {**row, **form.get("columns", {})}
+    return {**row, **columns}
+
+
+def _slots(form: Mapping[str, Any]) -> Iterator[tuple[int, Any]]:
+    """Places, each with what a row said of it otherwise than by the rule."""
+    field = f"{FORM}.slots"
+    for slot in as_list(form.get("slots", []), field):
+        pair = as_list(slot, field)
+        if len(pair) != 2 or not isinstance(pair[0], int) or pair[0] < 0:
+            raise RecordError("holds what is no place and its value", reason="field", field=field)
+        yield pair[0], pair[1]
 
 
 def _image_metadata(row: Mapping[str, Any], length: int) -> tuple[list[Any], dict[str, Any]]:

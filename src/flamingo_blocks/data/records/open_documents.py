@@ -41,8 +41,17 @@ def open_documents(path: str | PathLike[str], *, on_error: OnError = "raise") ->
         a.jsonl, record 1, field images: is missing, wanted a list
     """
     check_on_error(on_error)
+    return documents_of(each_record(path), on_error)
+
+
+def each_record(path: str | PathLike[str]) -> Iterator[Found]:
+    """Documents, and in their places errors, in the order of the files.
+
+    Args:
+        path: As for `open_documents`.
+    """
     files = _files(Path(path))
-    return documents_of((found for file in files for found in _found(file)), on_error)
+    return (found for file in files for found in _found(file))
 
 
 def check_file(path: str | PathLike[str]) -> Iterator[RecordError]:
@@ -63,23 +72,24 @@ def check_file(path: str | PathLike[str]) -> Iterator[RecordError]:
         ...     print(error)
         a.jsonl, record 0, field images: has 1 places and texts 2, wanted as many
     """
-    files = _files(Path(path))
-    return (found for file in files for found in _found(file) if isinstance(found, RecordError))
+    return (found for found in each_record(path) if isinstance(found, RecordError))
 
 
 def _files(path: Path) -> list[Path]:
     wanted = f"wanted one of {', '.join(ENDINGS)}"
+    if not path.exists():
+        raise ValueError(f"path is {str(path)!r}, where there is nothing")
     if not path.is_dir():
         if not path.name.endswith(ENDINGS):
-            raise ValueError(f"path is {path.name!r}, {wanted}")
-        if not path.exists():
-            raise ValueError(f"path is {str(path)!r}, and there is no such file")
+            raise ValueError(f"path is {str(path)!r}, {wanted}")
         return [path]
     there = sorted(file for file in path.iterdir() if file.name.endswith(ENDINGS) and not file.name.startswith("."))
     tars = {file.stem for file in there if file.suffix == ".tar"}
     files = [file for file in there if not (file.suffix == ".parquet" and file.stem in tars)]
     if not files:
-        raise ValueError(f"the folder {path.name!r} holds no file of documents, {wanted}")
+        below = next((folder for folder in sorted(path.glob("*/")) if any(folder.glob("*.tar"))), None)
+        hint = "" if below is None else f"; there are shards in {str(below)!r}"
+        raise ValueError(f"the folder {str(path)!r} holds no file of documents, {wanted}{hint}")
     return files
 
 

@@ -4,6 +4,7 @@ import hashlib
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from itertools import accumulate
 from operator import index as as_index
 from os import PathLike
@@ -33,7 +34,7 @@ class DocumentShards(Sequence[InterleavedDocument]):
         max_member_bytes: Largest member that is taken, half a gigabyte by default.
 
     Raises:
-        ValueError: If there are no shards.
+        ValueError: If there are no shards, or one of them is no file.
 
     Example:
         >>> from flamingo_blocks.data.records import to_members
@@ -95,14 +96,21 @@ class DocumentShards(Sequence[InterleavedDocument]):
         """What the shards hold and no document does, such as what was cut off, and why."""
         return tuple(problem for reader in self._readers for problem in reader.problems)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """A sha256 of the names of the shards, their sizes in bytes and their numbers of samples, in order.
+        """A sha256 of the names of the shards, of their keys, and of places and sizes of all members, in order.
 
-        What was saved about a position in the shards belongs to these shards only; the folder may move.
+        What was saved about a position in the shards belongs to these shards only; the folder may move. The members
+        themselves are not read.
         """
-        told = "".join(f"{r.path.name}\0{r.shard_index.size_bytes}\0{len(r)}\0" for r in self._readers)
-        return hashlib.sha256(told.encode("utf-8", "surrogateescape")).hexdigest()
+        digest = hashlib.sha256()
+        for reader in self._readers:
+            index = reader.shard_index
+            told = (reader.path.name, str(index.size_bytes), *index.keys)
+            digest.update("\0".join(told).encode("utf-8", "surrogateescape"))
+            for numbers in (index.starts, index.offsets, index.sizes):
+                digest.update(numbers.tobytes())
+        return digest.hexdigest()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": deque()}
@@ -128,5 +136,11 @@ def _shards(paths: str | PathLike[str] | Iterable[str | PathLike[str]]) -> list[
     else:
         found = [Path(path) for path in paths]
     if not found:
-        raise ValueError(f"paths is {str(paths)!r}, which holds no shard; wanted one .tar file or more")
+        below = [] if not isinstance(paths, str | PathLike) else sorted(Path(paths).glob("*/*.tar"))
+        hint = f"; there are shards in {str(below[0].parent)!r}" if below else ""
+        raise ValueError(f"paths is {str(paths)!r}, which holds no shard; wanted one .tar file or more{hint}")
+    for path in found:
+        if not path.is_file():
+            told = "a folder among files" if path.is_dir() else "where there is no file"
+            raise ValueError(f"paths names {str(path)!r}, {told}; wanted .tar files, or one folder of them")
     return found

@@ -7,6 +7,7 @@ from typing import Any
 from flamingo_blocks._optional import require
 
 _PIECE = 65_536
+MAX_STREAMS = 1000
 
 
 class TooManyBytes(Exception):  # noqa: N818 - it becomes a reason
@@ -67,7 +68,11 @@ def _is_zlib(body: bytes) -> bool:
 def _inflate(body: bytes, window: int, max_bytes: int) -> bytes:
     """One or several streams; what comes out of a stream that was cut off is an error."""
     found = b""
+    number = 0
     while body:
+        number += 1
+        if number > MAX_STREAMS:  # each costs a copy of all that is left
+            raise OSError(f"more than {MAX_STREAMS} streams in one")
         stream = zlib.decompressobj(window)
         try:
             found += stream.decompress(body, max_bytes + 1 - len(found))

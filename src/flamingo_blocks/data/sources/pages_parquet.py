@@ -56,12 +56,14 @@ def read_pages_parquet(
             _check_columns(file, path, url_column=url_column, html_column=html_column, columns=wanted)
             for batch in file.iter_batches(batch_size=_ROWS, row_groups=row_groups, columns=wanted):
                 # Text is taken as bytes: what is no UTF-8 costs a character, not a file.
-                pages = batch.column(html_column).cast("binary").to_pylist()
+                pages = batch.column(html_column).cast("binary")
+                # Those that are too large stay where they are.
+                sizes = require("pyarrow.compute", used_by="read_pages_parquet", extra="data").binary_length(pages)
                 types = batch.column(content_type_column).to_pylist() if content_type_column else [None] * len(pages)
                 if batch.schema.field(html_column).type != "binary":
                     types = ["utf-8"] * len(pages)  # whatever it was when it was fetched
                 told = batch.select(list(metadata_columns)).to_pylist() if metadata_columns else [{}] * len(pages)
-                for url, *rest in zip(batch.column(url_column).to_pylist(), pages, types, told, strict=True):
+                for url, *rest in zip(batch.column(url_column).to_pylist(), pages, sizes, types, told, strict=True):
                     yield _page(url, *rest, path=path, max_bytes=max_bytes)
     except (_errors(), OSError, UnicodeDecodeError) as error:
         if not path.exists():
@@ -125,10 +127,10 @@ def _check_columns(file: Any, path: Path, *, url_column: str, html_column: str, 
 
 
 def _page(
-    url: Any, content: Any, content_type: Any, told: Mapping[str, Any], *, path: Path, max_bytes: int
+    url: Any, content: Any, size: Any, content_type: Any, told: Mapping[str, Any], *, path: Path, max_bytes: int
 ) -> Page | Dropped:
-    if not url or content is None:
+    if not url or not content.is_valid:
         return Dropped("page_unreadable", f"a row of {path.name} has no {'page' if url else 'address'}: {url}")
-    if len(content) > max_bytes:
-        return Dropped("page_bytes", f"{url[:200]}: {len(content)} bytes, more than {max_bytes}")
-    return Page(url, content, None if content_type is None else str(content_type), told)
+    if size.as_py() > max_bytes:
+        return Dropped("page_bytes", f"{url[:200]}: {size} bytes, more than {max_bytes}")
+    return Page(url, content.as_py(), None if content_type is None else str(content_type), told)

@@ -1,5 +1,6 @@
 """Stats as a table for people."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from flamingo_blocks.data.stats.document_stats import QUANTILES, TOP, DocumentStats
@@ -73,7 +74,9 @@ def _table(rows: Mapping[str, Sequence[int]]) -> Iterable[str]:
 
 def _bars(counts: Mapping[str, int]) -> Iterable[str]:
     most = max(counts.values())
-    names = {_plain(name): count for name, count in counts.items()}
+    names: Counter[str] = Counter()
+    for name, count in counts.items():
+        names[_plain(name)] += count
     width = max(16, *map(len, names))
     for name, count in names.items():
         yield f"  {name:<{width}}{count:>12,}  {'#' * round(_BAR * count / most) if most else ''}".rstrip()

@@ -16,9 +16,12 @@ from flamingo_blocks.errors import MissingDependencyError
 
 # FFmpeg also opens play lists, which name further files and addresses, and torchcodec cannot be told not to.
 _FILES = re.compile(
-    rb"....(?:ftyp|styp|moov|moof|mdat|free|skip|wide|pnot|sidx|uuid)|\x1aE\xdf\xa3|FLV|OggS|\x47|\x00\x00\x01\xba",
+    # A box begins with its size, which is no text; a packet of a transport stream has 188 bytes.
+    rb"(?![\x09-\x7e]{3})....(?:ftyp|styp|moov|moof|mdat|free|skip|wide|pnot|sidx|uuid)|\x1aE\xdf\xa3|FLV\x01|OggS\x00"
+    rb"|\x47.{187}\x47|\x00\x00\x01\xba",
     re.DOTALL,
 )
+_HEAD = 189
 _ONE_FRAME = b"YUV4MPEG2 W16 H16 F25:1 C420jpeg\nFRAME\n" + bytes(16 * 16 * 3 // 2)
 
 
@@ -64,9 +67,9 @@ def load_torchcodec() -> Any:
 
 def _head(source: bytes | Path) -> bytes:
     if isinstance(source, bytes):
-        return source[:16]
+        return source[:_HEAD]
     with source.open("rb") as file:
-        return file.read(16)
+        return file.read(_HEAD)
 
 
 def _read(decoder: Any, wanted: Wanted, limits: ClipLimits) -> Clip:

@@ -26,7 +26,7 @@ def clip_images(segment: ClipSegment, **options: Any) -> tuple[Any, ...] | Dropp
     """
     if segment.data is None:
         return Dropped("not_fetched", segment.url or "")
-    if not isinstance(segment.data, bytes | Path):
+    if not isinstance(segment.data, bytes | str | Path):
         return tuple(segment.data) or Dropped("no_frames", "the clip is empty")
     found = decode_clip(segment.data, **options)
     return found if isinstance(found, Dropped) else tuple(found.frames)

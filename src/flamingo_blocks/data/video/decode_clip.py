@@ -23,7 +23,7 @@ _BACKENDS: dict[str, Callable[..., Clip | Dropped]] = {
 
 
 def decode_clip(
-    clip: bytes | Path,
+    clip: bytes | str | Path,
     *,
     fps: float = 1.0,
     count: int = 8,
@@ -74,6 +74,8 @@ def decode_clip(
     check_frames(fps=fps, count=count, start_s=start_s, place=place)
     if backend not in _BACKENDS:
         raise ValueError(f"backend is {backend!r}, wanted one of {', '.join(map(repr, _BACKENDS))}")
+    if isinstance(clip, str):
+        clip = Path(clip)
     try:
         size = len(clip) if isinstance(clip, bytes) else clip.stat().st_size
     except OSError as error:
