@@ -62,8 +62,9 @@ def found_by(finder, corpus, shards=1):
 def filtered(finder, corpus, duplicates=None):
     """The documents that are left, by their keys, and what was counted."""
     duplicates = found_by(finder, corpus) if duplicates is None else duplicates
-    counts = Counter()
-    left = {key: duplicates.filter(key, page, counts=counts) for key, page in corpus}
+    results = {key: duplicates.filter_items(key, page) for key, page in corpus}
+    left = {key: result.document for key, result in results.items()}
+    counts = Counter(gone.reason for result in results.values() for gone in result.removed)
     counts.update(page.reason for page in left.values() if isinstance(page, Dropped))
     assert set(counts) <= set(finder.reasons) == set(duplicates.reasons)
     assert sum(counts.values()) == duplicates.num_removed

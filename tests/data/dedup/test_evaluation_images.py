@@ -1,7 +1,6 @@
 """Images of evaluation sets are found among training images, counted by set, and removed."""
 
 import io
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -101,11 +100,11 @@ def images(*rows):
 def test_documents_are_dropped_for_their_set():
     """By the first image that is in one; the reason names the set, and is declared."""
     search = EvaluationImages(as_they_are, {"coco": [[1.0, 0.0]], "flickr": [[0.0, 2.0], [-3.0, 0.0]]}, threshold=0.9)
-    assert search.reasons == ("evaluation_coco", "evaluation_flickr")
+    assert (search.reasons, search.item_reasons) == (("evaluation_coco", "evaluation_flickr"), ())
     other, seen = images([1.0, 1.0], [-2.0, 0.1])
     kept = InterleavedDocument.from_parts([other, "a caption", ImageSegment(url="https://ex.com/1.jpg")])
-    assert search.filter(kept) is kept
-    found = search.filter(InterleavedDocument.from_parts([other, "a caption", seen]))
+    assert search(kept) is kept
+    found = search(InterleavedDocument.from_parts([other, "a caption", seen]))
     assert (found.reason, found.detail) == ("evaluation_flickr", "as image 1 of it by 0.999")
 
 
@@ -114,11 +113,11 @@ def test_images_are_taken_out_and_counted_by_set():
     sets = {"coco": [[1.0, 0.0]], "flickr": [[0.0, 2.0]]}
     search = EvaluationImages(as_they_are, sets, threshold=0.9, scope="item")
     one, two, three, kept = images([5.0, 0.0], [0.0, 1.0], [0.1, 4.0], [1.0, -1.0])
-    counts = Counter()
-    left = search.filter(InterleavedDocument.from_parts([one, "x", two, "y", kept, three]), counts=counts)
-    assert left == InterleavedDocument.from_parts(["x\n\ny", kept])
-    assert counts == {"evaluation_coco": 1, "evaluation_flickr": 2}
-    assert search.filter(left) is left
+    result = search.filter_items(InterleavedDocument.from_parts([one, "x", two, "y", kept, three]))
+    assert result.document == InterleavedDocument.from_parts(["x\n\ny", kept])
+    assert [gone.reason for gone in result.removed] == ["evaluation_coco", "evaluation_flickr", "evaluation_flickr"]
+    assert search(result.document) is result.document
+    assert (search.reasons, search.item_reasons) == ((), ("evaluation_coco", "evaluation_flickr"))
 
 
 @pytest.mark.parametrize(

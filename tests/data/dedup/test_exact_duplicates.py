@@ -1,7 +1,6 @@
 """What is there more than once, to the letter: which stays, and what counts as the same."""
 
 import time
-from collections import Counter
 from datetime import UTC, datetime
 
 import pytest
@@ -10,8 +9,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from flamingo_blocks.data import Dropped, ImageSegment, InterleavedDocument, TextSegment
+from flamingo_blocks.data.addresses import address
 from flamingo_blocks.data.dedup import ExactDuplicates, FrequentParts, RepeatedImages, canonical_text
-from flamingo_blocks.data.dedup.keys import address, age_rank
+from flamingo_blocks.data.dedup.keys import age_rank
+from flamingo_blocks.data.filtered import Filtered
 
 
 def kept(finder, *documents):
@@ -121,13 +122,12 @@ def test_images_are_told_by_what_they_hold():
     second = document("one", again, "two", b"bird", "three", b"cat", picture.copy(), picture.convert("RGB"))
     finder = ExactDuplicates("image")
     duplicates = finder.merge([finder.signatures([("b", second)]), finder.signatures([("a", first)])])
-    counts = Counter()
-    assert duplicates.filter("a", first, counts=counts) is first
-    assert counts == {}
-    left = duplicates.filter("b", second, counts=counts)
+    assert duplicates.filter_items("a", first) == Filtered(first)
+    result = duplicates.filter_items("b", second)
+    left = result.document
     assert left.segments[0] == TextSegment("one\n\ntwo")
     assert left.media == (second.segments[3], second.segments[7])
-    assert counts == {"duplicate_image": 3}
+    assert result.removed == (Dropped("duplicate_image", "as in 'a'"),) * 3
     assert duplicates.num_removed == 3
 
 
@@ -180,10 +180,10 @@ def test_repeated_images_go_from_a_document():
     """By address or content, of what stays; twice is once."""
     parts = [("1", b"x"), ("1", b"y"), ("2", b"y"), ("3", None), ("3", None), (None, b"y"), (None, None), (None, None)]
     page = document(*(ImageSegment(url=url, data=data) for url, data in parts))
-    counts = Counter()
-    left = RepeatedImages()(page, counts=counts)
+    result = RepeatedImages().filter_items(page)
+    left = result.document
     assert [(image.url, image.data) for image in left.media] == [parts[0], parts[2], parts[3], parts[6], parts[7]]
-    assert counts == {"repeated_image": 3}
+    assert result.removed == (Dropped("repeated_image"),) * 3
     assert RepeatedImages()(left) is left
 
 

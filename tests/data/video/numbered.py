@@ -32,19 +32,28 @@ def clip_file(count, **options):
     return encode_clip((numbered(number) for number in range(count)), **options)
 
 
-def remuxed(file, container, **options):
-    """The same packets in another file."""
+def remuxed(file, container, change=None, **options):
+    """The same packets in another file, or what is made of each by its number and bytes."""
     import av
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "clip")
         with av.open(io.BytesIO(file)) as source, av.open(path, "w", format=container, options=options) as target:
             stream = target.add_stream_from_template(source.streams.video[0])
-            for packet in source.demux(video=0):
+            for number, packet in enumerate(source.demux(video=0)):
                 if packet.dts is not None:
-                    packet.stream = stream
-                    target.mux(packet)
+                    target.mux(_packet_of(stream, packet, change and change(number, bytes(packet))))
         return path.read_bytes()
+
+
+def _packet_of(stream, packet, data):
+    import av
+
+    if data is not None and data != bytes(packet):
+        old, packet = packet, av.Packet(data)
+        packet.pts, packet.dts, packet.duration, packet.time_base = old.pts, old.dts, old.duration, old.time_base
+    packet.stream = stream
+    return packet
 
 
 def with_index_first(file):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flamingo_blocks.data import Dropped
@@ -77,6 +77,7 @@ def test_half_a_picture_is_no_frame(part):
 
 
 @given(st.floats(0, 1))
+@example(0.05365492722223132)  # the bit that says whether there is a frame at all
 def test_a_frame_that_was_patched_up_is_no_frame(part):
     """A decoder fills what is lost with what stood there before, and marks the frame."""
     file = files()["mpeg4"]
@@ -86,6 +87,28 @@ def test_a_frame_that_was_patched_up_is_no_frame(part):
     found = decode_clip(file[:place] + b"\xff" * 20 + file[place + 20 :], fps=10.0, count=60)
     assert found.truncated
     assert torch.equal(found.frames, whole.frames[: len(found)])
+
+
+@pytest.mark.parametrize("b_frames", [0, 2])
+@pytest.mark.parametrize("seek", [False, True])
+def test_a_frame_may_be_as_the_one_before(b_frames, seek):
+    """MPEG-4 has packets that say so and hold no picture, padded or not; no damage."""
+
+    def same(number, packet):
+        kind = 0b100 if b_frames else 0b010  # that no other frame needs, or few do; and of the same second
+        if packet[4] >> 5 != kind or number % 7 != 2:
+            return packet
+        flag = bytes([packet[6] & 0b11111000 | 1])  # behind 16 bits of time and a mark: no picture; the rest fills up
+        return packet[:6] + flag + b"\x7f" * (number % 2 * 12)
+
+    source = clip_file(60, fps=10.0, b_frames=b_frames)
+    whole, found = (
+        decode_clip(file, fps=10.0, count=60, seek=seek) for file in (source, remuxed(source, "mp4", change=same))
+    )
+    assert not found.truncated
+    assert len(found) == len(whole) == 60
+    if not b_frames:
+        assert found.shown_s[2] == found.shown_s[1] == whole.shown_s[1]
 
 
 @given(

@@ -35,6 +35,15 @@ class ShardIndex:
         offsets: Where the bytes of each member begin.
         sizes: How many they are.
         problems: What was left out, and why.
+
+    Example:
+        >>> import tempfile
+        >>> from flamingo_blocks.data.shards import Sample, write_shard
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = write_shard(f"{folder}/0.tar", [Sample("cat", {"txt": b"A cat.", "jpg": b"..."})])
+        ...     index = index_shard(f"{folder}/0.tar")
+        >>> index.keys, [(member.name, member.size) for member in index.members(0)]
+        (('cat',), [('txt', 6), ('jpg', 3)])
     """
 
     size_bytes: int

@@ -20,6 +20,10 @@ class BuildFolder:
         root: The folder itself, which holds the output.
         suffix: How the files of the output end.
         config: Hash of the configuration of the build.
+
+    Example:
+        >>> BuildFolder(Path("out"), ".tar", "9f3b").file("00017").as_posix()
+        'out/00017.tar'
     """
 
     root: Path

@@ -19,6 +19,7 @@ from flamingo_blocks.data.build.shard_result import ShardFailure, ShardResult
 from flamingo_blocks.data.build.step import Shard
 from flamingo_blocks.data.build.worker import Ready, Refused, Task, work
 from flamingo_blocks.data.dropped import Dropped
+from flamingo_blocks.data.process_end import signal_name
 
 LOOK_EVERY_S = 0.05
 STRIKES = 2  # deaths at one record, after which it is the record's fault
@@ -222,7 +223,5 @@ class Crew:
 
 
 def _words_of(exit_code: int | None) -> str:
-    names = {known.value: known.name for known in signal.Signals}
-    if exit_code is not None and exit_code < 0:
-        return f"killed by {names.get(-exit_code, f'signal {-exit_code}')}"
-    return f"exit code {exit_code}"
+    name = signal_name(exit_code)
+    return f"killed by {name}" if name else f"exit code {exit_code}"

@@ -10,7 +10,13 @@ from flamingo_blocks.data.build.step import Shard, Step
 
 @runtime_checkable
 class Executor(Protocol):
-    """Runs a step over shards, in any order and anywhere; `LocalExecutor` and `RayExecutor` are such."""
+    """Runs a step over shards, in any order and anywhere; `LocalExecutor` and `RayExecutor` are such.
+
+    Example:
+        >>> from flamingo_blocks.data.build import LocalExecutor
+        >>> isinstance(LocalExecutor(1), Executor)
+        True
+    """
 
     def run(
         self, step: Step, shards: Sequence[Shard], folder: BuildFolder, *, on_records: Callable[[int], None]

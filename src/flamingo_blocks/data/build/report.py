@@ -52,6 +52,14 @@ class BuildReport:
         removed: Parts taken out of records that were kept, by reason.
         quarantined: Records that could not be processed.
         seconds: Time that this run took.
+
+    Example:
+        >>> report = BuildReport(
+        ...     done=2, skipped=0, failed={}, rows_in=9, rows=8, reasons={"too_large": 1}, removed={}, quarantined=(),
+        ...     seconds=1.5,
+        ... )
+        >>> report.complete, report.rows_in == report.rows + sum(report.reasons.values())
+        (True, True)
     """
 
     done: int

@@ -159,6 +159,16 @@ def read_quarantine(out: str | Path, record: Quarantined) -> Any:
 
     Raises:
         KeyError: If it could not be pickled when it was put there.
+
+    Example:
+        >>> import tempfile
+        >>> from flamingo_blocks.data.build import Quarantined
+        >>> crashed = Quarantined(shard="00017", number=3, reason="crash", detail="killed by SIGSEGV", record="<html>")
+        >>> with tempfile.TemporaryDirectory() as out:
+        ...     read_quarantine(out, crashed)
+        Traceback (most recent call last):
+        ...
+        KeyError: "record 3 of shard '00017' is not in quarantine: it could not be pickled"
     """
     path = BuildFolder(Path(out), "", "").quarantine(record.shard)
     records: dict[int, bytes] = pickle.loads(path.read_bytes()) if path.exists() else {}  # noqa: S301 - as said above

@@ -43,6 +43,14 @@ class ShardResult:
         reasons: Records dropped, by reason, those in quarantine included.
         removed: Parts taken out of records that were kept, by reason.
         quarantined: Records that could not be processed.
+
+    Example:
+        >>> result = ShardResult(
+        ...     shard="a", file="a.tar", config="9f3b", rows_in=3, rows=2, bytes=10240, sha256="5d41",
+        ...     reasons={"too_large": 1}, removed={}, quarantined=(),
+        ... )
+        >>> ShardResult.from_json(result.to_json()) == result
+        True
     """
 
     shard: str

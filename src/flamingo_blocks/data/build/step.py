@@ -50,10 +50,31 @@ class Kept:
 
 @runtime_checkable
 class Step(Protocol):
-    """A pure function of one shard: what `run_shards` does to each.
+    r"""A pure function of one shard: what `run_shards` does to each.
 
     It travels to workers by pickle, so its class stands in a module that can be imported. The same shard must give the
     same bytes in every process, whatever came before: no clock, no unseeded chance, no order of a set.
+
+    Example:
+        >>> from dataclasses import dataclass, field
+        >>> @dataclass(frozen=True)
+        ... class LongLines:
+        ...     name: str = "long_lines"
+        ...     suffix: str = ".txt"
+        ...     config: Mapping[str, Any] = field(default_factory=lambda: {"least": 3})
+        ...
+        ...     def read(self, shard):
+        ...         yield from shard.source
+        ...
+        ...     def process(self, line):
+        ...         return line if len(line) >= self.config["least"] else Dropped("short", line)
+        ...
+        ...     def write(self, lines, file):
+        ...         file.write_text("\n".join(lines))
+        >>> isinstance(LongLines(), Step)
+        True
+        >>> [LongLines().process(line) for line in LongLines().read(Shard("a", ("a cat", "a")))]
+        ['a cat', Dropped(reason='short', detail='a')]
     """
 
     @property

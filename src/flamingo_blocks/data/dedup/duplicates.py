@@ -1,6 +1,5 @@
 """What is to go, and what stays in its place."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from flamingo_blocks.data.dedup.parts import PARTS, Part, PartName, without
 from flamingo_blocks.data.dedup.signatures import read_arrays, unpack_string, write_arrays
 from flamingo_blocks.data.documents import InterleavedDocument
 from flamingo_blocks.data.dropped import Dropped
+from flamingo_blocks.data.filtered import Filtered
 
 VERSION = "duplicates 1"
 
@@ -53,30 +53,33 @@ class Duplicates:
         """How many documents, images or paragraphs go, in all shards together."""
         return int(self.arrays["num_removed"])
 
-    def filter(
-        self, key: str, document: InterleavedDocument, *, counts: Counter[str] | None = None
-    ) -> InterleavedDocument | Dropped:
+    def filter(self, key: str, document: InterleavedDocument) -> InterleavedDocument | Dropped:
         """Keep a document, all or what is left of it, or say why not.
 
         Args:
             key: That of its signatures.
             document: It.
-            counts: Where images and paragraphs that go are counted, by the reason. A document that goes is a `Dropped`,
-                for the caller to count.
+        """
+        return self.filter_items(key, document).document
+
+    def filter_items(self, key: str, document: InterleavedDocument) -> Filtered:
+        """What is left of a document, and what was taken out.
+
+        Args:
+            key: That of its signatures.
+            document: It.
         """
         gone = []
+        why = []
         seen: set[int] = set()
         for part in PARTS[self.of](key, document):
             if (stays_in := self._gone(key, part, first=part.key not in seen)) is not None:
                 gone.append(part)
+                why.append(Dropped(self.reason, f"as in {stays_in!r}" if stays_in else ""))
                 if self.of == "document":
-                    return Dropped(self.reason, f"as in {stays_in!r}")
+                    return Filtered(why[0])
             seen.add(part.key)
-        if not gone:
-            return document
-        if counts is not None:
-            counts[self.reason] += len(gone)
-        return without(document, gone)
+        return Filtered(without(document, gone) if gone else document, tuple(why))
 
     def _gone(self, key: str, part: Part, *, first: bool) -> str | None:
         """Which document has what stays in place of a part, empty where none has; `None` if it is this part."""

@@ -1,6 +1,5 @@
 """Images of evaluation sets, which no model that is evaluated may have seen."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,6 +13,7 @@ from flamingo_blocks._optional import require
 from flamingo_blocks.data.dedup.parts import Part, without
 from flamingo_blocks.data.documents import ImageSegment, InterleavedDocument
 from flamingo_blocks.data.dropped import Dropped
+from flamingo_blocks.data.filtered import Filtered
 
 Embed = Callable[[Sequence[Any]], Any]
 REASON = "evaluation_"
@@ -40,6 +40,7 @@ class EvaluationImages:
     """Find training images that are in an evaluation set, or nearly, by exact search among embeddings.
 
     Each image is compared with every image of all sets. What is as near as `threshold` is told by its set, and goes.
+    It is a filter of documents, and can stand in a `FilterChain`.
 
     Args:
         embed: Some images in, `[images, dim]` out, as a tensor or an array. A model that was made to find copies tells
@@ -65,9 +66,9 @@ class EvaluationImages:
         >>> unseen = EvaluationImages(embed, {"coco": [3, 7], "flickr": [0]}, threshold=0.99)
         >>> [(match.set, match.index) for match in unseen.find([8, 0])]
         [('coco', 1), ('flickr', 0)]
-        >>> unseen.filter(InterleavedDocument.from_parts([ImageSegment(data=8), "A caption."]))
+        >>> unseen(InterleavedDocument.from_parts([ImageSegment(data=8), "A caption."]))
         Dropped(reason='evaluation_coco', detail='as image 1 of it by 1.000')
-        >>> unseen.filter(InterleavedDocument.from_parts([ImageSegment(data=-5), "A caption."])).text
+        >>> unseen(InterleavedDocument.from_parts([ImageSegment(data=-5), "A caption."])).text
         'A caption.'
 
     Source:
@@ -91,7 +92,9 @@ class EvaluationImages:
         self.embed, self.threshold, self.scope, self.batch_size = embed, threshold, scope, batch_size
         self.device, self.dtype = torch.device(device), dtype
         self.dim: int | None = None
-        self.reasons = tuple(f"{REASON}{name}" for name in sets)
+        reasons = tuple(f"{REASON}{name}" for name in sets)
+        self.reasons = reasons if scope == "document" else ()
+        self.item_reasons = reasons if scope == "item" else ()
         found = {name: list(self._batches(images, f"set {name!r}")) for name, images in sets.items()}
         if not found or not all(found.values()):
             empty = [name for name, batches in found.items() if not batches]
@@ -115,14 +118,19 @@ class EvaluationImages:
                     found.append(EvaluationMatch(name, index, cosine))
         return found
 
-    def filter(
-        self, document: InterleavedDocument, *, counts: Counter[str] | None = None
-    ) -> InterleavedDocument | Dropped:
+    def __call__(self, document: InterleavedDocument) -> InterleavedDocument | Dropped:
         """Keep a document, all or what is left of it, or say of which set it has an image.
 
         Args:
             document: Its images that are not fetched yet are not looked at.
-            counts: Where images that are taken out are counted, by the reason of their set.
+        """
+        return self.filter_items(document).document
+
+    def filter_items(self, document: InterleavedDocument) -> Filtered:
+        """What is left of a document, and of which set each image is that was taken out.
+
+        Args:
+            document: Its images that are not fetched yet are not looked at.
         """
         fetched = {
             number: segment.data
@@ -130,14 +138,14 @@ class EvaluationImages:
             if isinstance(segment, ImageSegment) and segment.data is not None
         }
         gone = []
+        why = []
         for number, match in zip(fetched, self.find(fetched.values()), strict=True):
             if match.cosine >= self.threshold:
+                why.append(Dropped(f"{REASON}{match.set}", f"as image {match.index} of it by {match.cosine:.3f}"))
                 if self.scope == "document":
-                    return Dropped(f"{REASON}{match.set}", f"as image {match.index} of it by {match.cosine:.3f}")
+                    return Filtered(why[0])
                 gone.append(Part(number, 0, 0))
-                if counts is not None:
-                    counts[f"{REASON}{match.set}"] += 1
-        return without(document, gone) if gone else document
+        return Filtered(without(document, gone) if gone else document, tuple(why))
 
     def _batches(self, images: Iterable[Any], of: str) -> Iterator[Float[Tensor, "images dim"]]:
         """Embeddings of length 1."""

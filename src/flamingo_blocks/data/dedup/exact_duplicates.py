@@ -4,10 +4,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
+from flamingo_blocks.data.addresses import address
 from flamingo_blocks.data.dedup.canonical_text import canonical_text
 from flamingo_blocks.data.dedup.duplicates import Duplicates
 from flamingo_blocks.data.dedup.grouping import group
-from flamingo_blocks.data.dedup.keys import address, age_rank, text_key
+from flamingo_blocks.data.dedup.keys import age_rank, text_key
 from flamingo_blocks.data.dedup.parts import Part, images, whole
 from flamingo_blocks.data.dedup.rows import Rows
 from flamingo_blocks.data.dedup.signatures import Signatures, checked_partials, column

@@ -4,8 +4,9 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from flamingo_blocks.data.addresses import address, host
 from flamingo_blocks.data.dedup.canonical_text import canonical_text
-from flamingo_blocks.data.dedup.keys import address, host, image_key, text_key
+from flamingo_blocks.data.dedup.keys import image_key, text_key
 from flamingo_blocks.data.documents import ImageSegment, InterleavedDocument, Segment, TextSegment
 from flamingo_blocks.data.without_parts import PARAGRAPH, without_parts
 

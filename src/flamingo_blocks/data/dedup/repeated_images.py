@@ -1,15 +1,15 @@
 """Images that stand more than once in one document."""
 
-from collections import Counter
-
 from flamingo_blocks.data.dedup.parts import Part, image_urls, images, without
 from flamingo_blocks.data.documents import InterleavedDocument
+from flamingo_blocks.data.dropped import Dropped
+from flamingo_blocks.data.filtered import Filtered
 
 
 class RepeatedImages:
     r"""Keep the first place of each image of a document: told by its address, or by its bytes where it has them.
 
-    It needs to see no other document.
+    It needs to see no other document, so it can stand in a `FilterChain`.
 
     Example:
         >>> from flamingo_blocks.data import ImageSegment
@@ -22,14 +22,22 @@ class RepeatedImages:
         OBELICS (arXiv 2306.16527), section A.1.5.
     """
 
-    reasons = ("repeated_image",)
+    reasons = ()
+    item_reasons = ("repeated_image",)
 
-    def __call__(self, document: InterleavedDocument, *, counts: Counter[str] | None = None) -> InterleavedDocument:
-        """A document without the repeats.
+    def __call__(self, document: InterleavedDocument) -> InterleavedDocument | Dropped:
+        """A document without the repeats; none is dropped.
 
         Args:
             document: Any.
-            counts: Where those that go are counted, by the reason.
+        """
+        return self.filter_items(document).document
+
+    def filter_items(self, document: InterleavedDocument) -> Filtered:
+        """A document without the repeats, and one reason for each of them.
+
+        Args:
+            document: Any.
         """
         keys: dict[int, set[tuple[str, int]]] = {}
         places: dict[int, Part] = {}
@@ -44,8 +52,5 @@ class RepeatedImages:
                 gone.append(places[segment])
             else:
                 seen |= keys[segment]
-        if not gone:
-            return document
-        if counts is not None:
-            counts[self.reasons[0]] += len(gone)
-        return without(document, gone)
+        left = without(document, gone) if gone else document
+        return Filtered(left, tuple(Dropped(self.item_reasons[0]) for _ in gone))

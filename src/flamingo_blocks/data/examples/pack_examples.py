@@ -5,6 +5,7 @@ from itertools import pairwise
 
 from flamingo_blocks.data.collate import FlamingoExample
 from flamingo_blocks.ops.next_token_loss import IGNORED
+from flamingo_blocks.types import Direction
 
 
 def pack_examples(examples: Sequence[FlamingoExample], length: int) -> list[FlamingoExample]:
@@ -37,26 +38,37 @@ def pack_examples(examples: Sequence[FlamingoExample], length: int) -> list[Flam
         (0, 0, 1)
     """
     _check(examples, length)
-    rows: list[list[FlamingoExample]] = []
-    room: list[int] = []
+    shortest = min((len(example.input_ids) for example in examples), default=0)
+    rows: list[_Row] = []
+    with_room: list[_Row] = []  # in the order of the rows; those that take no example more are looked at no more
     for example in examples:
-        fits = (
-            place
-            for place, row in enumerate(rows)
-            if room[place] >= len(example.input_ids) and all(_goes_with(example, other) for other in row)
-        )
-        place = next(fits, len(rows))
-        if place == len(rows):
-            rows.append([])
-            room.append(length)
-        rows[place].append(example)
-        room[place] -= len(example.input_ids)
-    return [_together(row) for row in rows]
+        row = next((row for row in with_room if row.takes(example)), None)
+        if row is None:
+            row = _Row(length, example.direction)
+            rows.append(row)
+            with_room.append(row)
+        row.add(example)
+        if row.room < shortest:
+            with_room.remove(row)
+    return [_together(row.examples) for row in rows]
 
 
-def _goes_with(example: FlamingoExample, other: FlamingoExample) -> bool:
-    same_kind = not (example.pixels and other.features) and not (example.features and other.pixels)
-    return same_kind and example.direction == other.direction
+class _Row:
+    """The examples of a row, and what else it takes."""
+
+    def __init__(self, length: int, direction: Direction | None) -> None:
+        self.room, self.direction = length, direction
+        self.pixels = self.features = False
+        self.examples: list[FlamingoExample] = []
+
+    def takes(self, example: FlamingoExample) -> bool:
+        mixed = (self.pixels and example.features) or (self.features and example.pixels)
+        return len(example.input_ids) <= self.room and example.direction == self.direction and not mixed
+
+    def add(self, example: FlamingoExample) -> None:
+        self.examples.append(example)
+        self.room -= len(example.input_ids)
+        self.pixels, self.features = self.pixels or bool(example.pixels), self.features or bool(example.features)
 
 
 def _together(row: Sequence[FlamingoExample]) -> FlamingoExample:

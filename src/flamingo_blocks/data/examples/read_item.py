@@ -16,6 +16,7 @@ from flamingo_blocks.data.dropped import Dropped
 from flamingo_blocks.data.examples.augment_images import AugmentImages, ImageChange
 from flamingo_blocks.data.examples.keyed_draws import KeyedDraws
 from flamingo_blocks.data.filters.image_gate import MAX_PIXELS, open_image
+from flamingo_blocks.data.one_line import one_line
 
 
 def item_pixels(
@@ -153,7 +154,7 @@ class ItemReader:
             if not isinstance(error, ValueError | OSError) and not _is_broken(item):
                 raise
             reason = "clip_unreadable" if is_clip else "image_unreadable"
-            return Dropped(reason, f"{type(error).__name__}: {' '.join(str(error).split())}"[:200])
+            return Dropped(reason, one_line(error))
 
     def _with_frames(self, item: MediaSegment, draws: KeyedDraws, number: int) -> MediaSegment | Dropped:
         """The item as `item_pixels` takes it: a clip by its frames, an image that is not too large to decode."""

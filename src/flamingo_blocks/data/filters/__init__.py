@@ -1,9 +1,10 @@
 """Filters: each keeps a document, all of it or a part, or drops it, for reasons that can be counted."""
 
+from flamingo_blocks.data.filtered import Filtered
 from flamingo_blocks.data.filters.document_images import DocumentImages
 from flamingo_blocks.data.filters.document_text import document_text
 from flamingo_blocks.data.filters.explicit_content import ExplicitContent, ImageJudge
-from flamingo_blocks.data.filters.filter_chain import DocumentFilter, FilterChain, FilterCounts, Filtered, ItemFilter
+from flamingo_blocks.data.filters.filter_chain import DocumentFilter, FilterChain, FilterCounts, ItemFilter
 from flamingo_blocks.data.filters.gopher_quality import GopherQuality
 from flamingo_blocks.data.filters.gopher_repetition import GopherRepetition
 from flamingo_blocks.data.filters.image_gate import ImageFacts, ImageGate, SingleColour

@@ -5,7 +5,7 @@ from typing import Literal
 
 from flamingo_blocks.data.documents import ImageSegment, InterleavedDocument
 from flamingo_blocks.data.dropped import Dropped
-from flamingo_blocks.data.filters.filter_chain import Filtered
+from flamingo_blocks.data.filtered import Filtered
 from flamingo_blocks.data.filters.image_gate import ImageGate, SingleColour
 from flamingo_blocks.data.without_parts import without_parts
 

@@ -7,9 +7,9 @@ from typing import Any, Literal
 from flamingo_blocks._optional import require
 from flamingo_blocks.data.documents import ImageSegment, InterleavedDocument
 from flamingo_blocks.data.dropped import Dropped
+from flamingo_blocks.data.filtered import Filtered
 from flamingo_blocks.data.filters.document_images import without_images
 from flamingo_blocks.data.filters.document_text import document_text
-from flamingo_blocks.data.filters.filter_chain import Filtered
 from flamingo_blocks.data.filters.image_gate import MAX_PIXELS, open_image, over_white, unreadable, with_alpha
 
 ImageJudge = Callable[[Sequence[Any]], Sequence[float]]

@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 
 from flamingo_blocks.data.documents import InterleavedDocument
 from flamingo_blocks.data.dropped import Dropped
+from flamingo_blocks.data.filtered import Filtered
 
 KEPT = "kept"
 
@@ -25,25 +26,12 @@ class ItemFilter(Protocol):
             document: Any.
         """
 
-    def filter_items(self, document: InterleavedDocument) -> "Filtered":
+    def filter_items(self, document: InterleavedDocument) -> Filtered:
         """What is left of a document, and what was taken out.
 
         Args:
             document: Any.
         """
-
-
-@dataclass(frozen=True)
-class Filtered:
-    """What became of a document.
-
-    Args:
-        document: It, or why it was dropped.
-        removed: Why each part that was taken out of it was, in order.
-    """
-
-    document: InterleavedDocument | Dropped
-    removed: tuple[Dropped, ...] = ()
 
 
 @dataclass

@@ -8,6 +8,7 @@ from typing import Any
 
 from flamingo_blocks._optional import require
 from flamingo_blocks.data.dropped import Dropped
+from flamingo_blocks.data.one_line import one_line
 
 SMALL_COPY_PX = 32
 MAX_PIXELS = 90_000_000
@@ -212,4 +213,4 @@ def unreadable(error: Exception) -> Dropped:
     Args:
         error: What it said.
     """
-    return Dropped("image_unreadable", f"{type(error).__name__}: {' '.join(str(error).split())}"[:200])
+    return Dropped("image_unreadable", one_line(error))

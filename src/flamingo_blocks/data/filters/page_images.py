@@ -5,8 +5,8 @@ from collections.abc import Collection, Sequence
 
 from flamingo_blocks.data.documents import ImageSegment, InterleavedDocument
 from flamingo_blocks.data.dropped import Dropped
+from flamingo_blocks.data.filtered import Filtered
 from flamingo_blocks.data.filters.document_images import without_images
-from flamingo_blocks.data.filters.filter_chain import Filtered
 
 ITEM_WORDS = ("logo", "button", "icon", "plugin", "widget", "avatar", "sprite")
 DOCUMENT_WORDS = ("porn", "xxx")

@@ -8,8 +8,8 @@ from math import inf, isqrt
 
 from flamingo_blocks.data.documents import InterleavedDocument, Segment, TextSegment
 from flamingo_blocks.data.dropped import Dropped
+from flamingo_blocks.data.filtered import Filtered
 from flamingo_blocks.data.filters.document_text import document_text
-from flamingo_blocks.data.filters.filter_chain import Filtered
 from flamingo_blocks.data.without_parts import PARAGRAPH
 
 _PARAGRAPHS = re.compile(r"\n{2,}")  # however wide the gap between two is
@@ -26,6 +26,11 @@ class WordLists:
         stop: Such as "the" and "of", which every sentence has.
         flagged: That tell explicit texts.
         common: All words that are frequent in the language; what is not among them is misspelt, a name or noise.
+
+    Example:
+        >>> limits = TextLimits(min_stop=0.2)
+        >>> limits.judge("Cheap cats cheap dogs", WordLists(stop={"the", "of", "a"})).reason
+        'stop_words'
     """
 
     stop: Collection[str] | None = None

@@ -11,7 +11,12 @@ from flamingo_blocks.data.dropped import Dropped
 
 @runtime_checkable
 class Documents(Protocol):
-    """Documents by number: a list, or `DocumentShards`. What reading raises as a `ValueError` is a broken record."""
+    """Documents by number: a list, or `DocumentShards`. What reading raises as a `ValueError` is a broken record.
+
+    Example:
+        >>> isinstance(["A cat.", "A dog."], Documents), isinstance((text for text in "ab"), Documents)
+        (True, False)
+    """
 
     def __len__(self) -> int: ...
 
@@ -20,7 +25,16 @@ class Documents(Protocol):
 
 @runtime_checkable
 class MakeExample(Protocol):
-    """Makes a row of a document, the same one whenever it is called with the same key, or says why it cannot."""
+    """Makes a row of a document, the same one whenever it is called with the same key, or says why it cannot.
+
+    What it draws at random, it draws from the key: the same row for the same key, in whichever worker.
+
+    Example:
+        >>> def every_byte(document: str, *, key: tuple[Any, ...]) -> FlamingoExample | Dropped:
+        ...     return FlamingoExample(list(document.encode())) if document else Dropped("empty")
+        >>> every_byte("cat", key=(0, 0, "pages/17")).input_ids
+        [99, 97, 116]
+    """
 
     def __call__(self, document: Any, /, *, key: tuple[Any, ...]) -> FlamingoExample | Dropped:
         """Make the row."""

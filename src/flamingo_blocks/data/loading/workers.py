@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import torch
 
 from flamingo_blocks.data.loading.packed import Packed, pack, unpack
+from flamingo_blocks.data.process_end import signal_name
 from flamingo_blocks.errors import FlamingoBlocksError
 
 _SECONDS_TO_END = 5.0
@@ -191,10 +192,10 @@ def _end(owner: int, connections: list[Connection], processes: list[BaseProcess]
 
 
 def _how(code: int | None) -> str:
-    if code is None or code >= 0:
+    name = signal_name(code)
+    if name is None:
         hint = " (a script that starts workers needs `if __name__ == '__main__':`)" if code == 1 else ""
         return f"ended with code {code}{hint}"
-    name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
     hint = {
         "SIGKILL": "; the machine may have run out of memory",
         "SIGBUS": "; shared memory may be full: give /dev/shm more, or take fewer workers",

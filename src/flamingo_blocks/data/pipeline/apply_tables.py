@@ -1,7 +1,6 @@
 """Tables of duplicates, applied one after another."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +8,7 @@ from pathlib import Path
 from flamingo_blocks.data.dedup import Duplicates
 from flamingo_blocks.data.documents import InterleavedDocument
 from flamingo_blocks.data.dropped import Dropped
-from flamingo_blocks.data.filters import Filtered
+from flamingo_blocks.data.filtered import Filtered
 
 
 class Tables:
@@ -37,9 +36,10 @@ class Tables:
             key: That of its signatures.
             document: It.
         """
-        counts: Counter[str] = Counter()
         left: InterleavedDocument | Dropped = document
+        removed: tuple[Dropped, ...] = ()
         for table in self._loaded:
             if isinstance(left, InterleavedDocument):
-                left = table.filter(key, left, counts=counts)
-        return Filtered(left, tuple(Dropped(reason) for reason in counts.elements()))
+                found = table.filter_items(key, left)
+                left, removed = found.document, removed + found.removed
+        return Filtered(left, removed)

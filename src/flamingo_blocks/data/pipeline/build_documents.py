@@ -41,6 +41,11 @@ class DocumentsBuilt:
         reasons: Why pages are no documents, counted.
         removed: Why images were taken out of documents that are kept, counted.
         quarantined: Pages that could not be processed: they crashed what reads them, or hung it.
+
+    Example:
+        >>> built = DocumentsBuilt((Path("out/shards/00000.tar"),), 3, 1, {"no_images": 2}, {"image_small": 4})
+        >>> built.pages == built.documents + sum(built.reasons.values())
+        True
     """
 
     shards: tuple[Path, ...]

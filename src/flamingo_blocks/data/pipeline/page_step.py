@@ -8,7 +8,8 @@ from typing import Any, Literal
 from flamingo_blocks.data.build import Kept, Shard
 from flamingo_blocks.data.documents import ImageSegment, InterleavedDocument, Segment
 from flamingo_blocks.data.dropped import Dropped
-from flamingo_blocks.data.filters import FilterChain, Filtered
+from flamingo_blocks.data.filtered import Filtered
+from flamingo_blocks.data.filters import FilterChain
 from flamingo_blocks.data.html import extract_page
 from flamingo_blocks.data.html.page_rules import BoilerplateRule
 from flamingo_blocks.data.pipeline.plain_values import plain_values

@@ -16,7 +16,13 @@ from flamingo_blocks.data.pipeline.write_documents import Keyed, read_documents
 
 @runtime_checkable
 class Finder(Protocol):
-    """What finds duplicates in two passes: `ExactDuplicates`, `TextNearDuplicates`, `ImageNearDuplicates`."""
+    """What finds duplicates in two passes: `ExactDuplicates`, `TextNearDuplicates`, `ImageNearDuplicates`.
+
+    Example:
+        >>> from flamingo_blocks.data.dedup import ExactDuplicates
+        >>> isinstance(ExactDuplicates("text"), Finder)
+        True
+    """
 
     kind: str
 
@@ -36,6 +42,12 @@ class SignatureStep:
     Args:
         finder: Makes the signatures.
         earlier: Tables of earlier searches.
+
+    Example:
+        >>> from flamingo_blocks.data.dedup import ExactDuplicates
+        >>> step = SignatureStep(ExactDuplicates("text"), Tables([]))
+        >>> step.config["finder"], step.config["earlier"]
+        ('exact text 1', [])
     """
 
     finder: Finder

@@ -20,6 +20,12 @@ class UniqueStep:
         tables: What is to go.
         min_images: 1 drops a document that loses all of its images as copies, 0 keeps it. With more, a document could
             go for having too few that holds the copy which stays of one.
+
+    Example:
+        >>> step = UniqueStep(Tables([]))
+        >>> cat = InterleavedDocument.from_parts([b"...", "A cat."])
+        >>> step.process(("page", cat)).value == ("page", cat)
+        True
     """
 
     tables: Tables

@@ -55,6 +55,13 @@ class SeenDocument:
     Args:
         runs: Its tokens in order.
         media: Images and clips in order; the k-th run of kind `"media"` is the tag of item k.
+
+    Example:
+        >>> from flamingo_blocks.data import ImageSegment
+        >>> tag, caption = SeenRun("media", 0, -1, 1, True), SeenRun("text", 0, 0, 2, False, " a cat")
+        >>> seen = SeenDocument((tag, caption), media=(ImageSegment(data=b"..."),))
+        >>> seen.count(), seen.count("media"), seen.num_predicted, list(seen.runs[1].sees)
+        (3, 1, 2, [0])
     """
 
     runs: tuple[SeenRun, ...]

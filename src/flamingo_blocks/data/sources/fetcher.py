@@ -18,6 +18,15 @@ class Fetcher(Protocol):
     """What gives the bytes behind an address, or says why not.
 
     No step of this library reaches for the network unless it is given a fetcher that does.
+
+    Example:
+        >>> class Held:
+        ...     reasons = ("fetch_missing",)
+        ...
+        ...     def fetch(self, url: str) -> bytes | Dropped:
+        ...         return b"GIF89a" if url.endswith("cat.gif") else Dropped("fetch_missing", url)
+        >>> isinstance(Held(), Fetcher)
+        True
     """
 
     @property

@@ -35,6 +35,12 @@ class PageShard:
         name: Unique among the shards of a path, and fit for the name of a file.
         files: What is read.
         open: Gives the pages, and what is dropped.
+
+    Example:
+        >>> page = Page("https://ex.com/cats.html", b"<p>Cats.")
+        >>> shard = PageShard("00000", (Path("cats.html"),), lambda: iter([page]))
+        >>> [page.content for page in shard.read()]
+        [b'<p>Cats.']
     """
 
     name: str

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from math import inf
 from typing import Any
-from urllib.parse import urlsplit
 
+from flamingo_blocks.data.addresses import host
 from flamingo_blocks.data.documents import ImageSegment, InterleavedDocument, MediaSegment, TextSegment
 from flamingo_blocks.data.dropped import Dropped
 from flamingo_blocks.data.filters import ImageGate, document_text
@@ -44,6 +44,13 @@ class DocumentStats:
         domains: Hosts that documents are from; that of their first image where they have no address themselves.
         languages: Documents by language, where it was asked for.
         hashes: Which documents are repeats of others.
+
+    Example:
+        >>> cats = [InterleavedDocument.from_parts(["A cat."])] * 2
+        >>> dogs = [InterleavedDocument.from_parts(["Two dogs bark."]), Dropped("no_images")]
+        >>> stats = document_stats(cats) + document_stats(dogs)
+        >>> stats.documents, stats.duplicates, stats.words.total, stats.dropped
+        (3, 1, 7, Counter({'no_images': 1}))
     """
 
     documents: int = 0
@@ -187,13 +194,7 @@ def _language(document: InterleavedDocument, identify: Callable[[str], tuple[str
 
 def _host(document: InterleavedDocument) -> str | None:
     urls = [document.metadata.get("url"), *(item.url for item in document.media[:1])]
-    for url in urls:
-        try:
-            if isinstance(url, str) and (host := urlsplit(url).hostname):
-                return host
-        except ValueError:  # brackets that hold no address
-            continue
-    return None
+    return next((name for name in map(host, urls) if name), None)
 
 
 def _by_count(counts: Counter[str]) -> dict[str, int]:

@@ -6,12 +6,15 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from flamingo_blocks.data.video._wanted import ClipLimits, Unusable, errors_of, told
+from flamingo_blocks.data.one_line import one_line
+from flamingo_blocks.data.video._wanted import ClipLimits, Unusable, errors_of
 from flamingo_blocks.data.video.clip import Clip
 from flamingo_blocks.data.video.frame_times import LATE_S, TOLERANCE_S, USUAL_RATE
 
 LEAST_JUMP_S = 0.5  # a jump costs the decoder some frames
 MOST_FPS = 1000  # that is believed
+SAME_BYTES = 12  # most of a packet of MPEG-4 that says "as before": its start code, time and flags
+PADDING = b"\x00\x7f"
 
 
 class Overshot(Exception):  # noqa: N818 - no error: the pass is made again without jumps
@@ -49,6 +52,7 @@ class OnePass:
         self.has_jumped = False
         self.asked: int | None = None  # the moment that a jump was thought of for
         self.packets = 0
+        self.inside = 0  # packets of MPEG-4 whose frames are still to come
         self.frames: list[Tensor] = []
         self.shown_s: list[float] = []
         self.damage: str | None = None
@@ -67,7 +71,7 @@ class OnePass:
         try:
             self._read()
         except self.errors as error:
-            self.damage = told(error)
+            self.damage = one_line(error)
         if self.waits and self.has_jumped:
             raise Overshot
         if self.before is not None:
@@ -112,12 +116,26 @@ class OnePass:
         if packet.is_corrupt:  # frames that wait for their turn are left: those before them may be lost
             raise Damage("a packet is not whole")
         try:
-            return list(packet.decode())
+            frames = list(packet.decode())
         except self.errors as error:
             if self.origin is None and packet.size:  # a recording may begin between two key frames
-                self.unread = self.unread or told(error)
+                self.unread = self.unread or one_line(error)
                 return []
             raise
+        if self.stream.codec_context.name == "mpeg4":
+            self._check_none_lost(packet, len(frames))
+        return frames
+
+    def _check_none_lost(self, packet: Any, number: int) -> None:
+        """MPEG-4 marks a frame that is as the one before by one bit, and its packet holds nothing more.
+
+        A packet that does was damaged just there; the decoder passes over it and says nothing.
+        """
+        reordered = int(self.stream.codec_context.has_b_frames)  # how many wait for those that are shown before them
+        counts = len(bytes(packet).rstrip(PADDING)) > SAME_BYTES and not packet.is_discard
+        self.inside = reordered if self.waits else max(self.inside + counts - number, 0)
+        if self.inside > reordered:
+            raise Damage("a frame is lost")
 
     def _look_at(self, frame: Any) -> None:
         if self.waits and not frame.key_frame:

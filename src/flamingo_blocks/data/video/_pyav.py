@@ -7,8 +7,9 @@ from typing import Any
 
 from flamingo_blocks._optional import require
 from flamingo_blocks.data.dropped import Dropped
+from flamingo_blocks.data.one_line import one_line
 from flamingo_blocks.data.video._one_pass import OnePass, Overshot, usual_length_s
-from flamingo_blocks.data.video._wanted import ClipLimits, Unusable, Wanted, errors_of, told
+from flamingo_blocks.data.video._wanted import ClipLimits, Unusable, Wanted, errors_of
 from flamingo_blocks.data.video.clip import Clip
 
 # Files that hold frames. FFmpeg knows others, such as play lists, that make it open further files and addresses.
@@ -29,7 +30,7 @@ def decode_by_pyav(
     except Unusable as why:
         return why.dropped
     except errors_of(av) as error:
-        return Dropped("undecodable", told(error))
+        return Dropped("undecodable", one_line(error))
 
 
 def _decode(

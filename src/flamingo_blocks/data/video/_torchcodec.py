@@ -9,7 +9,8 @@ import torch
 
 from flamingo_blocks._optional import require
 from flamingo_blocks.data.dropped import Dropped
-from flamingo_blocks.data.video._wanted import ClipLimits, Unusable, Wanted, told
+from flamingo_blocks.data.one_line import one_line
+from flamingo_blocks.data.video._wanted import ClipLimits, Unusable, Wanted
 from flamingo_blocks.data.video.clip import Clip
 from flamingo_blocks.data.video.frame_times import LATE_S, TOLERANCE_S, USUAL_RATE
 from flamingo_blocks.errors import MissingDependencyError
@@ -39,7 +40,7 @@ def decode_by_torchcodec(
     except Unusable as why:
         return why.dropped
     except (RuntimeError, ValueError, IndexError, OSError, TypeError) as error:
-        return Dropped("no_video" if "best video stream is unknown" in str(error) else "undecodable", told(error))
+        return Dropped("no_video" if "best video stream is unknown" in str(error) else "undecodable", one_line(error))
 
 
 @cache
@@ -59,7 +60,7 @@ def load_torchcodec() -> Any:
         ) from error
     except (RuntimeError, OSError, ImportError, ValueError) as error:
         raise MissingDependencyError(
-            f"torchcodec is installed and does not decode ({told(error)}); it needs FFmpeg's shared libraries, and "
+            f"torchcodec is installed and does not decode ({one_line(error)}); it needs FFmpeg's shared libraries, and "
             "on CPU-only torch take 0.13 or the CPU wheel; or take backend='pyav'"
         ) from error
     return decoder
@@ -109,7 +110,7 @@ def _played_at(decoder: Any, moments: list[float]) -> tuple[list[Any], str | Non
             try:
                 frames.append(decoder.get_frame_played_at(moment))
             except RuntimeError as error:
-                return frames, told(error)
+                return frames, one_line(error)
         return frames, None
 
 

@@ -61,8 +61,3 @@ class ClipLimits:
 def errors_of(av: Any) -> tuple[type[Exception], ...]:
     """What PyAV raises on files that are damaged."""
     return (av.error.FFmpegError, OSError, LookupError, ValueError, RuntimeError, MemoryError)
-
-
-def told(error: BaseException) -> str:
-    """What a decoder said, in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
