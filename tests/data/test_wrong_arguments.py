@@ -2,18 +2,28 @@
 
 import io
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from flamingo_blocks.data import ClipSegment, Dropped, ImageSegment, InterleavedDocument, SpecialTokens
+from flamingo_blocks.data import (
+    ClipSegment,
+    Dropped,
+    FlamingoExample,
+    ImageSegment,
+    InterleavedDocument,
+    SpecialTokens,
+    collate,
+)
 from flamingo_blocks.data.examples import CaptionExamples, InterleavedExamples
 from flamingo_blocks.data.filters import FilterChain, GopherQuality
+from flamingo_blocks.data.loading import DataSource, Mixture
 from flamingo_blocks.data.pipeline import PageStep, page_step
 from flamingo_blocks.data.records import open_documents, to_members
 from flamingo_blocks.data.shards import DocumentShards, Sample, write_shard
-from flamingo_blocks.data.video import clip_images, decode_clip
+from flamingo_blocks.data.video import clip_images, decode_clip, encode_clip
 from tests.data.video.numbered import clip_file
 
 pytestmark = pytest.mark.usefixtures("without_shape_checks")
@@ -47,6 +57,56 @@ def fails(error):
         raise error
 
     return preprocess
+
+
+@pytest.mark.parametrize(
+    ("frame", "says"),
+    [
+        (torch.zeros(3, 16, 16), r"frame 0 is of torch.float32, wanted torch.uint8.*\(frame \* 255\)"),
+        (torch.zeros(16, 16, 3, dtype=torch.uint8), r"\[16, 16, 3\], wanted \[3, height, width\]; frame.permute"),
+        (torch.zeros(16, 16, dtype=torch.uint8), r"shape \[16, 16\], wanted \[3, height, width\]$"),
+    ],
+)
+def test_frames_that_no_clip_is_made_of(frame, says):
+    """With what makes them right."""
+    with pytest.raises(ValueError, match=says):
+        encode_clip([frame])
+    with pytest.raises(TypeError, match="frame 0 is a list, wanted a tensor"):
+        encode_clip([[0]])
+
+
+def test_what_is_no_row_of_a_batch():
+    """A page that was dropped stays out of a batch."""
+    rows = [FlamingoExample([1, 2]), Dropped("no_media", "the document has neither image nor clip")]
+    with pytest.raises(ValueError, match=r"examples\[1\] is Dropped\(reason='no_media'.*leave it out"):
+        collate(rows, pad_id=0)
+    with pytest.raises(ValueError, match=r"examples\[0\] is \[1, 2\], wanted a FlamingoExample$"):
+        collate([[1, 2]], pad_id=0)
+
+
+@pytest.mark.parametrize(
+    ("documents", "kind"), [("shards", "str"), (Path("shards"), "PosixPath"), ((row for row in "ab"), "generator")]
+)
+def test_documents_that_have_no_number(documents, kind):
+    """A path is not read, and a generator cannot be shuffled."""
+    says = f"documents of source 'pages' is a {kind}, wanted documents by number: a list, or DocumentShards"
+    with pytest.raises(TypeError, match=says):
+        DataSource(name="pages", documents=documents, make=captions(), collate=partial(collate, pad_id=0), batch_size=1)
+
+
+def test_a_mixture_of_one_source_that_stands_alone():
+    """A list is wanted, or a stream."""
+    source = DataSource(name="pages", documents=[1], make=captions(), collate=partial(collate, pad_id=0), batch_size=1)
+    with pytest.raises(TypeError, match="sources is a DataSource, wanted a list of sources; DataStream"):
+        Mixture(source, seed=0)
+
+
+def test_a_state_that_is_none_is_told_in_few_words():
+    """Whoever gives the state of a model does not see its numbers."""
+    source = DataSource(name="pages", documents=[1], make=captions(), collate=partial(collate, pad_id=0), batch_size=1)
+    with pytest.raises(ValueError, match="wanted what `state_dict` of a stream or mixture gave") as told:
+        Mixture([source], seed=0).load_state_dict({f"layer.{k}": torch.zeros(100) for k in range(100)})
+    assert len(str(told.value)) < 400
 
 
 @pytest.mark.parametrize("error", (ZeroDivisionError("a slip"), TypeError("a slip"), AttributeError("a slip")))

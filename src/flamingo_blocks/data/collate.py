@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import nan
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from flamingo_blocks.data.batch import FlamingoBatch
+from flamingo_blocks.data.dropped import Dropped
 from flamingo_blocks.ops.media_layout import MediaLayout
 from flamingo_blocks.ops.next_token_loss import IGNORED
 from flamingo_blocks.types import Direction, Scope
@@ -76,8 +77,9 @@ def collate(
         The batch, with a prepared layout, on the CPU.
 
     Raises:
-        ValueError: If there are no examples, a row's tags and items differ in number, a tag has no token, labels or
-            documents are given for some rows only, or items differ in size or kind.
+        ValueError: If there are no examples, one of them is something else, such as a `Dropped`, a row's tags and items
+            differ in number, a tag has no token, labels or documents are given for some rows only, or items differ in
+            size or kind.
 
     Example:
         >>> examples = [FlamingoExample([1, 9, 5], tags=[1], pixels=[torch.zeros(1, 3, 8, 8)]), FlamingoExample([1, 4])]
@@ -192,9 +194,14 @@ def _check_items(items: Sequence[Tensor], name: str, ragged: int) -> None:
             )
 
 
-def _check(examples: Sequence[FlamingoExample]) -> None:
+def _check(examples: Sequence[Any]) -> None:
     if not examples:
         raise ValueError("examples is empty, wanted one row at least")
+    for row, example in enumerate(examples):
+        if not isinstance(example, FlamingoExample):
+            hint = "; leave it out, as the loader does, or count it" if isinstance(example, Dropped) else ""
+            told = f"examples[{row}] is {example!r:.200}, wanted a FlamingoExample{hint}"
+            raise ValueError(told)  # noqa: TRY004 - a row that cannot be used, like those below
     kinds = {"pixels" if example.pixels else "features" for example in examples if example.num_items}
     if len(kinds) > 1 or any(example.pixels and example.features for example in examples):
         raise ValueError("examples have pixels and features; give all items of a batch as one of them")

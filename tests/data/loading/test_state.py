@@ -100,7 +100,7 @@ def test_a_number_of_batches_is_a_number(number):
 @pytest.mark.parametrize("state", [{}, {"sources": 3}, {"sources": {"numbers": {}}}, {"sources": {"numbers": 1}}])
 def test_what_is_no_state_is_refused(state):
     """A dictionary of another shape is not taken for a state."""
-    with pytest.raises(ValueError, match="wanted what `state_dict` gave"):
+    with pytest.raises(ValueError, match="wanted what `state_dict` of a stream or mixture gave"):
         DataStream(source(), seed=3).load_state_dict(state)
 
 

@@ -12,7 +12,7 @@ import pytest
 from flamingo_blocks.cli import main
 from flamingo_blocks.data.build import LocalExecutor, Quarantined, read_quarantine
 from flamingo_blocks.data.dedup import ExactDuplicates
-from flamingo_blocks.data.pipeline import PageStep, build_documents
+from flamingo_blocks.data.pipeline import BuildError, PageStep, build_documents
 from flamingo_blocks.data.shards import DocumentShards
 from flamingo_blocks.data.sources import FolderFetcher, Page, PageShard, list_page_shards
 from tests.data.pipeline.small_crawl import build, picture, prose, visible, write_crawl
@@ -128,6 +128,17 @@ def test_another_build_in_its_folder_is_refused(crawl, tmp_path, is_done):
     (more / "new.html").write_text("<p>new")
     with pytest.raises(ValueError, match="other pages; take another folder"):
         build(more, out)
+
+
+def test_a_first_try_that_failed_leaves_its_folder_free(crawl, tmp_path):
+    """Nothing was done, so nothing is refused."""
+
+    def gone():
+        raise OSError("the disk is away")
+
+    with pytest.raises(BuildError, match="the disk is away"):
+        build_documents([PageShard("0", (), gone)], tmp_path / "out", step=PageStep(), executor=LocalExecutor(0))
+    assert build(crawl, tmp_path / "out").documents
 
 
 def test_the_same_pages_under_another_address_are_other_pages(crawl, tmp_path):

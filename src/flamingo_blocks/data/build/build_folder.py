@@ -7,9 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
+from typing import IO
 
 from flamingo_blocks.data.atomic_file import UNFINISHED, atomic_file, remove_unfinished, sync_folder
 from flamingo_blocks.data.build.shard_result import ShardResult
+
+_AT_WORK: set[Path] = set()  # folders of builds of this process
+_THREADS = Lock()
 
 
 @dataclass(frozen=True)
@@ -63,20 +68,22 @@ class BuildFolder:
         Raises:
             RuntimeError: If another build is at work here.
         """
-        if sys.platform == "win32":
-            yield
-            return
-        import fcntl  # noqa: PLC0415 - not on every platform
+        busy = f"another build is at work in {self.root}; wait, or take another folder"
+        with _THREADS:
+            if self.root in _AT_WORK:  # by another thread: the system's lock is one of whole processes
+                raise RuntimeError(busy)
+            _AT_WORK.add(self.root)
+        try:
+            with (self.records / "lock").open("wb") as lock:
+                if not _locks(lock):
+                    raise RuntimeError(busy)
+                yield
+        finally:
+            _AT_WORK.discard(self.root)
 
-        with (self.records / "lock").open("wb") as lock:
-            try:
-                # The lock of this process: one that belongs to the open file would live on in forked workers.
-                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except (BlockingIOError, PermissionError):
-                raise RuntimeError(f"another build is at work in {self.root}; wait, or take another folder") from None
-            except OSError:  # a file system that knows no locks
-                pass
-            yield
+    def has_results(self) -> bool:
+        """Whether a shard is done here, under any configuration."""
+        return any(self.manifest("any").parent.glob("*.json"))
 
     def forget(self) -> None:
         """Remove the output of what was built here, and all that is known of it."""
@@ -100,6 +107,22 @@ class BuildFolder:
         except (OSError, ValueError):  # not done, or a manifest that a broken disk left empty
             return None
         return found if (found.config, found.bytes) == (self.config, size) else None
+
+
+def _locks(file: IO[bytes]) -> bool:
+    """Whether this process has got hold of a file; the system lets go when the process ends."""
+    if sys.platform == "win32":
+        return True
+    import fcntl  # noqa: PLC0415 - not on every platform
+
+    try:
+        # The lock of this process: one that belongs to the open file would live on in forked workers.
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:  # a file system that knows no locks
+        pass
+    return True
 
 
 def write_whole(path: Path, content: bytes) -> None:

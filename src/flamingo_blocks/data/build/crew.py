@@ -23,6 +23,7 @@ from flamingo_blocks.data.process_end import signal_name
 
 LOOK_EVERY_S = 0.05
 STRIKES = 2  # deaths at one record, after which it is the record's fault
+START_S = 60.0  # of silence while a worker imports what it needs, which takes its time on a busy machine
 FALSE_STARTS = 3  # workers that die before they are ready, after which there will be none
 
 
@@ -178,6 +179,8 @@ class Crew:
             phase, _ = Beat(worker.cell).place()
             in_record = worker.case is not None and phase is Phase.PROCESSING
             allowed = self.limits.timeout_s if in_record else self.limits.io_timeout_s
+            if not worker.ready:
+                allowed = max(allowed, START_S)
             limit = self.limits.memory_limit_mb
             if (worker.case is not None or not worker.ready) and worker.silent_s() > allowed:
                 self._lost(worker, Dropped("timeout", f"silent for {allowed:g} s"))

@@ -213,7 +213,7 @@ def _claim(folder: BuildFolder, config: dict[str, Any], *, overwrite: bool) -> N
     path = folder.records / "config.json"
     content = _canonical(config)
     if path.exists() and (there := path.read_bytes()) != content:
-        if not overwrite:
+        if folder.has_results() and not overwrite:
             differing = "; ".join(_differences(_flat(json.loads(there)), _flat(config)))
             raise ValueError(
                 f"{folder.root} holds a build under another configuration: {differing}. "

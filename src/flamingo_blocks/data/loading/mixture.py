@@ -25,6 +25,7 @@ class Mixture(Iterator[dict[str, FlamingoBatch]]):
         start_method: As in `DataStream`.
 
     Raises:
+        TypeError: If `sources` is no list.
         ValueError: If an argument is out of its range, two sources share a name, or none has a weight above 0.
 
     Example:
@@ -61,6 +62,10 @@ class Mixture(Iterator[dict[str, FlamingoBatch]]):
         prefetch: int = 2,
         start_method: str | None = None,
     ) -> None:
+        if not isinstance(sources, Sequence):
+            raise TypeError(
+                f"sources is a {type(sources).__name__}, wanted a list of sources; DataStream gives the batches of one"
+            )
         names = [source.name for source in sources]
         if len(set(names)) < len(names):
             raise ValueError(f"sources have the names {names}: each needs a name of its own")

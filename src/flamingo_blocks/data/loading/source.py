@@ -58,6 +58,7 @@ class DataSource:
         shuffle: False keeps the order of the documents, epoch after epoch.
 
     Raises:
+        TypeError: If documents cannot be taken by number.
         ValueError: If there is no document, the batch size is below 1, or the weight is negative.
 
     Example:
@@ -86,6 +87,11 @@ class DataSource:
     shuffle: bool = True
 
     def __post_init__(self) -> None:
+        if isinstance(self.documents, str | bytes) or not isinstance(self.documents, Documents):
+            raise TypeError(
+                f"documents of source {self.name!r} is a {type(self.documents).__name__}, wanted documents by number: "
+                "a list, or DocumentShards of a folder"
+            )
         if len(self.documents) < 1:
             raise ValueError(f"documents of source {self.name!r} are none, wanted one at least")
         if self.batch_size < 1:

@@ -29,7 +29,7 @@ def check_state(state: Mapping[str, Any], sources: Iterable[Source], *, seed: in
         there = {**state, "sources": {name: dict(facts) for name, facts in state["sources"].items()}}
         batches = {name: facts.pop("batches") for name, facts in there["sources"].items()}
     except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"state is {state!r}, wanted what `state_dict` gave") from error
+        raise ValueError(f"state is {state!r:.200}, wanted what `state_dict` of a stream or mixture gave") from error
     for facts in here["sources"].values():
         del facts["batches"]
     if differences := list(_differences(there, here)):

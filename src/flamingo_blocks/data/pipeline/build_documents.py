@@ -181,8 +181,11 @@ class _Build:
             remove_unfinished(folder)
         path = self.work / "asked.json"
         if path.exists():
-            self._refuse_other(json.loads(path.read_text()), asked)
-            return
+            there = json.loads(path.read_text())
+            if there == asked:
+                return
+            if any(self.root.glob("**/*.tar")):  # else the first try failed before a shard was done
+                self._refuse_other(there, asked)
         write_whole(path, json.dumps(asked, indent=1).encode() + b"\n")
 
     def _refuse_other(self, there: Mapping[str, Any], asked: Mapping[str, Any]) -> None:

@@ -250,7 +250,7 @@ def _sentences(document: InterleavedDocument, lengths: Sequence[int] | None) -> 
         if isinstance(segment, ImageSegment):
             places.append(len(sentences))
         elif not isinstance(segment, TextSegment):
-            told = "document has a clip, which a row of MMC4 has no place for; to_members keeps it"
+            told = "document has a clip, which a row of MMC4 has no place for; a shard of to_members keeps it"
             raise ValueError(told)  # noqa: TRY004 - a document that cannot be written
         elif lengths is None:
             sentences.append(segment.text)

@@ -163,7 +163,9 @@ def _check(segment: Segment, number: int) -> None:
     is_image = isinstance(segment, ImageSegment)
     if not is_image or segment.url is None or segment.data is not None:
         what = "an image without an address, or with data" if is_image else "a clip"
-        raise ValueError(f"segment {number} is {what}, which a row of OBELICS has no place for; to_members keeps it")
+        raise ValueError(
+            f"segment {number} is {what}, which a row of OBELICS has no place for; a shard of to_members keeps it"
+        )
 
 
 def _as_it_was(column: str, value: Any, form: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,7 +43,8 @@ def encode_clip(
         The bytes of the file.
 
     Raises:
-        ValueError: If there are no frames, or not as many as times.
+        TypeError: If a frame is no tensor.
+        ValueError: If there are no frames, not as many as times, or one is no `[3 height width]` of whole numbers.
         MissingDependencyError: If PyAV is not installed.
 
     Example:
@@ -58,6 +59,7 @@ def encode_clip(
     with av.open(file, "w", format=container) as output:
         stream = None
         for number, frame in enumerate(frames, start=1):
+            _check(frame, number - 1)
             if stream is None:
                 stream = output.add_stream(
                     codec, rate=Fraction(fps).limit_denominator(1001), options=dict(options or {})
@@ -77,6 +79,17 @@ def encode_clip(
     if times_s is not None and number < len(times_s):
         raise ValueError(f"times_s has {len(times_s)} times for {number} frames; give each frame one")
     return file.getvalue()
+
+
+def _check(frame: Any, number: int) -> None:
+    if not isinstance(frame, Tensor):
+        raise TypeError(f"frame {number} is a {type(frame).__name__}, wanted a tensor; torch.as_tensor(...) makes one")
+    if frame.ndim != 3 or frame.shape[0] != 3:
+        hint = "; frame.permute(2, 0, 1) puts colours first" if frame.ndim == 3 and frame.shape[2] == 3 else ""
+        raise ValueError(f"frame {number} has shape {list(frame.shape)}, wanted [3, height, width]{hint}")
+    if frame.dtype != torch.uint8:
+        hint = "; (frame * 255).round().to(torch.uint8) makes them" if frame.is_floating_point() else ""
+        raise ValueError(f"frame {number} is of {frame.dtype}, wanted torch.uint8, 0 to 255{hint}")
 
 
 def _picture(av: Any, frame: UInt8[Tensor, "3 height width"]) -> Any:
