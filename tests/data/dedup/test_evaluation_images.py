@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from flamingo_blocks.data import ImageSegment, InterleavedDocument
-from flamingo_blocks.data.dedup import EvaluationImages, evaluation_images
+from flamingo_blocks.data.dedup import EvaluationImages, RepeatedImages, evaluation_images
+from flamingo_blocks.data.filters import FilterChain, FilterCounts
 from tests.data.dedup.pictures import COPIES, digits, file_of, photographs
 
 
@@ -118,6 +119,19 @@ def test_images_are_taken_out_and_counted_by_set():
     assert [gone.reason for gone in result.removed] == ["evaluation_coco", "evaluation_flickr", "evaluation_flickr"]
     assert search(result.document) is result.document
     assert (search.reasons, search.item_reasons) == ((), ("evaluation_coco", "evaluation_flickr"))
+
+
+def test_filters_of_duplicates_stand_in_a_chain():
+    """What they take out is counted like what other filters do."""
+    sets = {"coco": [[1.0, 0.0]]}
+    seen, kept = images([5.0, 0.0], [1.0, -1.0])
+    logo = ImageSegment(url="https://ex.com/logo.png")
+    chain = FilterChain([RepeatedImages(), EvaluationImages(as_they_are, sets, threshold=0.9, scope="item")])
+    assert (chain.reasons, chain.item_reasons) == ((), ("repeated_image", "evaluation_coco"))
+    counts = FilterCounts()
+    [left] = chain.run([InterleavedDocument.from_parts([logo, "x", seen, "y", logo, kept])], counts)
+    assert left == InterleavedDocument.from_parts([logo, "x\n\ny", kept])
+    assert counts.items == {"repeated_image": 1, "evaluation_coco": 1, "kept": 2}
 
 
 @pytest.mark.parametrize(
