@@ -16,7 +16,7 @@ from benchmarks.report import terminal
 from benchmarks.results import DEFAULT_DTYPES, RESULTS, Run
 from benchmarks.runner import Options, run_case
 
-MINUTES = 9.0  # a run without `--full` is held to ten minutes, with one in hand for its start and its end
+MINUTES = 9.0  # that the cases share; what they need at least makes a run without `--full` a quarter of an hour
 MOST_SECONDS = 2.0
 LEAST_SECONDS = 0.2
 
@@ -31,9 +31,9 @@ def arguments(argv: Sequence[str] | None) -> Namespace:
     parser.add_argument("--device", help="cpu or cuda; default: a GPU where there is one")
     parser.add_argument("--dtype", help="float32 (default on a CPU), bfloat16 (default on a GPU), float16")
     parser.add_argument("--threads", type=int, help="threads of torch; default: the physical cores")
-    parser.add_argument("--seconds", type=float, help="of timing a case; default: what a run of ten minutes allows")
+    parser.add_argument("--seconds", type=float, help="of timing a case; default: a share of a quarter of an hour")
     parser.add_argument("--repeats", type=int, help="rounds of every case, instead of seconds")
-    parser.add_argument("--full", action="store_true", help="also the cases that do not fit into ten minutes")
+    parser.add_argument("--full", action="store_true", help="also the cases that take long")
     parser.add_argument("--no-peaks", action="store_true", help="leave out the peak memory, which needs processes")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="DIR", help="folder of result files")

@@ -88,7 +88,7 @@ class Case:
         flops: Useful work of one call, a multiply and an add counted as two; `None` where there is no such number.
         bytes: What one call must at least read and write.
         bar: What must be reached.
-        quick: Part of the run of at most ten minutes on a CPU; the others need `--full`.
+        quick: Part of the run of a quarter of an hour on a CPU; the others need `--full`.
     """
 
     suite: str
