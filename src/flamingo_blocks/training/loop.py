@@ -1,44 +1,35 @@
-"""The training loop: several weighted data sets, one update a step."""
+"""The training loop: several weighted data sets, one update a step, and a run that goes on where it was."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import distributed, nn
 
-from flamingo_blocks.training.optimisers import adamw, param_groups
+from flamingo_blocks.training.checkpoints import Checkpointer
+from flamingo_blocks.training.gradients import averaged_over
+from flamingo_blocks.training.objective import Drawn, Objective, check_objectives, draw
+from flamingo_blocks.training.optimisers import make_optimizer
+from flamingo_blocks.training.param_groups import param_groups
 from flamingo_blocks.training.schedule import Schedule, warmup_hold_decay
+from flamingo_blocks.training.step_report import StepReport
+from flamingo_blocks.training.stop import StopRequest, stop_on
+from flamingo_blocks.training.update import sizes_over_ranks, update
+
+MOST_REPORTS = 10_000  # that a result holds: a long run is read from its log
 
 
-@dataclass(frozen=True, kw_only=True)
-class Objective:
-    """One data set of a run: what is drawn from it, how it is scored, and how much it counts.
+class Position(Protocol):
+    """What knows where the data stand: a `Mixture`, a `DataStream`, a loader of torchdata."""
 
-    Args:
-        name: Stands in reports.
-        batches: Gives at least as many batches as the run has steps.
-        loss: Takes the model and a batch, gives a scalar.
-        weight: Factor on the loss. A data set of weight 0 is not drawn from.
+    def state_dict(self) -> Mapping[str, Any]:
+        """The position, of JSON's types."""
 
-    Example:
-        >>> Objective(name="squares", batches=[torch.ones(4, 2)], loss=lambda model, x: model(x).square().mean()).weight
-        1.0
-    """
-
-    name: str
-    batches: Iterable[Any]
-    loss: Callable[[Any, Any], Tensor]
-    weight: float = 1.0
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """What one step did: its number from 0, the loss of each data set, the gradient's norm before clipping."""
-
-    step: int
-    losses: Mapping[str, float]
-    grad_norm: float
+    def load_state_dict(self, state: Any, /) -> None:
+        """Stand there again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,17 +37,32 @@ class TrainConfig:
     """Everything that decides a run.
 
     Args:
-        model: Module to train; parameters that need no gradient stay as they are.
+        model: Module to train; parameters that need no gradient stay as they are. `shard` it first for several
+            processes.
         objectives: The data sets, in the order in which they are drawn from.
         steps: Number of updates.
         lr: Learning rate at schedule factor 1.
         schedule: Factor on the learning rates by step.
         weight_decay: Decay of the matrices, see `param_groups`.
         gate_lr_factor: Factor on the gates' learning rate, see `param_groups`.
-        betas: AdamW's decay rates.
+        betas: AdamW's decay rates; other optimisers take theirs from `optimizer_options`.
+        optimizer: Name of the optimiser, see `make_optimizer`.
+        optimizer_options: Further options of it.
+        updates: `"accumulate"` adds up the gradients of all data sets for one update; `"round_robin"` makes an update
+            for one data set a step, in turn, which the paper found to be worse.
         max_grad_norm: The gradient over all trained parameters is scaled down to this norm.
-        max_skipped: A step whose gradient is not finite changes nothing; this many in a row, 1 or more, end the run.
-        on_step: Called after each step.
+        on_bad_step: What a step does whose gradient is not finite: `"skip"` changes nothing and goes on, `"stop"` ends
+            the run with an error.
+        max_skipped: This many skipped steps in a row, 1 or more, end the run.
+        on_step: Called after each step, such as a `RunLog`.
+        on_bad_batches: Called with the report and the batches of a step whose gradient is not finite, such as
+            `BadBatches`.
+        data: What the batches come from, whose position is saved and restored.
+        checkpointer: Where the run is saved; it goes on from the newest checkpoint there.
+        save_every: Steps from one checkpoint to the next; one more is made at the end.
+        seed: Seeds torch's generators before each step, by the step and the rank, so that a run that goes on draws what
+            it would have drawn; None leaves them alone.
+        keep_gathered: As in `gradient_sync`.
 
     Example:
         >>> model = nn.Linear(2, 1)
@@ -74,21 +80,45 @@ class TrainConfig:
     weight_decay: float = 0.1
     gate_lr_factor: float = 1.0
     betas: tuple[float, float] = (0.9, 0.999)
+    optimizer: str = "adamw"
+    optimizer_options: Mapping[str, Any] = field(default_factory=dict)
+    updates: Literal["accumulate", "round_robin"] = "accumulate"
     max_grad_norm: float = 1.0
+    on_bad_step: Literal["skip", "stop"] = "skip"
     max_skipped: int = 10
     on_step: Callable[[StepReport], None] | None = None
+    on_bad_batches: Callable[[StepReport, Mapping[str, Any]], None] | None = None
+    data: Position | None = None
+    checkpointer: Checkpointer | None = None
+    save_every: int = 1000
+    seed: int | None = None
+    keep_gathered: bool = True
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """The reports of all steps, and how many steps were skipped."""
+    """What a run did.
+
+    Args:
+        reports: Of its steps, the last 10,000 of them.
+        skipped: How many steps were skipped.
+        first_step: The step that this run began with; above 0 where it went on from a checkpoint.
+        stopped_by: The signal that ended it before its last step.
+        differences: What the checkpoint said otherwise than the configuration, which was followed.
+    """
 
     reports: tuple[StepReport, ...]
     skipped: int
+    first_step: int = 0
+    stopped_by: str | None = None
+    differences: tuple[str, ...] = ()
 
 
 def train(config: TrainConfig) -> TrainResult:
     """Train a model: each step adds up the weighted gradients of all data sets, clips them, and makes one update.
+
+    It is the same in one process and in several that `torchrun` started. A run that was killed, or asked to end by
+    `SIGTERM`, goes on where its last checkpoint is when it is started again.
 
     Args:
         config: Everything that decides the run.
@@ -97,9 +127,12 @@ def train(config: TrainConfig) -> TrainResult:
         What each step did.
 
     Raises:
-        ValueError: If a weight is negative, all are zero, two data sets share a name, one runs dry, or `max_skipped` is
-            less than 1.
-        FloatingPointError: If `max_skipped` steps in a row have a gradient that is not finite.
+        ValueError: If a weight is negative, all are zero, two data sets share a name, one runs dry, an option is none of
+            its choices, a checkpointer comes without `data`, ranks have different data sets, or there are several ranks
+            and the model is not sharded.
+        FloatingPointError: If `max_skipped` steps in a row have a gradient that is not finite, or one has and
+            `on_bad_step` is `"stop"`.
+        CheckpointError: If a checkpoint cannot be loaded, or several in a row cannot be saved.
 
     Example:
         >>> model = nn.Linear(2, 1)
@@ -112,70 +145,156 @@ def train(config: TrainConfig) -> TrainResult:
         Flamingo (arXiv 2204.14198), section 2.4: gradients accumulated over the data sets, weighted; better there
         than alternating between them.
     """
-    _check(config.objectives, config.max_skipped)
-    groups = param_groups(
-        config.model, lr=config.lr, weight_decay=config.weight_decay, gate_lr_factor=config.gate_lr_factor
-    )
-    optimiser = adamw(groups, betas=config.betas)
-    sources = [(objective, iter(objective.batches)) for objective in config.objectives if objective.weight > 0]
-    reports: list[StepReport] = []
-    skipped = skipped_in_a_row = 0
+    _check(config)
+    run = _Run(config)
+    run.resume()
     config.model.train()
-    for step in range(config.steps):
+    with stop_on() as stop:
+        for step in range(run.first_step, config.steps):
+            if run.do(step, stop):
+                break
+    if config.checkpointer is not None:
+        config.checkpointer.wait()
+    return run.result(stop)
+
+
+class _Run:
+    """A run under way."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        groups = param_groups(
+            config.model, lr=config.lr, weight_decay=config.weight_decay, gate_lr_factor=config.gate_lr_factor
+        )
+        options = {"betas": config.betas, **config.optimizer_options} if config.optimizer == "adamw" else {}
+        self.optimizer = make_optimizer(
+            config.optimizer, groups, sharded=averaged_over(config.model) > 1, **(options or config.optimizer_options)
+        )
+        self.device = next(config.model.parameters()).device
+        self.sources: list[tuple[Objective, Iterator[Any]]] = []
+        self.reports: deque[StepReport] = deque(maxlen=MOST_REPORTS)
+        self.first_step = self.skipped = self.skipped_in_a_row = 0
+        self.tokens = 0
+        self.differences: tuple[str, ...] = ()
+        self.ended_early = False
+
+    def resume(self) -> None:
+        """Stand where the newest checkpoint is, if there is one."""
+        config = self.config
+        if config.checkpointer is not None and config.checkpointer.latest() is not None:
+            assert config.data is not None
+            loaded = config.checkpointer.load(config.model, self.optimizer)
+            config.data.load_state_dict(loaded.state["data"])
+            self.first_step, self.tokens = loaded.step, int(loaded.state["tokens"])
+            self.differences = tuple(loaded.differences)
+        # Only now: whoever asks for an iterator may get one that stands already.
+        self.sources = [(objective, iter(objective.batches)) for objective in config.objectives if objective.weight > 0]
+
+    def do(self, step: int, stop: StopRequest) -> bool:
+        """One step; whether it was the last, on all ranks alike."""
+        config = self.config
+        if config.seed is not None:
+            torch.manual_seed(_seed_of(config.seed, step, _rank()))
         # All batches first: a data set that runs dry must not leave half a gradient behind.
-        drawn = [(objective, _next(objective, source, step)) for objective, source in sources]
-        for group in optimiser.param_groups:
+        asked = self.sources if config.updates == "accumulate" else [self.sources[step % len(self.sources)]]
+        drawn = [draw(objective, source, step) for objective, source in asked]
+        sizes, ends = sizes_over_ranks(drawn, stop=bool(stop), device=self.device)
+        for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * config.schedule(step)
-        report = _step(config, optimiser, drawn, step)
-        finite = report.grad_norm < float("inf")
-        skipped += not finite
-        skipped_in_a_row = 0 if finite else skipped_in_a_row + 1
-        if skipped_in_a_row >= config.max_skipped:
-            raise FloatingPointError(
-                f"the gradient was not finite in {skipped_in_a_row} steps in a row, up to step {step}; "
-                f"last losses: {dict(report.losses)}. Lower lr, which is {config.lr}, or look at these batches"
-            )
-        reports.append(report)
+        report = update(
+            config.model, self.optimizer, drawn, sizes,
+            step=step, max_grad_norm=config.max_grad_norm, keep_gathered=config.keep_gathered,
+        )  # fmt: skip
+        self.tokens += sum(report.tokens.values())
+        self.reports.append(report)
         if config.on_step is not None:
             config.on_step(report)
-    return TrainResult(tuple(reports), skipped)
+        self._judge(report, drawn)
+        self.ended_early = ends and step + 1 < config.steps
+        self._save(step + 1, at_once=ends)
+        return ends
 
+    def result(self, stop: StopRequest) -> TrainResult:
+        stopped_by = (stop.name or "a signal to another rank") if self.ended_early else None
+        return TrainResult(tuple(self.reports), self.skipped, self.first_step, stopped_by, self.differences)
 
-def _step(
-    config: TrainConfig, optimiser: torch.optim.Optimizer, drawn: list[tuple[Objective, Any]], step: int
-) -> StepReport:
-    optimiser.zero_grad(set_to_none=True)
-    losses = {}
-    for objective, batch in drawn:
-        loss = objective.loss(config.model, batch)
-        torch.autograd.backward(objective.weight * loss)
-        losses[objective.name] = loss.detach().reshape(1)
-    trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-    norm = nn.utils.clip_grad_norm_(trained, config.max_grad_norm).reshape(1)
-    # Each reading waits until the device has done all its work, so there is one a step.
-    *values, size = torch.cat([*(loss.to(norm.device) for loss in losses.values()), norm]).tolist()
-    if size < float("inf"):
-        optimiser.step()
-    return StepReport(step, dict(zip(losses, values, strict=True)), size)
+    def _judge(self, report: StepReport, drawn: Sequence[Drawn]) -> None:
+        """Count steps that changed nothing, and end a run that has too many."""
+        config = self.config
+        self.skipped += report.skipped
+        self.skipped_in_a_row = self.skipped_in_a_row + 1 if report.skipped else 0
+        if report.skipped and config.on_bad_batches is not None:
+            config.on_bad_batches(report, {one.objective.name: one.parts for one in drawn})
+        most = 1 if config.on_bad_step == "stop" else config.max_skipped
+        if self.skipped_in_a_row >= most:
+            steps = "1 step" if self.skipped_in_a_row == 1 else f"{self.skipped_in_a_row} steps in a row"
+            raise FloatingPointError(
+                f"the gradient was not finite in {steps}, up to step {report.step}; "
+                f"last losses: {dict(report.losses)}. Lower lr, which is {config.lr}, or look at these batches"
+            )
 
-
-def _next(objective: Objective, source: Any, step: int) -> Any:
-    try:
-        return next(source)
-    except StopIteration:
-        raise ValueError(
-            f"objective {objective.name!r} ran dry at step {step}: its batches must last as long as the run"
-        ) from None
-
-
-def _check(objectives: Sequence[Objective], max_skipped: int) -> None:
-    if max_skipped < 1:
-        raise ValueError(
-            f"max_skipped is {max_skipped}, wanted 1 or more; with 1 the first gradient that is not finite ends the run"
+    def _save(self, done: int, *, at_once: bool) -> None:
+        config = self.config
+        if config.checkpointer is None or not (at_once or done == config.steps or done % config.save_every == 0):
+            return
+        assert config.data is not None
+        state = {"data": config.data.state_dict(), "tokens": self.tokens}
+        last = self.reports[-1]
+        metrics = {"loss": sum(last.losses.values()), "grad_norm": last.grad_norm}
+        config.checkpointer.save(
+            done, config.model, self.optimizer, state=state, config=_told(config), metrics=metrics
         )
-    names = [objective.name for objective in objectives]
-    if len(set(names)) < len(names):
-        raise ValueError(f"objectives have the names {names}: each needs a name of its own")
-    weights = {objective.name: objective.weight for objective in objectives}
-    if not all(weight >= 0 for weight in weights.values()) or not any(weights.values()):
-        raise ValueError(f"objectives have the weights {weights}: wanted none below 0 and one above")
+
+
+def _told(config: TrainConfig) -> dict[str, Any]:
+    """The plain values of a configuration, for whoever reads a checkpoint."""
+    plain = {name: value for name, value in vars(config).items() if isinstance(value, str | int | float | None)}
+    return {
+        **plain, "betas": list(config.betas), "weights": {one.name: one.weight for one in config.objectives},
+    }  # fmt: skip
+
+
+def _seed_of(seed: int, step: int, rank: int) -> int:
+    digest = hashlib.sha256(f"{seed} {step} {rank}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def _rank() -> int:
+    return distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
+
+
+def _check(config: TrainConfig) -> None:
+    if config.max_skipped < 1:
+        raise ValueError(
+            f"max_skipped is {config.max_skipped}, wanted 1 or more; with 1 the first gradient that is not finite ends "
+            "the run"
+        )
+    for name, value, choices in (
+        ("updates", config.updates, ("accumulate", "round_robin")), ("on_bad_step", config.on_bad_step, ("skip", "stop")),
+    ):  # fmt: skip
+        if value not in choices:
+            raise ValueError(f"{name} is {value!r}, wanted one of {', '.join(map(repr, choices))}")
+    if config.save_every < 1:
+        raise ValueError(f"save_every is {config.save_every}, wanted 1 step or more")
+    if config.checkpointer is not None and config.data is None:
+        raise ValueError(
+            "checkpointer is given and data is None: where the batches stand would be lost; give what they come from, "
+            "such as the Mixture"
+        )
+    check_objectives(config.objectives)
+    if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
+        _check_ranks(config)
+
+
+def _check_ranks(config: TrainConfig) -> None:
+    """All ranks draw the same data sets in the same order, or they wait for each other in vain."""
+    mine = [(one.name, one.weight) for one in config.objectives]
+    of_all: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(of_all, mine)
+    if any(one != of_all[0] for one in of_all):
+        raise ValueError(f"ranks have different objectives: {of_all}; give all of them the same in the same order")
+    if averaged_over(config.model) == 1:
+        raise ValueError(
+            f"model is not sharded, and there are {len(of_all)} processes, whose weights would part; "
+            "call shard(model) before"
+        )

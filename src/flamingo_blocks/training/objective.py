@@ -1,0 +1,116 @@
+"""One data set of a run: what is drawn from it, how it is scored, and how much it counts."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flamingo_blocks.data import FlamingoBatch
+from flamingo_blocks.ops.next_token_loss import IGNORED, shifted_labels
+
+
+def num_label_tokens(batch: Any) -> int:
+    """How many tokens of a batch loss is taken on; 1 for what is no batch of a Flamingo, or has no labels.
+
+    Args:
+        batch: Any.
+
+    Returns:
+        The number, by which `flamingo_loss` divides.
+
+    Example:
+        >>> num_label_tokens("a batch of another kind")
+        1
+    """
+    if not isinstance(batch, FlamingoBatch) or batch.labels is None:
+        return 1
+    return int((shifted_labels(batch.labels) != IGNORED).sum())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """One data set of a run: what is drawn from it, how it is scored, and how much it counts.
+
+    Args:
+        name: Stands in reports.
+        batches: Gives at least as many batches as the run has steps. A list or tuple of batches is one that comes in
+            parts, which are run one after the other and add up to the loss of the whole.
+        loss: Takes the model and a batch, gives a scalar: a mean over what `count` counts.
+        weight: Factor on the loss. A data set of weight 0 is not drawn from.
+        count: How many terms the loss of a batch is a mean of: with it, the loss of several ranks or parts is the mean
+            over the terms of all of them, and not a mean of means. By default the tokens with a label.
+
+    Example:
+        >>> Objective(name="squares", batches=[torch.ones(4, 2)], loss=lambda model, x: model(x).square().mean()).weight
+        1.0
+
+    Source:
+        Flamingo (arXiv 2204.14198), section 2.4: a weighted sum over data sets of the likelihood of the text.
+    """
+
+    name: str
+    batches: Iterable[Any]
+    loss: Callable[[Any, Any], Tensor]
+    weight: float = 1.0
+    count: Callable[[Any], int] = num_label_tokens
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What a step has drawn from a data set: its parts, and how many terms the loss of each is a mean of."""
+
+    objective: Objective
+    parts: tuple[Any, ...]
+    counts: tuple[int, ...]
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Terms of the loss, real tokens of text, and items."""
+        batches = [part for part in self.parts if isinstance(part, FlamingoBatch)]
+        tokens = sum(int(batch.attention_mask.sum()) for batch in batches)
+        return sum(self.counts), tokens, sum(_num_items(batch) for batch in batches)
+
+
+def draw(objective: Objective, source: Iterator[Any], step: int) -> Drawn:
+    """The next batch of a data set.
+
+    Raises:
+        ValueError: If there is none, or it has no part.
+    """
+    try:
+        batch = next(source)
+    except StopIteration:
+        raise ValueError(
+            f"objective {objective.name!r} ran dry at step {step}: its batches must last as long as the run"
+        ) from None
+    parts = tuple(batch) if isinstance(batch, list | tuple) else (batch,)
+    if not parts:
+        raise ValueError(f"objective {objective.name!r} gave a batch of no parts at step {step}, wanted one at least")
+    return Drawn(objective, parts, tuple(objective.count(part) for part in parts))
+
+
+def check_objectives(objectives: Sequence[Objective]) -> None:
+    """Refuse data sets of one name, and weights that say nothing.
+
+    Raises:
+        ValueError: If there are such.
+    """
+    names = [objective.name for objective in objectives]
+    if len(set(names)) < len(names):
+        raise ValueError(f"objectives have the names {names}: each needs a name of its own")
+    for objective in objectives:
+        if isinstance(objective.batches, Iterator) and hasattr(objective.batches, "batches"):
+            raise ValueError(
+                f"batches of objective {objective.name!r} is a whole {type(objective.batches).__name__}; "
+                f"give it those of one source, mixture.batches({objective.name!r})"
+            )
+    weights = {objective.name: objective.weight for objective in objectives}
+    if not all(0 <= weight < float("inf") for weight in weights.values()) or not any(weights.values()):
+        raise ValueError(f"objectives have the weights {weights}: wanted none below 0 and one above")
+
+
+def _num_items(batch: FlamingoBatch) -> int:
+    pool = batch.pixels if batch.pixels is not None else batch.features
+    return 0 if pool is None else len(pool)

@@ -1,0 +1,115 @@
+"""One update: the gradients of all data sets of a step, added up with their weights."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flamingo_blocks.training.gradients import averaged_over, clip_gradients, gradient_sync, sum_over_ranks
+from flamingo_blocks.training.objective import Drawn
+from flamingo_blocks.training.step_report import StepReport
+
+
+def sizes_over_ranks(drawn: Sequence[Drawn], *, stop: bool, device: torch.device) -> tuple[list[list[int]], bool]:
+    """What the batches of a step hold on all ranks together, and whether one of them was asked to end.
+
+    It is one message, before anything is computed, so that every rank divides by the same numbers and ends at the same
+    step.
+
+    Args:
+        drawn: Of this rank; the same data sets in the same order on all.
+        stop: Whether this rank was asked to end.
+        device: That of the process group.
+
+    Returns:
+        For each data set its terms, tokens and items; and whether to end.
+    """
+    mine = [[*one.sizes] for one in drawn]
+    whole = sum_over_ranks(torch.tensor([*sum(mine, []), int(stop)], dtype=torch.int64, device=device)).tolist()
+    return [whole[start : start + 3] for start in range(0, len(whole) - 1, 3)], whole[-1] > 0
+
+
+def backward(model: nn.Module, drawn: Sequence[Drawn], terms: Sequence[int], *, keep_gathered: bool) -> list[Tensor]:
+    """Add the gradients of the batches of a step to those of the parameters, reduced over the ranks once.
+
+    Args:
+        model: In training mode.
+        drawn: Of this rank.
+        terms: How many terms the loss of each data set is a mean of, on all ranks together.
+        keep_gathered: As in `gradient_sync`.
+
+    Returns:
+        For each data set this rank's share of its mean loss; those of all ranks add up to it.
+    """
+    ranks = averaged_over(model)
+    last = sum(len(one.parts) for one in drawn)
+    shares, number = [], 0
+    for one, of_all in zip(drawn, terms, strict=True):
+        total: Tensor | None = None
+        for part, count in zip(one.parts, one.counts, strict=True):
+            number += 1
+            with gradient_sync(model, last=number == last, keep_gathered=keep_gathered):
+                loss = one.objective.loss(model, part)
+                # A data set without a term on any rank adds an exact zero, whatever its loss says.
+                share = loss * (count / of_all) if of_all else torch.zeros_like(loss) * loss.nan_to_num()
+                torch.autograd.backward(share * (one.objective.weight * ranks))
+            seen = share.detach().reshape(1)
+            total = seen if total is None else total + seen
+        assert total is not None
+        shares.append(total)
+    return shares
+
+
+def update(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    drawn: Sequence[Drawn],
+    sizes: Sequence[Sequence[int]],
+    *,
+    step: int,
+    max_grad_norm: float,
+    keep_gathered: bool = True,
+) -> StepReport:
+    """Run a step: gradients of all data sets, clipped, and one update if they are finite.
+
+    Args:
+        model: In training mode.
+        optimizer: Over its trained parameters.
+        drawn: The batches of this rank.
+        sizes: Those of all ranks, as `sizes_over_ranks` tells.
+        step: Its number.
+        max_grad_norm: The gradient over all trained parameters is scaled down to this norm.
+        keep_gathered: As in `gradient_sync`.
+
+    Returns:
+        What was done.
+    """
+    start = time.perf_counter()
+    optimizer.zero_grad(set_to_none=True)
+    shares = backward(model, drawn, [terms for terms, *_ in sizes], keep_gathered=keep_gathered)
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    norm = clip_gradients(trained, max_grad_norm).reshape(1)
+    losses = sum_over_ranks(torch.cat([share.to(norm.device) for share in shares]))
+    # Each reading waits until the device has done all its work, so there is one a step.
+    *values, size = torch.cat([losses, norm]).tolist()
+    finite = size < float("inf")
+    if finite:
+        optimizer.step()
+    names = [one.objective.name for one in drawn]
+    return StepReport(
+        step,
+        dict(zip(names, values, strict=True)),
+        size,
+        tokens={name: tokens for name, (_, tokens, _) in zip(names, sizes, strict=True)},
+        items={name: items for name, (*_, items) in zip(names, sizes, strict=True)},
+        lr=_base_lr(optimizer.param_groups),
+        seconds=time.perf_counter() - start,
+        skipped=not finite,
+    )
+
+
+def _base_lr(groups: Sequence[dict[str, Any]]) -> float:
+    """That of a group without a factor of its own."""
+    return float(next((group["lr"] for group in groups if group.get("name") != "gates"), groups[0]["lr"]))
