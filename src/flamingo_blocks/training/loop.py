@@ -1,6 +1,6 @@
 """The training loop: several weighted data sets, one update a step."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from flamingo_blocks.training.optimisers import adamw, param_groups
 from flamingo_blocks.training.schedule import Schedule, warmup_hold_decay
+from flamingo_blocks.training.step_report import StepReport as StepReport  # noqa: PLC0414 - the package has it from here
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,15 +31,6 @@ class Objective:
     batches: Iterable[Any]
     loss: Callable[[Any, Any], Tensor]
     weight: float = 1.0
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """What one step did: its number from 0, the loss of each data set, the gradient's norm before clipping."""
-
-    step: int
-    losses: Mapping[str, float]
-    grad_norm: float
 
 
 @dataclass(frozen=True, kw_only=True)
