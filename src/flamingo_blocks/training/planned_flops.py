@@ -80,7 +80,8 @@ def _layer(layer: LayerSizes, batch: BatchShape, *, carries: bool, checkpoint: b
     # Relative positions are given, so of the third product one factor alone has a gradient.
     scores = {2: 4, 3: 5}[layer.score_products] * pairs
     weights = 2.0 * batch.tokens * layer.trained_products
-    return PartFlops(forward, products + scores + weights, forward if checkpoint else 0.0)
+    again = forward - 2.0 * batch.tokens * layer.last_products
+    return PartFlops(forward, products + scores + weights, again if checkpoint else 0.0)
 
 
 def _blocks(sizes: ModelSizes, batch: BatchShape, *, scope: Scope, checkpoint: bool) -> PartFlops:
@@ -97,10 +98,11 @@ def _blocks(sizes: ModelSizes, batch: BatchShape, *, scope: Scope, checkpoint: b
 def _resampler(sizes: ModelSizes, batch: BatchShape, *, patches: float, checkpoint: bool) -> PartFlops:
     parts, of_item = sizes.resampler, patches * batch.frames
     first = 2.0 * parts.input_products * of_item  # features need no gradient
-    layers = 2.0 * parts.patch_products * (of_item + parts.latents) + 2.0 * parts.latent_products * parts.latents
+    layers = 2.0 * parts.token_products * (of_item + parts.latents) + 2.0 * parts.latent_products * parts.latents
     layers += 4.0 * parts.inner * parts.depth * parts.latents * (of_item + parts.latents)
+    again = layers - 2.0 * parts.last_products * parts.latents
     behind = 2.0 * parts.projection_products * parts.latents
-    one = PartFlops(first + layers + behind, first + 2 * (layers + behind), layers if checkpoint else 0.0)
+    one = PartFlops(first + layers + behind, first + 2 * (layers + behind), again if checkpoint else 0.0)
     return PartFlops(*(batch.num_items * value for value in (one.forward, one.backward, one.recompute)))
 
 

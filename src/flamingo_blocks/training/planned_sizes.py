@@ -21,6 +21,7 @@ class LayerSizes:
         parameters: All of them.
         products: Weights of the matrices that each token is multiplied by.
         trained_products: Those of them that train (LoRA).
+        last_products: Weights of its last matrix, which is not run again: nothing behind it is kept.
         once: Weights that are multiplied once a call, not for each row: relative positions.
         inner: Width of all heads together.
         score_products: Products of that width for each pair of tokens: 2, and 3 with relative positions.
@@ -31,6 +32,7 @@ class LayerSizes:
     parameters: int
     products: int
     trained_products: int
+    last_products: int
     once: int
     inner: int
     score_products: int
@@ -56,8 +58,9 @@ class ResamplerSizes:
 
     parameters: int
     input_products: int
-    patch_products: int  # of all layers: keys and values
-    latent_products: int  # of all layers
+    token_products: int  # of all layers, for patches and latents: keys and values
+    latent_products: int  # of all layers, for latents alone
+    last_products: int  # of them, those of the last matrix of a layer
     projection_products: int
     inner: int
     depth: int
@@ -129,15 +132,16 @@ def _layer(layer: nn.Module, lm: nn.Module, dim: int) -> LayerSizes:
     relative = isinstance(layer, PaperDecoderLayer)
     once = dim * dim if relative else 0  # the projection of the distances
     hidden, matrices = _hidden(layer, dim)
-    norms = sum(_kept_by_norm(module, dim) for module in layer.modules())
+    of_norms = [kept for module in layer.modules() if (kept := _kept_by_norm(module, dim))]
     # Query, key, value, and what fused attention gave; one tensor of the hidden width, and two more where it is gated.
-    kept = norms + (3 if relative else 4) * inner + hidden * _kept_by_activation(layer, gated=matrices > 2)
+    kept = sum(of_norms) + (3 if relative else 4) * inner + hidden * _kept_by_activation(layer, gated=matrices > 2)
     kept += (2 * dim + inner + hidden) if trained else 0  # what enters matrices that train
     eager = relative or getattr(text_config(lm), "_attn_implementation", None) == "eager"
     return LayerSizes(
         parameters=sum(p.numel() for p in layer.parameters()),
         products=products - once,
         trained_products=trained,
+        last_products=hidden * dim if len(of_norms) <= 2 else 0,  # else a norm stands behind it
         once=once,
         inner=inner,
         score_products=3 if relative else 2,
@@ -228,12 +232,13 @@ def _resampler(flamingo: Flamingo) -> ResamplerSizes:
     layer: Any = resampler.layers[0]
     dim, inner, depth = resampler.dim, layer.q_proj.out_features, len(resampler.layers)
     hidden, ways = layer.feed_forward.up_proj.out_features, 2 if layer.feed_forward.gate_proj is None else 3
-    of_patch, of_latent = 2 * dim * inner, 4 * dim * inner + ways * dim * hidden
+    of_token, of_latent = 2 * dim * inner, 2 * dim * inner + ways * dim * hidden
     return ResamplerSizes(
         parameters=sum(p.numel() for part in parts for p in part.parameters()),
         input_products=0 if resampler.input_proj is None else resampler.vision_dim * dim,
-        patch_products=depth * of_patch,
+        token_products=depth * of_token,
         latent_products=depth * of_latent,
+        last_products=depth * dim * hidden,
         projection_products=0 if projection is None else _products(projection)[0],
         inner=inner,
         depth=depth,
