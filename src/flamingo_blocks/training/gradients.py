@@ -1,10 +1,9 @@
-"""What ranks do together with their gradients: when they are reduced, how long they are, what their losses add up to."""
+"""What ranks do together with gradients: when they are reduced, how long they are, what is summed beside them."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, distributed, nn
 
 SMALLEST_NORM = 1e-6  # what torch adds to a norm before it divides by it

@@ -36,9 +36,10 @@ def prepare_precision(model: nn.Module, dtype: torch.dtype = torch.bfloat16) -> 
     for parameter in model.parameters():
         if not is_quantised(parameter):
             parameter.data = parameter.data.to(torch.float32 if parameter.requires_grad else dtype)
-    for module in model.modules():
+    saved = model.state_dict().keys()
+    for path, module in model.named_modules():
         if not any(parameter.requires_grad for parameter in module.parameters()):
-            for name, buffer in module.named_buffers(recurse=False):
-                if name not in module._non_persistent_buffers_set and buffer.is_floating_point():
-                    setattr(module, name, buffer.to(dtype))
+            for name, buffer in module.named_buffers(prefix=path, recurse=False):
+                if name in saved and buffer.is_floating_point():
+                    setattr(module, name.rpartition(".")[2], buffer.to(dtype))
     model.train(model.training)

@@ -194,7 +194,7 @@ def _let_go_after(model: Any, method: Callable[..., Any], *, always: bool) -> Ca
     return run
 
 
-def _after_forward(model: Any, args: tuple[Any, ...], output: Any) -> None:
+def _after_forward(model: Any, _: tuple[Any, ...], output: Any) -> None:
     if output is None:  # it raised
         _start_anew(model)
     elif not torch.is_grad_enabled():
