@@ -43,8 +43,8 @@ def check_setting(model: nn.Module) -> None:
             "shard needs the process group of torch: start the script by torchrun, and call "
             "torch.distributed.init_process_group() in it first"
         )
-    if sharded := [name for name, parameter in model.named_parameters() if hasattr(parameter, "device_mesh")]:
-        raise ValueError(f"model is sharded already: {sharded[0]!r} is; shard a model once, whole and outermost")
+    if sharded := [name for name, module in model.named_modules() if hasattr(module, "set_requires_gradient_sync")]:
+        raise ValueError(f"model is sharded already, from {sharded[0]!r} on; shard a model once, the outermost module")
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError(f"model is a {type(model).__name__} without a parameter that needs a gradient")
     for name, module in model.named_modules():

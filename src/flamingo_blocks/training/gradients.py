@@ -64,9 +64,8 @@ def averaged_over(model: nn.Module) -> int:
         >>> averaged_over(nn.Linear(2, 1))
         1
     """
-    meshes = (getattr(parameter, "device_mesh", None) for parameter in model.parameters() if parameter.requires_grad)
-    mesh = next((mesh for mesh in meshes if mesh is not None), None)
-    return 1 if mesh is None else int(mesh.size())
+    # Not by its parameters: between forward and backward pass they may be gathered, and look like any others.
+    return distributed.get_world_size() if hasattr(model, "set_requires_gradient_sync") else 1
 
 
 def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> Tensor:

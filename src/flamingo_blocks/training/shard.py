@@ -133,8 +133,13 @@ def _policy(parameters: dict[str, nn.Parameter], *, mixed_precision: bool) -> An
 def _checked(mesh: Any, *, hybrid: bool) -> Any:
     if hybrid:
         raise ValueError("hybrid is True beside a mesh; a mesh of two axes says it: replicas, and ranks that share one")
-    if mesh.ndim not in (1, 2):
-        raise ValueError(f"mesh has {mesh.ndim} axes, wanted one, or two: replicas, and ranks that share one")
+    if mesh.ndim not in (1, 2) or (mesh.ndim == 2 and not mesh.mesh_dim_names):
+        raise ValueError(
+            f"mesh has {mesh.ndim} axes named {mesh.mesh_dim_names}, wanted one, or two with names: "
+            'init_device_mesh(device, (replicas, ranks), mesh_dim_names=("replicate", "shard"))'
+        )
+    if mesh.size() != distributed.get_world_size():
+        raise ValueError(f"mesh has {mesh.size()} ranks, wanted all {distributed.get_world_size()} of the process group")
     return mesh
 
 
@@ -177,7 +182,7 @@ def _hook(model: nn.Module, modules: Any) -> None:
         model.attachment.move_to_front()
 
 
-def _let_go_after(model: Any, method: Callable[..., Any], *, always: bool) -> Callable[..., Any]:
+def _let_go_after(model: nn.Module, method: Callable[..., Any], *, always: bool) -> Callable[..., Any]:
     """A method after which nothing is left gathered, unless a backward pass is to come."""
 
     @functools.wraps(method)
@@ -188,17 +193,24 @@ def _let_go_after(model: Any, method: Callable[..., Any], *, always: bool) -> Ca
             _start_anew(model)
             raise
         if always or not torch.is_grad_enabled():
-            model.reshard()
+            _let_go(model)
         return result
 
     return run
 
 
-def _after_forward(model: Any, _: tuple[Any, ...], output: Any) -> None:
+def _after_forward(model: nn.Module, _: tuple[Any, ...], output: Any) -> None:
     if output is None:  # it raised
         _start_anew(model)
     elif not torch.is_grad_enabled():
-        model.reshard()  # else the optimiser would step beside the gathered weights, which the next call would find
+        _let_go(model)
+
+
+def _let_go(model: nn.Module) -> None:
+    """Keep nothing gathered: the optimiser would step beside such weights, and the next call would find them."""
+    for module in model.modules():
+        if hasattr(module, "set_requires_gradient_sync"):
+            module.reshard()
 
 
 def _start_anew(model: Any) -> None:
