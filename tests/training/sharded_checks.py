@@ -15,12 +15,13 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from flamingo_blocks.lm import checkpoint_layers
-from flamingo_blocks.models import build_tiny_flamingo
+from flamingo_blocks.models import build_tiny_flamingo, compile_regions
 from flamingo_blocks.models.output_head import counted_labels
 from flamingo_blocks.ops.next_token_loss import shifted_labels
 from flamingo_blocks.training.gradients import averaged_over, clip_gradients, gradient_sync, sum_over_ranks
 from flamingo_blocks.training.precision import prepare_precision
 from flamingo_blocks.training.shard import shard
+from tests.flamingos import EXAMPLE_ROWS, make_batch, make_flamingo
 
 TAG, ROWS, LENGTH = 32, 8, 7
 FROZEN = ("replicate", "shard")
@@ -86,6 +87,7 @@ def expected_gradients():
     return gradients_of(model)
 
 
+@torch.no_grad()
 def error(actual, expected):
     """The largest difference; infinite where a parameter has no gradient."""
     assert actual.keys() == expected.keys()
@@ -113,7 +115,7 @@ def check_gradients(ways):
     """Error of the gradients by block checkpointing, checkpointing of the language model, and way of sharding."""
     expected, found = expected_gradients(), {}
     for name, options in ways().items():
-        for blocks, layers in itertools.product((False, True), repeat=2):
+        for blocks, layers in itertools.product((False, True), repeat=2) if name in FROZEN else [(True, True)]:
             model = make_model()
             for part in (*model.blocks.values(), model.resampler):
                 part.activation_checkpointing = blocks
@@ -277,7 +279,7 @@ def check_start():
             parameter.add_(distributed.get_rank())
     expected = make_model().trained_parameters()
     plainly(model)
-    return error({name: whole(p).detach() for name, p in model.trained_parameters().items()}, expected)
+    return error({name: whole(p) for name, p in model.trained_parameters().items()}, expected)
 
 
 def check_order():
@@ -286,12 +288,45 @@ def check_order():
     for name, block in model.blocks.items():
         weight = model.lm.layers[int(name)].q_proj
         block.register_forward_pre_hook(lambda *_, layer=weight: gathered.append(hasattr(layer.weight, "device_mesh")))
-    batches = split(4, micro_batches=1)
     for call in (model, model.generate):
-        with _raises(IndexError):
-            call(torch.tensor([[1, 77]]))
-    accumulate(model, batches)
+        with _raises(ValueError):
+            call(torch.tensor([[1, 77]]))  # before anything is gathered but the outermost
+        breaking = model.lm.layers[3].q_proj.register_forward_pre_hook(_break)
+        with _raises(FloatingPointError):
+            call(torch.tensor([[1, 7]]))
+        breaking.remove()
+    gathered.clear()
+    accumulate(model, split(4, micro_batches=1))
     return {"sharded when blocks run": gathered, "error": error(gradients_of(model), expected_gradients())}
+
+
+def check_compiled():
+    """Error of the gradients of a model that was checkpointed, compiled and sharded, in this order."""
+    model = make_model()
+    model.checkpoint_activations()
+    compile_regions(model, backend="eager")
+    plainly(model, frozen="shard")
+    accumulate(model, split(5, micro_batches=1))
+    return error(gradients_of(model), expected_gradients())
+
+
+def check_transformers():
+    """Whether a Llama inside gives the same text and the same gradients, with other lengths on each rank."""
+    rank, found = distributed.get_rank(), {}
+    for frozen in FROZEN:
+        plain, model = make_flamingo("llama"), plainly(make_flamingo("llama"), frozen=frozen)
+        batch = make_batch(EXAMPLE_ROWS[:1] if rank % 2 else EXAMPLE_ROWS[2:], rank)
+        words = {"max_new_tokens": 1 + 2 * rank, "eos_token_id": None, "do_sample": False}
+        texts = [one.generate(**batch.arguments(), **words) for one in (plain, model)]
+        labels = make_batch(EXAMPLE_ROWS, 0)
+        for one in (plain, model):
+            one(**labels.arguments(), labels=labels.input_ids).loss.backward()
+        found[frozen] = {"text": torch.equal(*texts), "error": error(gradients_of(model), gradients_of(plain))}
+    return found
+
+
+def _break(*_):
+    raise FloatingPointError
 
 
 @contextmanager
