@@ -19,6 +19,7 @@ from flamingo_blocks.models.call_language_model import call_language_model
 from flamingo_blocks.models.check_arguments import check_token_id, refuse_other_names, refuse_pairs
 from flamingo_blocks.models.check_parts import check_apart, check_tokens, check_vision, check_widths
 from flamingo_blocks.models.encode_pool import encode_pool
+from flamingo_blocks.models.eval_mode import keep_frozen_in_eval
 from flamingo_blocks.models.output_head import counted_labels, proven_head
 from flamingo_blocks.models.packing import keep_apart
 from flamingo_blocks.models.prompt import PromptState
@@ -141,11 +142,10 @@ class Flamingo(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "Flamingo":  # noqa: FBT001, FBT002 - the signature of nn.Module
-        """Set training mode; parts without a trained parameter stay in eval mode, so no dropout runs in them."""
+        """Set training mode; what is frozen stays in eval mode, so no dropout runs in it, but in its adapters."""
         super().train(mode)
         for part in self._frozen_parts():
-            if not any(p.requires_grad for p in part.parameters()):
-                part.eval()
+            keep_frozen_in_eval(part)
         return self
 
     def __call__(self, *args: Any, **arguments: Any) -> Any:

@@ -24,6 +24,7 @@ from flamingo_blocks.models.place_media import place_media
 from flamingo_blocks.models.plain_decoding import as_ids, plain_generate
 from flamingo_blocks.models.prefill import run_prompt
 from flamingo_blocks.models.prompt import PromptState
+from flamingo_blocks.models.sharded_calls import is_sharded
 from flamingo_blocks.models.wider_vocabulary import wider_vocabulary
 from flamingo_blocks.ops.media_layout import MediaLayout
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 # candidate runs on its own, on the texts' own cache; more rows would copy it.
 _ROWS_AT_ONCE = 32
 _GUESSES_AHEAD = ("assistant_model", "prompt_lookup_num_tokens")
-_OF_THE_CALL = ("lm", "input_ids", "attention_mask")  # what `plain_generate` gets from us, and not from the caller
+_OF_THE_CALL = ("lm", "input_ids", "attention_mask", "together")  # what `plain_generate` gets from us alone
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,7 +242,7 @@ def _run(
     if not callable(getattr(lm, "generate", None)):
         _refuse_unknown(lm, arguments)
         with flamingo.attachment.media(state):
-            return plain_generate(lm, ids, attention_mask=mask, **arguments)
+            return plain_generate(lm, ids, attention_mask=mask, together=is_sharded(flamingo), **arguments)
     beams, samples = (_setting(lm, arguments, name) or 1 for name in ("num_beams", "num_return_sequences"))
     expand = max(beams, samples)  # the rows that `generate` makes of each row, before its first call of the model
     assisted = any(_setting(lm, arguments, name) is not None for name in _GUESSES_AHEAD)
@@ -251,6 +252,8 @@ def _run(
     media = state.repeat_rows(expand)
     if (beams > 1 and leaves_states_behind(lm)) or begins_states_wrongly(lm, ids.shape[1]):
         arguments = {**arguments, "use_cache": False}
+    if is_sharded(flamingo):  # transformers sees it only where the language model itself is
+        arguments = {"synced_gpus": True, **arguments}
     with flamingo.attachment.media(media, whole=True), wider_vocabulary(lm, _num_predicted(flamingo)):
         return lm.generate(ids, attention_mask=mask.long(), **arguments)
 

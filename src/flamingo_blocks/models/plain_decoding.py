@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from flamingo_blocks.models.call_language_model import call_language_model
+from flamingo_blocks.models.sharded_calls import any_rank
 
 
 def plain_generate(
@@ -24,6 +25,7 @@ def plain_generate(
     pad_token_id: int | None = None,
     generator: torch.Generator | None = None,
     streamer: Any | None = None,
+    together: bool = False,
 ) -> Int[Tensor, "batch longer"]:
     """Continue token ids, one token a step, running the whole text each time.
 
@@ -41,6 +43,7 @@ def plain_generate(
         pad_token_id: Fills rows that have ended; the first end by default.
         generator: Source of randomness.
         streamer: Gets tokens as they come: `put(ids)` and `end()`.
+        together: Run until all processes of the group are done, as a sharded model has to; each returns its own tokens.
 
     Returns:
         Prompts and new tokens.
@@ -62,8 +65,11 @@ def plain_generate(
     done = torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
     if streamer is not None:
         streamer.put(input_ids.cpu())
-    for _ in range(max_new_tokens):
+    steps, wanted = 0, max_new_tokens > 0
+    while any_rank(wanted, input_ids.device) if together else wanted:
         logits = call_language_model(lm, input_ids, attention_mask=attention_mask, logits_to_keep=1).logits[:, -1]
+        if not wanted:
+            continue  # a call for the other ranks' sake
         token = _draw(logits.float() / temperature, top_k, top_p, generator) if do_sample else logits.argmax(-1)
         token = token.masked_fill(done, pad)
         input_ids = torch.cat([input_ids, token[:, None]], dim=1)
@@ -72,8 +78,8 @@ def plain_generate(
         if streamer is not None:
             streamer.put(token.cpu())
         done = done | torch.isin(token, torch.tensor(ends, device=token.device, dtype=token.dtype))
-        if done.all():
-            break
+        steps += 1
+        wanted = steps < max_new_tokens and not bool(done.all())
     if streamer is not None:
         streamer.end()
     return input_ids
