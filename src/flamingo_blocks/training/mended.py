@@ -13,7 +13,7 @@ import torch
 
 from flamingo_blocks._optional import require
 
-_Closure = Callable[[], float] | None
+_Closure = Callable[[], Any] | None  # gives a loss, as a number or as a tensor
 _OLD_CALLS = ("AdaBelief", "Ranger", "RangerQH", "RangerVA", "SGDW")  # sums with the factor before the tensor
 
 
@@ -43,7 +43,7 @@ def mended(class_name: str) -> type[torch.optim.Optimizer]:
     class Mended(base):  # type: ignore[misc, valid-type] # a class that is chosen as the program runs
         """Steps without recording gradients: Apollo keeps a graph of all its steps otherwise."""
 
-        def step(self, closure: _Closure = None) -> float | None:
+        def step(self, closure: _Closure = None) -> Any:
             loss = closure() if closure is not None else None
             with torch.no_grad():
                 super().step()
@@ -72,12 +72,11 @@ def _without_norms(base: Any) -> Any:
     class Normless(base):  # type: ignore[misc] # as above
         """Lamb without the norms of its last step in its state: of sharded parameters they cannot be saved."""
 
-        def step(self, closure: _Closure = None) -> float | None:
-            loss: float | None = super().step(closure)
+        def step(self) -> None:
+            super().step()
             for state in self.state.values():
                 for name in ("weight_norm", "adam_norm", "trust_ratio"):
                     state.pop(name, None)
-            return loss
 
     return Normless
 
@@ -86,7 +85,7 @@ def _with_decay(base: Any) -> Any:
     class Decaying(base):  # type: ignore[misc] # as above
         """SGDW that decays: the package's takes `lr * weight_decay` off every weight, whatever the weight is."""
 
-        def step(self, closure: _Closure = None) -> float | None:
+        def step(self) -> None:
             decays = [group["weight_decay"] for group in self.param_groups]
             try:
                 for group in self.param_groups:
@@ -94,11 +93,10 @@ def _with_decay(base: Any) -> Any:
                         if parameter.grad is not None:
                             parameter.mul_(1 - group["lr"] * group["weight_decay"])
                     group["weight_decay"] = 0.0
-                loss: float | None = super().step(closure)
+                super().step()
             finally:
                 for group, decay in zip(self.param_groups, decays, strict=True):
                     group["weight_decay"] = decay
-            return loss
 
     return Decaying
 

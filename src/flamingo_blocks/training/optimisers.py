@@ -51,8 +51,8 @@ def make_optimizer(name: str, groups: Groups, *, sharded: bool = False, **option
     """
     entry = _entry(name)
     wrapped = options.pop("base", "adamw") if entry.class_name == "Lookahead" else None
-    for one in (entry, _entry(wrapped)) if wrapped is not None else (entry,):
-        _check_sharding(one, groups, sharded=sharded)
+    entries = (entry,) if wrapped is None else (entry, _entry(wrapped))
+    _check_sharding(entries, groups, sharded=sharded)
     if wrapped is None:
         return _build(entry, groups, options)
     around = {option: options.pop(option) for option in ("k", "alpha") if option in options}
@@ -156,13 +156,14 @@ def _entry(name: str) -> OptimiserEntry:
     return known
 
 
-def _check_sharding(entry: OptimiserEntry, groups: Groups, *, sharded: bool) -> None:
+def _check_sharding(entries: tuple[OptimiserEntry, ...], groups: Groups, *, sharded: bool) -> None:
     found = any(hasattr(parameter, "device_mesh") for group in groups for parameter in group["params"])
-    if (sharded or found) and entry.not_sharded:
-        raise ValueError(
-            f"{entry.class_name} cannot step on sharded parameters: {entry.not_sharded}; "
-            "take another optimiser, such as 'adamw', or do not shard"
-        )
+    for entry in entries:
+        if (sharded or found) and entry.not_sharded:
+            raise ValueError(
+                f"{entry.class_name} cannot step on sharded parameters: {entry.not_sharded}; "
+                "take another optimiser, such as 'adamw', or do not shard"
+            )
     if sharded and not found:
         raise ValueError(
             "sharded is True, and none of the parameters is sharded: sharding puts new parameters in place of the old "
