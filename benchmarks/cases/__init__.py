@@ -12,6 +12,7 @@ from benchmarks.cases import (
     import_time,
     loading,
     loss,
+    optimisers,
     pages,
     resampler,
     shards,
@@ -20,7 +21,7 @@ from benchmarks.cases import (
 )
 
 SUITES = (
-    attention, attention_scores, block, resampler, decode, loss, train, evaluation, pages, shards,
+    attention, attention_scores, block, resampler, decode, loss, optimisers, train, evaluation, pages, shards,
     dedup, video, examples, loading, import_time,
 )  # fmt: skip
 
