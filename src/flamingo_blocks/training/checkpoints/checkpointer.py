@@ -14,15 +14,12 @@ from torch.optim import Optimizer
 
 from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.training.checkpoints import step_folders
-from flamingo_blocks.training.checkpoints.export import export
-from flamingo_blocks.training.checkpoints.load import MODEL, Filled, check_share, read
 from flamingo_blocks.training.checkpoints.loaded import Loaded
-from flamingo_blocks.training.checkpoints.manifest import DamagedError, Manifest, versions
-from flamingo_blocks.training.checkpoints.optimizer_parts import OptimizerParts
+from flamingo_blocks.training.checkpoints.manifest import DamagedError, Manifest, check_contents
 from flamingo_blocks.training.checkpoints.processes import Processes
-from flamingo_blocks.training.checkpoints.save import Content, begin, in_json, write
-from flamingo_blocks.training.checkpoints.trained_tensors import frozen_parts, trained_tensors
+from flamingo_blocks.training.checkpoints.trained_tensors import frozen_parts
 
+# What needs torch's own checkpoints is imported by the first call: they take a second of the processor.
 _log = logging.getLogger(__name__)
 
 
@@ -115,13 +112,22 @@ class Checkpointer:
             CheckpointError: If there is a checkpoint of this step, or `max_failures` saves in a row have failed, this
                 one or the one before among them.
         """
+        from flamingo_blocks.training.checkpoints.save import (  # noqa: PLC0415 (see above)
+            Content,
+            begin,
+            make_content,
+            write,
+        )  # fmt: skip
+
         if (error := self._settle()) is not None:
             self._refuse_many(error)
         final, processes = step_folders.folder_of(self.folder, step), self._processes
         what, contents = f"{final} was not saved", list[Content]()
 
         def gather() -> Any:
-            contents.append(self._content(step, model, optimizer, state or {}, config or {}, metrics or {}))
+            about = {"state": state, "config": config, "metrics": metrics}
+            written = {"processes": processes.number, "frozen": self._frozen_beside(model)}
+            contents.append(make_content(step, model, optimizer, about, **written))
             return step, contents[0].state, contents[0].config
 
         told = processes.everyone(what, gather)
@@ -189,6 +195,8 @@ class Checkpointer:
             CheckpointError: If there is no checkpoint, or it is damaged, does not fit, or is of a newer version.
             ValueError: If the optimiser has parameters that are not the model's.
         """
+        from flamingo_blocks.training.checkpoints.load import Filled, read  # noqa: PLC0415 (see above)
+
         self._settle()
         what, processes = f"no checkpoint of {self.folder} was loaded", self._processes
         manifest, damages = self._newest_undamaged(what, step, fall_back=fall_back)
@@ -236,26 +244,16 @@ class Checkpointer:
             ValueError: If the model is no `Flamingo`, or `frozen` is another word.
             CheckpointError: If it fails in one of the processes.
         """
+        from flamingo_blocks.training.checkpoints.export import export  # noqa: PLC0415 (see above)
+
         self._settle()
         export(model, Path(folder), frozen, self._processes)
 
-    def _content(
-        self, step: int, model: nn.Module, optimizer: Optimizer | None, state: Any, config: Any, metrics: Any
-    ) -> Content:
-        if step < 0:
-            raise ValueError(f"step is {step}, wanted 0 or more")
-        tensors = {MODEL + name: tensor for name, tensor in trained_tensors(model).items()}
-        described = None
-        if optimizer is not None:
-            moments, described = OptimizerParts(optimizer, model).taken_apart()
-            tensors |= moments
+    def _frozen_beside(self, model: nn.Module) -> dict[str, str | None]:
+        """The fingerprint of what is frozen, which is read once: it never changes."""
         if model not in self._frozen:
             self._frozen[model] = frozen_parts(model)
-        manifest = Manifest(
-            step=step, processes=self._processes.number, metrics=in_json(metrics, "metrics"),
-            frozen=self._frozen[model], optimizer=described, files={}, versions=versions(),
-        )  # fmt: skip
-        return Content(tensors, in_json(state, "state"), in_json(config, "config"), manifest)
+        return self._frozen[model]
 
     @property
     def _processes(self) -> Processes:
@@ -308,7 +306,8 @@ def _manifest_or_damage(root: Path, step: int) -> Manifest | str:
 
 def _damage_of_share(root: Path, manifest: Manifest, processes: Processes) -> str | None:
     try:
-        check_share(step_folders.folder_of(root, manifest.step), manifest, processes)
+        share = sorted(manifest.files.items())[processes.rank :: processes.number]
+        check_contents(step_folders.folder_of(root, manifest.step), share)
     except DamagedError as error:
         return str(error)
     return None

@@ -12,14 +12,13 @@ from torch.optim import Optimizer
 
 from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.training.checkpoints.loaded import Loaded
-from flamingo_blocks.training.checkpoints.manifest import Manifest, check_contents, versions
+from flamingo_blocks.training.checkpoints.manifest import Manifest, versions
 from flamingo_blocks.training.checkpoints.optimizer_parts import OptimizerParts, saved_keys
 from flamingo_blocks.training.checkpoints.processes import Processes
-from flamingo_blocks.training.checkpoints.save import CONFIG, STATE
+from flamingo_blocks.training.checkpoints.save import CONFIG, MODEL, STATE
 from flamingo_blocks.training.checkpoints.tensor_files import read_layout, read_tensors
 from flamingo_blocks.training.checkpoints.trained_tensors import frozen_parts, trained_tensors
 
-MODEL = "model."
 _SHOWN = 5
 
 
@@ -47,11 +46,6 @@ class Filled:
             step=self.manifest.step, state=self.state, config=self.config, metrics=self.manifest.metrics,
             differences=tuple(differences),
         )  # fmt: skip
-
-
-def check_share(folder: Path, manifest: Manifest, processes: Processes) -> None:
-    """Compare this process's share of the files with what was written."""
-    check_contents(folder, sorted(manifest.files.items())[processes.rank :: processes.number])
 
 
 def read(folder: Path, manifest: Manifest, model: nn.Module, optimizer: Optimizer | None) -> Filled:

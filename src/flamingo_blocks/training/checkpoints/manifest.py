@@ -1,9 +1,9 @@
 """What a checkpoint is made of: written last, read first."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import torch
 from flamingo_blocks._version import __version__
 from flamingo_blocks.data.atomic_file import atomic_file
 from flamingo_blocks.errors import CheckpointError
-from flamingo_blocks.training.checkpoints.tensor_files import FileRecord
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -20,6 +19,21 @@ MANIFEST = "manifest.json"
 
 class DamagedError(CheckpointError):
     """A checkpoint is not as it was written, so that an older one may stand in for it."""
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """Size and sha256 of a file."""
+
+    size_bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> "FileRecord":
+        """Read a file."""
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256")
+            return cls(file.tell(), digest.hexdigest())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,5 +149,5 @@ def check_contents(folder: Path, files: Iterable[tuple[str, FileRecord]]) -> Non
 def _render(values: Mapping[str, Any]) -> str:
     """The text of a manifest: one way to write it, with its own hash inside, so that each bit of it counts."""
     values = {"format_version": FORMAT_VERSION, **values}
-    digest = sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
     return json.dumps({**values, "sha256": digest}, sort_keys=True, indent=2) + "\n"

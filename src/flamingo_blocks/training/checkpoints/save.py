@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.checkpoint.staging import BlockingAsyncStager
+from torch.optim import Optimizer
 
 from flamingo_blocks.data.atomic_file import atomic_file, sync_folder
 from flamingo_blocks.errors import CheckpointError
-from flamingo_blocks.training.checkpoints.manifest import Manifest, write_manifest
+from flamingo_blocks.training.checkpoints.manifest import FileRecord, Manifest, versions, write_manifest
+from flamingo_blocks.training.checkpoints.optimizer_parts import OptimizerParts
 from flamingo_blocks.training.checkpoints.processes import Processes
 from flamingo_blocks.training.checkpoints.step_folders import (
     UNFINISHED,
@@ -23,11 +25,13 @@ from flamingo_blocks.training.checkpoints.step_folders import (
     remove_unfinished,
     whole_steps,
 )
-from flamingo_blocks.training.checkpoints.tensor_files import FileRecord, write_tensors
+from flamingo_blocks.training.checkpoints.tensor_files import write_tensors
+from flamingo_blocks.training.checkpoints.trained_tensors import trained_tensors
 
 _log = logging.getLogger(__name__)
 
 STATE, CONFIG = "state.json", "config.json"
+MODEL = "model."  # how the keys of its tensors begin
 _ROOM = 1.05  # of the bytes of the tensors, and a megabyte for all else
 _MEGABYTE = 1_000_000
 
@@ -57,6 +61,33 @@ class Content:
     def size_bytes(self) -> int:
         """Of the tensors, all processes together."""
         return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors.values())
+
+
+def make_content(
+    step: int, model: nn.Module, optimizer: Optimizer | None, about: Mapping[str, Any], **written: Any
+) -> Content:
+    """What a save keeps of model, optimiser, and what is told about them.
+
+    Args:
+        step: Updates that were made.
+        model: The model.
+        optimizer: Over its trained parameters, or none.
+        about: `state`, `config` and `metrics`.
+        **written: The fields of the manifest that say how and beside what it is written.
+
+    Raises:
+        ValueError: If one of them is not of JSON's types, the step is negative, or the optimiser is not the model's.
+    """
+    if step < 0:
+        raise ValueError(f"step is {step}, wanted 0 or more")
+    tensors = {MODEL + name: tensor for name, tensor in trained_tensors(model).items()}
+    described = None
+    if optimizer is not None:
+        moments, described = OptimizerParts(optimizer, model).taken_apart()
+        tensors |= moments
+    state, config, metrics = (in_json(value or {}, name) for name, value in about.items())
+    manifest = Manifest(step=step, metrics=metrics, optimizer=described, files={}, versions=versions(), **written)
+    return Content(tensors, state, config, manifest)
 
 
 def in_json(value: Mapping[str, Any], argument: str) -> Any:

@@ -1,9 +1,7 @@
 """Tensors, sharded or not, in the files of `torch.distributed.checkpoint`."""
 
-import hashlib
 import pickle
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystem
 from torch.distributed.checkpoint.metadata import Metadata
 
 from flamingo_blocks.errors import CheckpointError
+from flamingo_blocks.training.checkpoints.manifest import FileRecord
 from flamingo_blocks.training.checkpoints.processes import Processes
 
 LAYOUT = ".metadata"  # where each piece of each tensor stands
@@ -27,21 +26,6 @@ _KNOWN = {
     "torch.serialization": {"_get_layout"},
     "torch": {"Size"},
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class FileRecord:
-    """Size and sha256 of a file."""
-
-    size_bytes: int
-    sha256: str
-
-    @classmethod
-    def of(cls, path: Path) -> "FileRecord":
-        """Read a file."""
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256")
-            return cls(file.tell(), digest.hexdigest())
 
 
 class _Writer(FileSystemWriter):

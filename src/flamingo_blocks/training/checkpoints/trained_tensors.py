@@ -101,9 +101,11 @@ def _split(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     gathered_back(model)
     training = set(_training_modules(model, "", within=False))
     parameters = dict(model.named_parameters())
-    trained = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
+    trained: dict[str, Tensor] = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
     known = {id(parameter) for parameter in parameters.values()}
-    frozen = {name: parameter for name, parameter in parameters.items() if not parameter.requires_grad}
+    frozen: dict[str, Tensor] = {
+        name: parameter for name, parameter in parameters.items() if not parameter.requires_grad
+    }
     for name, value in model.state_dict(keep_vars=True).items():
         if isinstance(value, Tensor) and id(value) not in known:
             known.add(id(value))
