@@ -53,11 +53,24 @@ def save_pretrained(
     """
     if frozen not in ("reference", "include"):
         raise ValueError(f'frozen is {frozen!r}, wanted "reference" or "include"')
+    write_saved(self, Path(directory), frozen, *split_tensors(self))
+
+
+def write_saved(
+    model: "Flamingo", folder: Path, frozen: str, own: dict[str, Tensor], others: dict[str, Tensor]
+) -> None:
+    """Write what `split_tensors` gave, or the same gathered from shards, as `save_pretrained` does.
+
+    Args:
+        model: Whose tensors they are.
+        folder: As in `save_pretrained`.
+        frozen: As in `save_pretrained`.
+        own: What is ours or was trained.
+        others: The rest.
+    """
     safetensors = require("safetensors.torch", used_by="Flamingo.save_pretrained", extra="hf")
-    folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
-    own, others = _split(self)
-    config = _config(self, frozen, others)
+    config = _config(model, frozen, others)
     _replace(folder / TRAINED, lambda path: safetensors.save_file(own, path))
     if frozen == "include":
         _replace(folder / FROZEN, lambda path: safetensors.save_file(others, path))
@@ -145,13 +158,13 @@ def _all_tensors(safetensors: Any, folder: Path, config: dict[str, Any], model: 
     tensors = _read_tensors(safetensors, folder / TRAINED)
     if config["frozen"] == "include":
         return tensors | _read_tensors(safetensors, folder / FROZEN)
-    _, others = _split(model)
+    _, others = split_tensors(model)
     there = {name: tensor for name, tensor in others.items() if name not in tensors}
     _compare_hashes(config, there)
     return tensors | there
 
 
-def _split(model: "Flamingo") -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def split_tensors(model: "Flamingo") -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Tensors that are ours or were trained, and those of the frozen parts; a tied tensor stands once."""
     own: dict[str, Tensor] = {}
     others: dict[str, Tensor] = {}
@@ -292,7 +305,7 @@ def _read_tensors(safetensors: Any, path: Path) -> dict[str, Tensor]:
 
 def _load(model: "Flamingo", tensors: dict[str, Tensor], *, trained: set[str]) -> None:
     """Copy every tensor, in the dtype that was saved; nothing may be left on either side."""
-    own, others = _split(model)
+    own, others = split_tensors(model)
     state = model.state_dict(keep_vars=True)
     places = {name: state[name] for name in (*own, *others)}
     missing, unknown = sorted(places.keys() - tensors.keys()), sorted(tensors.keys() - places.keys())
