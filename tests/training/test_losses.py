@@ -13,7 +13,7 @@ from flamingo_blocks.models import build_tiny_flamingo
 from flamingo_blocks.training import IGNORED, flamingo_loss, make_labels, next_token_loss
 from flamingo_blocks.training.losses import flamingo_loss_sum
 from tests.flamingos import EXAMPLE_ROWS, NEW_TAG, make_batch, make_flamingo, text_rows
-from tests.strategies import seeds
+from tests.strategies import heavy, seeds
 
 
 @given(seed=st.integers(0, 10**6), batch=st.integers(1, 3), text=st.integers(2, 6))
@@ -88,6 +88,7 @@ def gradients(flamingo, loss):
     return {name: parameter.grad.clone() for name, parameter in flamingo.trained_parameters().items()}
 
 
+@heavy(3)
 @given(text_rows(), seeds, st.sampled_from([0.0, 1e-3]))
 def test_the_sum_is_the_mean_times_the_number(rows, seed, z_loss):
     """In value and in every gradient; the number is that of the labels behind something that are no tags."""
@@ -103,6 +104,7 @@ def test_the_sum_is_the_mean_times_the_number(rows, seed, z_loss):
         torch.testing.assert_close(actual, expected[name])
 
 
+@heavy(3)
 @given(text_rows(), seeds)
 def test_the_sums_of_the_rows_are_the_sum_of_the_batch(rows, seed):
     """So that a batch may be cut anywhere, and the parts divided by the number of all labels."""
