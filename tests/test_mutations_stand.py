@@ -4,10 +4,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.full import test_data_mutations, test_model_mutations, test_mutations, test_training_mutations
+from tests.full import (
+    test_contrastive_mutations,
+    test_data_mutations,
+    test_model_mutations,
+    test_mutations,
+    test_training_mutations,
+)
 
 ROOT = Path(__file__).parent.parent
-MODULES = (test_mutations, test_model_mutations, test_training_mutations, test_data_mutations)
+MODULES = (
+    test_mutations,
+    test_model_mutations,
+    test_training_mutations,
+    test_data_mutations,
+    test_contrastive_mutations,
+)
 MISTAKES = {name: mistake for module in MODULES for name, mistake in module.MUTATIONS.items()}
 
 

@@ -147,8 +147,8 @@ def test_an_end_of_chunk_string_needs_an_id():
     ("further", "expected"),
     [
         ({}, ["_", "p", "!", "<EOC>", "_", "c", "<EOC>", "d", "_", "<EOC>", "<EOS>"]),
-        ({"ignore_between_chunks": True}, ["_", "p", "!", "<EOC>", "_", "c", "<EOC>", "_", "_", "<EOC>", "_"]),
-        ({"ignore_before_first_media": True}, ["_", "_", "_", "_", "_", "c", "<EOC>", "d", "_", "<EOC>", "<EOS>"]),
+        ({"mask_between_chunks": True}, ["_", "p", "!", "<EOC>", "_", "c", "<EOC>", "_", "_", "<EOC>", "_"]),
+        ({"mask_before_first_media": True}, ["_", "_", "_", "_", "_", "c", "<EOC>", "d", "_", "<EOC>", "<EOS>"]),
     ],
 )
 def test_labels_leave_out_what_is_never_predicted(further, expected):

@@ -66,7 +66,7 @@ def test_help_names_the_options(capsys):
     with pytest.raises(SystemExit):
         main(["demo", "--help"])
     text = capsys.readouterr().out
-    assert all(option in text for option in ("--seed", "--out", "--threads", "--quick", "--ablations"))
+    assert all(option in text for option in ("--seed", "--out", "--threads", "--tower", "--quick", "--ablations"))
     with pytest.raises(SystemExit):
         main(["demo", "--quick", "--ablations"])
 

@@ -51,18 +51,19 @@ shapes = st.tuples(st.integers(1, 3), st.integers(1, 5)) | st.sampled_from([(0, 
 HEAD = [(4, True, True), (2, False, None), (3, True, False)]
 
 
-@example(head=HEAD, shape=(3, 5), chunk=2, mean=True, unread=False, seed=0)
-@example(head=HEAD, shape=(3, 5), chunk=4, mean=False, unread=True, seed=0)
-@given(heads(), shapes, st.integers(1, 7) | st.none(), st.booleans(), st.booleans(), seeds)
-def test_chunks_give_the_loss_and_gradients_of_all_logits(head, shape, chunk, mean, unread, seed):
+@example(head=HEAD, shape=(3, 5), chunk=2, mean=True, unread=False, z_loss=0.0, seed=0)
+@example(head=HEAD, shape=(3, 5), chunk=4, mean=False, unread=True, z_loss=0.5, seed=0)
+@given(heads(), shapes, st.integers(1, 7) | st.none(), st.booleans(), st.booleans(), st.sampled_from([0, 0.5]), seeds)
+def test_chunks_give_the_loss_and_gradients_of_all_logits(head, shape, chunk, mean, unread, z_loss, seed):
     """Whatever is trained, frozen or biased, whatever the chunk is, and wherever the labels lie."""
     hidden, tables, biases, labels = make_case(head, shape, seed)
     scores = all_logits(hidden, tables, biases).flatten(0, -2)
     total = F.cross_entropy(scores, labels.flatten(), ignore_index=IGNORED, reduction="sum")
+    total = total + z_loss * scores.logsumexp(1)[labels.flatten() != IGNORED].square().sum()
     expected = total / (labels != IGNORED).sum().clamp(min=1) if mean else total
     given_labels = labels.as_subclass(Unread) if unread else labels
     loss = linear_cross_entropy(
-        hidden, tables, given_labels, bias=biases, chunk_size=chunk, reduction="mean" if mean else "sum"
+        hidden, tables, given_labels, bias=biases, chunk_size=chunk, reduction="mean" if mean else "sum", z_loss=z_loss
     )
     torch.testing.assert_close(loss.as_subclass(Tensor), expected, atol=1e-9, rtol=1e-9)
     leaves = (hidden, *tables, *biases)

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,13 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--seed", type=int, default=0, help="decides everything that is drawn (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder to write to (default: %(default)s)")
     parser.add_argument("--threads", type=positive, default=1, help="threads of torch (default: %(default)s)")
+    parser.add_argument(
+        "--tower",
+        choices=("labels", "contrastive"),
+        default="labels",
+        help="what the vision encoder is trained on: digit and colour of each picture, or pictures and their captions "
+        "that have to find each other (default: %(default)s)",
+    )
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--quick", action="store_true", help="train on captions only, in under a minute")
     kind.add_argument("--ablations", action="store_true", help="train twice more, each time with one thing changed")
@@ -37,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     torch.set_num_threads(arguments.threads)
     seed = arguments.seed
     config = quick_config(seed=seed) if arguments.quick else DemoConfig(seed=seed, ablations=arguments.ablations)
+    config = replace(config, tower_training=arguments.tower)
     bars = ProgressBars(used_by="flamingo-blocks demo", extra="demo")
     try:
         result = run_demo(config, arguments.out, on_progress=bars)

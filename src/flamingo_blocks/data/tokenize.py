@@ -193,18 +193,22 @@ def document_labels(
     tokenized: TokenizedDocument,
     *,
     special: SpecialTokens,
-    ignore_between_chunks: bool = False,
-    ignore_before_first_media: bool = False,
+    mask_tags: bool = True,
+    mask_between_chunks: bool = False,
+    mask_before_first_media: bool = False,
 ) -> tuple[int, ...]:
     """Labels of a document for next-token training: its ids, and -100 where no loss is taken.
 
-    Tags and the begin of the document are never predicted; `<EOC>` and `<EOS>` are.
+    The begin of the document is never predicted; `<EOC>` and `<EOS>` are. `training.make_labels` gives the same for a
+    whole batch.
 
     Args:
         tokenized: The document.
         special: Ids of the tags.
-        ignore_between_chunks: Take no loss on what stands between an `<EOC>` and the next tag, or the end.
-        ignore_before_first_media: Take no loss before the first tag. With the one before it is OpenFlamingo's rule for
+        mask_tags: Take no loss on tags. The paper does not tell what it did with its tag, which is plain text; a
+            `Flamingo` takes none on the id that it knows as its tag, whatever the labels say.
+        mask_between_chunks: Take no loss on what stands between an `<EOC>` and the next tag, or the end.
+        mask_before_first_media: Take no loss before the first tag. With the one before it is OpenFlamingo's rule for
             MMC4.
 
     Returns:
@@ -218,12 +222,12 @@ def document_labels(
     ids, width = tokenized.ids, len(special.media_ids)
     starts = [0, *(tag + width for tag in tokenized.tags)]
     stops = [*tokenized.tags, len(ids)]
-    ignored = [range(tag, tag + width) for tag in tokenized.tags]
+    ignored = [range(tag, tag + width) for tag in tokenized.tags if mask_tags]
     if ids and 0 in tokenized.inserted and ids[0] == special.bos:
         ignored.append(range(1))
-    if ignore_before_first_media:
+    if mask_before_first_media:
         ignored.append(range(stops[0]))
-    if ignore_between_chunks and special.end_of_chunk is not None:
+    if mask_between_chunks and special.end_of_chunk is not None:
         for start, stop in zip(starts, stops, strict=True):
             if special.end_of_chunk in (chunk := ids[start:stop]):
                 ignored.append(range(start + chunk.index(special.end_of_chunk) + 1, stop))

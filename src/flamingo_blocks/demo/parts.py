@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
+from flamingo_blocks.demo.captioned_tower import CaptionMatcher, train_by_captions
 from flamingo_blocks.demo.errors import DemoError
 from flamingo_blocks.demo.image_bank import ImageBank
 from flamingo_blocks.demo.images import SEEN_PAIRS, UNSEEN_PAIRS, Digits, augment, load_digits_images, tint_with_pairs
@@ -13,6 +15,8 @@ from flamingo_blocks.demo.language_model import TinyDecoder, text_recall, train_
 from flamingo_blocks.demo.progress import Stopwatch
 from flamingo_blocks.demo.tower import DigitReader, DigitTower, train_tower
 from flamingo_blocks.demo.words import Vocabulary, demo_vocabulary
+
+TowerTraining = Literal["labels", "contrastive"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +33,15 @@ class Parts:
     tower_accuracy: dict[str, float]
 
 
-def prepare_parts(watch: Stopwatch, *, seed: int, tower_steps: int, lm_steps: int, min_recall: float = 0.0) -> Parts:
+def prepare_parts(
+    watch: Stopwatch,
+    *,
+    seed: int,
+    tower_steps: int,
+    lm_steps: int,
+    min_recall: float = 0.0,
+    tower_training: TowerTraining = "labels",
+) -> Parts:
     """Train the language model and the tower, each on its own, and compute the features of all images.
 
     Args:
@@ -38,6 +50,7 @@ def prepare_parts(watch: Stopwatch, *, seed: int, tower_steps: int, lm_steps: in
         tower_steps: Updates of the tower.
         lm_steps: Updates of the language model.
         min_recall: Recall on text that the language model needs.
+        tower_training: What the tower is trained on: the digit and colour of each picture, or pictures and captions.
 
     Raises:
         DemoError: If the language model's recall stays below `min_recall`.
@@ -55,9 +68,15 @@ def prepare_parts(watch: Stopwatch, *, seed: int, tower_steps: int, lm_steps: in
         )
     training, test = load_digits_images(seed=seed)
     with watch.phase("vision encoder", tower_steps) as advance:
-        train_tower(reader, training, steps=tower_steps, seed=seed, on_step=advance)
+        trained: DigitReader | CaptionMatcher = reader
+        if tower_training == "labels":
+            train_tower(reader, training, steps=tower_steps, seed=seed, on_step=advance)
+        else:
+            with seeded(seed + 1):
+                trained = CaptionMatcher(reader.tower, vocabulary)
+            train_by_captions(trained, training, steps=tower_steps, seed=seed, on_step=advance)
         shown = tint_with_pairs(test, SEEN_PAIRS), tint_with_pairs(test, UNSEEN_PAIRS)
-        accuracy = {name: reader.accuracy(*images) for name, images in zip(("seen", "unseen"), shown, strict=True)}
+        accuracy = {name: trained.accuracy(*images) for name, images in zip(("seen", "unseen"), shown, strict=True)}
         training_bank, test_bank = _banks(reader.tower, training, test, seed=seed)
     return Parts(
         vocabulary=vocabulary,

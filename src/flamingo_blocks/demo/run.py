@@ -15,7 +15,7 @@ from flamingo_blocks.demo.images import SEEN_PAIRS, UNSEEN_PAIRS
 from flamingo_blocks.demo.language_model import TinyDecoder
 from flamingo_blocks.demo.measure import ROWS, UNSEEN_FIVE, Row, caption_accuracy, naming_curves
 from flamingo_blocks.demo.model import Task, build_flamingo, train_flamingo
-from flamingo_blocks.demo.parts import Parts, prepare_parts, seeded
+from flamingo_blocks.demo.parts import Parts, TowerTraining, prepare_parts, seeded
 from flamingo_blocks.demo.progress import Progress, Stopwatch
 from flamingo_blocks.demo.report import DemoResult, plot_curves, write_json
 from flamingo_blocks.demo.samples import caption_samples, naming_samples, write_sample_images
@@ -32,6 +32,8 @@ class DemoConfig:
     Args:
         seed: Decides everything that is drawn.
         tasks: What the blocks are trained on.
+        tower_training: What the vision encoder is trained on: `"labels"`, the digit and colour of each picture; or
+            `"contrastive"`, pictures and captions that have to find each other, as in the paper.
         tower_steps: Updates of the vision encoder.
         lm_steps: Updates of the language model.
         steps: Updates of the blocks.
@@ -45,6 +47,7 @@ class DemoConfig:
 
     seed: int = 0
     tasks: tuple[Task, ...] = ("naming", "captions")
+    tower_training: TowerTraining = "labels"
     tower_steps: int = 300
     lm_steps: int = 350
     steps: int = 400
@@ -92,6 +95,7 @@ def run_demo(config: DemoConfig, out: Path, *, on_progress: Progress = lambda _n
         tower_steps=config.tower_steps,
         lm_steps=config.lm_steps,
         min_recall=config.min_recall,
+        tower_training=config.tower_training,
     )
     flamingo = train_blocks(parts, watch, tasks=config.tasks, steps=config.steps, lr=config.lr, seed=config.seed)
     curves, captions = measure(flamingo, parts, watch, rows=config.rows, episodes=config.episodes)

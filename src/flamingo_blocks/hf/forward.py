@@ -11,10 +11,8 @@ from flamingo_blocks.lm import MediaState
 from flamingo_blocks.models.abilities import refuse_misread_pads
 from flamingo_blocks.models.call_language_model import accepts
 from flamingo_blocks.models.check_arguments import check_ids
-from flamingo_blocks.models.output_head import counted_labels
 from flamingo_blocks.models.place_media import place_media
 from flamingo_blocks.ops.media_layout import MediaLayout
-from flamingo_blocks.ops.next_token_loss import IGNORED, shifted_labels
 
 if TYPE_CHECKING:
     from flamingo_blocks.hf.modeling import FlamingoForConditionalGeneration
@@ -130,9 +128,8 @@ def _loss(
         return_logits = labels is None or not model.training
     output = model.flamingo(input_ids, **given, labels=labels, return_logits=return_logits)
     loss = output.loss
-    if loss is not None and labels is not None and num_items_in_batch is not None:
-        counted = counted_labels(model.config.media_token_id, labels, input_ids, given["document"])
-        loss = loss * (shifted_labels(counted) != IGNORED).sum() / num_items_in_batch
+    if loss is not None and num_items_in_batch is not None:
+        loss = loss * output.num_labels / num_items_in_batch
     return FlamingoCausalLMOutput(loss=loss, logits=output.logits)
 
 

@@ -25,7 +25,7 @@ from flamingo_blocks.models.packing import keep_apart
 from flamingo_blocks.models.prompt import PromptState
 from flamingo_blocks.ops._layout_checks import check_scope
 from flamingo_blocks.ops.media_layout import MediaLayout
-from flamingo_blocks.ops.next_token_loss import next_token_loss
+from flamingo_blocks.ops.next_token_loss import next_token_loss, number_counted, shifted_labels
 from flamingo_blocks.types import Scope
 from flamingo_blocks.vision import VisionTower
 
@@ -38,10 +38,12 @@ class FlamingoOutput:
         logits: Scores over the vocabulary; the last columns are the new tokens'. `None` beside a loss, unless they
             were asked for.
         loss: Mean cross-entropy over the labels, when there were any.
+        num_labels: How many labels that is the mean of.
     """
 
     logits: Float[Tensor, "batch text vocab"] | None
     loss: Float[Tensor, ""] | None = None
+    num_labels: Int[Tensor, ""] | None = None
 
 
 class Flamingo(nn.Module):
@@ -169,6 +171,7 @@ class Flamingo(nn.Module):
         prompt: PromptState | None = None,
         logits_to_keep: int = 0,
         return_logits: bool | None = None,
+        z_loss: float = 0.0,
     ) -> FlamingoOutput:
         """Run the model on text and its media.
 
@@ -192,6 +195,7 @@ class Flamingo(nn.Module):
             prompt: Text and media run before; it is not changed.
             logits_to_keep: Last columns whose logits are wanted; 0 for all.
             return_logits: Whether the output holds logits; by default where there are no labels.
+            z_loss: As in `linear_cross_entropy`; added to the loss.
 
         Returns:
             Logits, or the loss when there are labels, or both on request.
@@ -200,9 +204,9 @@ class Flamingo(nn.Module):
             TypeError: If ids, labels or media are no tensors, `prompt` is no `PromptState`, or an argument is called as
                 in Hugging Face.
             ValueError: If tags and items differ in number, several kinds of media are given, ids are negative, labels
-                are no integers or come with `logits_to_keep`, neither labels nor logits are wanted, a mask, flags or
-                documents have another shape or nothing that they are about, or the language model cannot keep packed
-                documents apart.
+                are no integers or come with `logits_to_keep`, neither labels nor logits are wanted, `z_loss` is
+                negative, a mask, flags or documents have another shape or nothing that they are about, or the language
+                model cannot keep packed documents apart.
             RuntimeError: If the model was detached.
         """
         with_logits = labels is None if return_logits is None else return_logits
@@ -232,8 +236,11 @@ class Flamingo(nn.Module):
             return FlamingoOutput(output.logits)
         refuse_lost_gradients(self)
         labels = counted_labels(self.media_token_id, labels, input_ids, document)
-        loss = next_token_loss(output.logits, labels) if head is None else head.loss(hidden[0][:, -keep:], labels)
-        return FlamingoOutput(output.logits if with_logits else None, loss)
+        if head is None:
+            loss = next_token_loss(output.logits, labels, z_loss=z_loss)
+        else:
+            loss = head.loss(hidden[0][:, -keep:], labels, z_loss=z_loss)
+        return FlamingoOutput(output.logits if with_logits else None, loss, number_counted(shifted_labels(labels)))
 
     def encode_media(
         self,

@@ -68,14 +68,16 @@ class OutputHead:
         finally:
             handle.remove()
 
-    def loss(self, hidden: Float[Tensor, "batch text dim"], labels: Int[Tensor, "batch text"]) -> Float[Tensor, ""]:
+    def loss(
+        self, hidden: Float[Tensor, "batch text dim"], labels: Int[Tensor, "batch text"], *, z_loss: float = 0.0
+    ) -> Float[Tensor, ""]:
         """The next-token loss of what enters the head, without logits of all tokens at once."""
         weights: list[Tensor] = [self.module.weight]
         biases: list[Tensor | None] = [self.module.bias]
         if self.rows is not None and self.rows.output is not None:
             weights.append(self.rows.output.to(hidden.device))
             biases.append(None)
-        return linear_cross_entropy(hidden, weights, shifted_labels(labels), bias=biases)
+        return linear_cross_entropy(hidden, weights, shifted_labels(labels), bias=biases, z_loss=z_loss)
 
     def logits(self, hidden: Float[Tensor, "*lead dim"]) -> Float[Tensor, "*lead vocab"]:
         """What a model gives whose head is nothing else than this."""

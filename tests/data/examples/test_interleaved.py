@@ -53,7 +53,7 @@ def maker(special=PAPER, **options):
 @given(parts, specials, keys, st.integers(3, 30), st.none() | st.integers(1, 3), st.booleans())
 def test_an_example_is_a_window_with_its_labels_and_items(page, special, key, length, max_media, outside):
     """Ids, tags and items are those of a window; labels are the document's, cut where the window was."""
-    example = maker(special, length=length, max_media=max_media, ignore_outside_chunks=outside)(page_of(page), key=key)
+    example = maker(special, length=length, max_media=max_media, mask_outside_chunks=outside)(page_of(page), key=key)
     if not page_of(page).merged().segments:
         assert example == Dropped("no_text", "the document is empty")
         return
@@ -61,7 +61,7 @@ def test_an_example_is_a_window_with_its_labels_and_items(page, special, key, le
     draw = KeyedDraws(key).uniform("window")
     window = draw_window(whole, length=length, special=special, draw=draw, max_media=max_media)
     part = cut_document(whole, window, special=special)
-    labels = document_labels(whole, special=special, ignore_between_chunks=outside, ignore_before_first_media=outside)
+    labels = document_labels(whole, special=special, mask_between_chunks=outside, mask_before_first_media=outside)
     assert example.input_ids == part.ids
     assert example.tags == part.tags
     assert tuple(example.labels) == labels[window.start : window.stop]

@@ -30,7 +30,7 @@ def test_the_windows_of_a_partition_are_the_document(page, special, data):
     cuts = legal_cuts(whole, special)
     inner = data.draw(st.sets(st.sampled_from(cuts), max_size=4))
     edges = [0, *sorted(inner), len(whole.ids)]
-    labels = document_labels(whole, special=special, ignore_between_chunks=True)
+    labels = document_labels(whole, special=special, mask_between_chunks=True)
     ids, tags, media, inserted, cut_labels = [], [], [], set(), []
     for start, stop in pairwise(edges):
         window = range(start, stop)

@@ -15,7 +15,7 @@ LAYOUTS = (
 )  # fmt: skip
 each_layout = pytest.mark.parametrize("layout", LAYOUTS, ids=str)
 ends = st.fixed_dictionaries({name: st.booleans() for name in ("end_before_media", "end_before_first_media")})
-losses = st.fixed_dictionaries({name: st.booleans() for name in ("ignore_between_chunks", "ignore_before_first_media")})
+losses = st.fixed_dictionaries({name: st.booleans() for name in ("mask_between_chunks", "mask_before_first_media")})
 
 
 def see(document, special=PAPER, **further):

@@ -36,7 +36,7 @@ class InterleavedExamples:
         p_next: Chance that the text of a document sees the item that follows it, in place of the one before.
         needs_media: Choose among the windows that hold an item; documents without any are dropped.
         end_before_first_media: Write `<EOC>` before the first tag too, as in `tokenize_document`.
-        ignore_outside_chunks: Take no loss before the first tag and between an `<EOC>` and the next tag: OpenFlamingo's
+        mask_outside_chunks: Take no loss before the first tag and between an `<EOC>` and the next tag: OpenFlamingo's
             rule. It is applied to the document, before the window is cut.
         augment_text: Small changes of the text; None for none.
         augment_images: Random flips and colours; None for none.
@@ -84,7 +84,7 @@ class InterleavedExamples:
         p_next: float = 0.5,
         needs_media: bool = False,
         end_before_first_media: bool = True,
-        ignore_outside_chunks: bool = False,
+        mask_outside_chunks: bool = False,
         augment_text: AugmentText | None = None,
         augment_images: AugmentImages | None = None,
         source: str | None = None,
@@ -101,7 +101,7 @@ class InterleavedExamples:
         self.p_next = p_next
         self.needs_media = needs_media
         self.end_before_first_media = end_before_first_media
-        self.ignore_outside_chunks = ignore_outside_chunks
+        self.mask_outside_chunks = mask_outside_chunks
         self.augment_text = augment_text
         self.source = source
 
@@ -135,8 +135,8 @@ class InterleavedExamples:
         labels = document_labels(
             whole,
             special=self.special,
-            ignore_between_chunks=self.ignore_outside_chunks,
-            ignore_before_first_media=self.ignore_outside_chunks,
+            mask_between_chunks=self.mask_outside_chunks,
+            mask_before_first_media=self.mask_outside_chunks,
         )
         items = self.reader.read_all(text.media, draws)
         if isinstance(items, Dropped):

@@ -97,8 +97,8 @@ def see_document(
     group_consecutive: bool = False,
     end_before_media: bool = True,
     end_before_first_media: bool = True,
-    ignore_between_chunks: bool = False,
-    ignore_before_first_media: bool = False,
+    mask_between_chunks: bool = False,
+    mask_before_first_media: bool = False,
 ) -> SeenDocument:
     """Read a document as a model does in training.
 
@@ -114,8 +114,8 @@ def see_document(
         group_consecutive: As there.
         end_before_media: As in `tokenize_document`.
         end_before_first_media: As there.
-        ignore_between_chunks: As in `document_labels`.
-        ignore_before_first_media: As there.
+        mask_between_chunks: As in `document_labels`.
+        mask_before_first_media: As there.
 
     Returns:
         The tokens in runs, with text that was decoded again: what the tokenizer does not know shows.
@@ -141,8 +141,8 @@ def see_document(
     if not tokenized.ids:
         return SeenDocument((), ())
     labels = document_labels(
-        tokenized, special=special, ignore_between_chunks=ignore_between_chunks,
-        ignore_before_first_media=ignore_before_first_media,
+        tokenized, special=special, mask_between_chunks=mask_between_chunks,
+        mask_before_first_media=mask_before_first_media,
     )  # fmt: skip
     is_media = torch.zeros(1, len(tokenized.ids), dtype=torch.bool)
     is_media[0, list(tokenized.tags)] = True

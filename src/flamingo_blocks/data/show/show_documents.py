@@ -39,8 +39,8 @@ def show_documents(
     group_consecutive: bool = False,
     end_before_media: bool = True,
     end_before_first_media: bool = True,
-    ignore_between_chunks: bool = False,
-    ignore_before_first_media: bool = False,
+    mask_between_chunks: bool = False,
+    mask_before_first_media: bool = False,
     title: str = "Documents as the model sees them",
     image_side_px: int = 240,
 ) -> int:
@@ -61,8 +61,8 @@ def show_documents(
         group_consecutive: As there.
         end_before_media: As in `tokenize_document`.
         end_before_first_media: As there.
-        ignore_between_chunks: As in `document_labels`.
-        ignore_before_first_media: As there.
+        mask_between_chunks: As in `document_labels`.
+        mask_before_first_media: As there.
         title: Of the page.
         image_side_px: Longest side of a picture on the page. Pictures need pillow, and those of clips PyAV.
 
@@ -88,8 +88,8 @@ def show_documents(
     see = partial(
         see_document, tokenizer=tokenizer or words, special=special or words.special, scope=scope, direction=direction,
         group_consecutive=group_consecutive, end_before_media=end_before_media,
-        end_before_first_media=end_before_first_media, ignore_between_chunks=ignore_between_chunks,
-        ignore_before_first_media=ignore_before_first_media,
+        end_before_first_media=end_before_first_media, mask_between_chunks=mask_between_chunks,
+        mask_before_first_media=mask_before_first_media,
     )  # fmt: skip
     see(InterleavedDocument.from_parts([b""]))  # a layout that is none is the caller's slip, not that of a document
     unit = "words" if tokenizer is None else "tokens"
