@@ -13,7 +13,7 @@ from flamingo_blocks.training.checkpoints import Checkpointer
 from flamingo_blocks.training.gradients import averaged_over
 from flamingo_blocks.training.objective import Drawn, Objective, check_objectives, draw
 from flamingo_blocks.training.optimisers import make_optimizer
-from flamingo_blocks.training.param_groups import param_groups
+from flamingo_blocks.training.groups import param_groups
 from flamingo_blocks.training.schedule import Schedule, warmup_hold_decay
 from flamingo_blocks.training.step_report import StepReport
 from flamingo_blocks.training.stop import StopRequest, stop_on
@@ -197,7 +197,7 @@ class _Run:
             torch.manual_seed(_seed_of(config.seed, step, _rank()))
         # All batches first: a data set that runs dry must not leave half a gradient behind.
         asked = self.sources if config.updates == "accumulate" else [self.sources[step % len(self.sources)]]
-        drawn = [draw(objective, source, step) for objective, source in asked]
+        drawn = [draw(objective, source, config.model, step) for objective, source in asked]
         sizes, ends = sizes_over_ranks(drawn, stop=bool(stop), device=self.device)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * config.schedule(step)

@@ -4,29 +4,33 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from flamingo_blocks.data import FlamingoBatch
-from flamingo_blocks.ops.next_token_loss import IGNORED, shifted_labels
+from flamingo_blocks.models.output_head import counted_labels
+from flamingo_blocks.ops.next_token_loss import number_counted, shifted_labels
 
 
-def num_label_tokens(batch: Any) -> int:
-    """How many tokens of a batch loss is taken on; 1 for what is no batch of a Flamingo, or has no labels.
+def count_labels(model: nn.Module, batch: Any) -> int:
+    """How many tokens of a batch `flamingo_loss` takes its mean over; 1 for what is no batch with labels.
 
     Args:
+        model: A `Flamingo`, which leaves out its media tag, or any other.
         batch: Any.
 
     Returns:
-        The number, by which `flamingo_loss` divides.
+        The number.
 
     Example:
-        >>> num_label_tokens("a batch of another kind")
+        >>> count_labels(nn.Identity(), "a batch of another kind")
         1
     """
     if not isinstance(batch, FlamingoBatch) or batch.labels is None:
         return 1
-    return int((shifted_labels(batch.labels) != IGNORED).sum())
+    labels = batch.labels
+    if (media_token_id := getattr(model, "media_token_id", None)) is not None:
+        labels = counted_labels(media_token_id, labels, batch.input_ids, batch.document)
+    return int(number_counted(shifted_labels(labels)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +43,8 @@ class Objective:
             parts, which are run one after the other and add up to the loss of the whole.
         loss: Takes the model and a batch, gives a scalar: a mean over what `count` counts.
         weight: Factor on the loss. A data set of weight 0 is not drawn from.
-        count: How many terms the loss of a batch is a mean of: with it, the loss of several ranks or parts is the mean
-            over the terms of all of them, and not a mean of means. By default the tokens with a label.
+        count: Takes the model and a batch, gives how many terms its loss is a mean of: so the loss of several ranks or
+            parts is the mean over the terms of all of them, and not a mean of means. By default the labels that count.
 
     Example:
         >>> Objective(name="squares", batches=[torch.ones(4, 2)], loss=lambda model, x: model(x).square().mean()).weight
@@ -54,7 +58,7 @@ class Objective:
     batches: Iterable[Any]
     loss: Callable[[Any, Any], Tensor]
     weight: float = 1.0
-    count: Callable[[Any], int] = num_label_tokens
+    count: Callable[[Any, Any], int] = count_labels
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class Drawn:
         return sum(self.counts), tokens, sum(_num_items(batch) for batch in batches)
 
 
-def draw(objective: Objective, source: Iterator[Any], step: int) -> Drawn:
+def draw(objective: Objective, source: Iterator[Any], model: nn.Module, step: int) -> Drawn:
     """The next batch of a data set.
 
     Raises:
@@ -88,7 +92,7 @@ def draw(objective: Objective, source: Iterator[Any], step: int) -> Drawn:
     parts = tuple(batch) if isinstance(batch, list | tuple) else (batch,)
     if not parts:
         raise ValueError(f"objective {objective.name!r} gave a batch of no parts at step {step}, wanted one at least")
-    return Drawn(objective, parts, tuple(objective.count(part) for part in parts))
+    return Drawn(objective, parts, tuple(objective.count(model, part) for part in parts))
 
 
 def check_objectives(objectives: Sequence[Objective]) -> None:
