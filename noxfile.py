@@ -1,5 +1,6 @@
 """Every check and the demo, each in an environment of its own: `python -m nox -s <session>`."""
 
+import tempfile
 from pathlib import Path
 
 import nox
@@ -158,7 +159,9 @@ def ray(session: nox.Session) -> None:
     """Builds of data on a Ray of this machine, whose processes are killed."""
     install(session, "--editable", ".[data,ray,test]")
     keep_inside(session)
-    session.run("python", "-m", "pytest", "-m", "ray", "tests/ray", *session.posargs)
+    # Ray starts no process from a folder inside its environment, and its sockets want a short path.
+    with tempfile.TemporaryDirectory(prefix="ray-") as scratch:
+        session.run("python", "-m", "pytest", "-m", "ray", "tests/ray", *session.posargs, env={"TMPDIR": scratch})
 
 
 @nox.session
