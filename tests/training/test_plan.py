@@ -57,8 +57,8 @@ BY_HAND = {
 
 @pytest.mark.parametrize("size", BY_HAND)
 def test_plans_of_the_papers_sizes_are_those_worked_out_by_hand(size):
-    """Parameters and state within 3 %, kept bytes within 5 %; operations of the language model within 8 %, since by hand
-    its relative positions were counted for each row and its scores not at all.
+    """Parameters and state within 3 %, kept bytes within 5 %; operations of the language model within 8 %, since by
+    hand its relative positions were counted for each row and its scores not at all.
     """
     trained, frozen, weights, state, per_token, petaflops = BY_HAND[size]
     plan = plan_paper(size)
@@ -233,7 +233,8 @@ def test_what_saves_memory_costs_time_or_gathering(shape, size):
     assert plan().flops_of_update.recompute > 0 == kept.flops_of_update.recompute
     assert plan().flops_of_update.useful == kept.flops_of_update.useful
     assert 8 * shared.memory["frozen weights"] == plan().memory["frozen weights"]
-    assert shared.memory["gathered groups"] > plan().memory["gathered groups"]
+    assert shared.memory["gathered groups"] >= plan().memory["gathered groups"]
+    assert shared.memory["root group"] > plan().memory["root group"]
     assert late.memory["reduce buffer"] > plan().memory["reduce buffer"]
 
 
