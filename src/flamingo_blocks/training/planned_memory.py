@@ -54,11 +54,10 @@ def kept_numbers(sizes: ModelSizes, batch: BatchShape, *, patches: float, checkp
     entering += parts.latents * (parts.dim + (dim if parts.projection_products else 0))
     in_layer = parts.kept_layer[0] * (of_item + parts.latents) + parts.kept_layer[1] * parts.latents
     media = [block.kept_media * parts.latents for block in sizes.blocks.values()]
-    behind = dim * (2 if sizes.new_tokens else 1)  # what the last norm gets, and gives where its head has trained rows
     if not checkpoint:
-        return Kept(sum(layers) + sum(blocks) + behind, entering + parts.depth * in_layer + sum(media))
+        return Kept(sum(layers) + sum(blocks) + sizes.outer_kept, entering + parts.depth * in_layer + sum(media))
     item = entering + (parts.depth - 1) * parts.dim * parts.latents
-    text = dim * (len(layers) + len(blocks)) + behind
+    text = dim * (len(layers) + len(blocks)) + sizes.outer_kept
     return Kept(text, item, max([*layers, *blocks]), max([in_layer, *media]))
 
 

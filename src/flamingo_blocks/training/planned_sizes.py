@@ -72,7 +72,19 @@ class ResamplerSizes:
 
 @dataclass(frozen=True)
 class ModelSizes:
-    """A whole model: `first` is the layer from which on the text has a gradient."""
+    """A whole model.
+
+    Args:
+        dim: Width of the language model.
+        vocab: Entries of its head.
+        new_tokens: Trained rows beside the head.
+        layers: Its decoder layers.
+        blocks: The gated blocks by layer.
+        resampler: The resampler and the projection behind it.
+        outer_products: Weights of its matrices outside the layers, but for the head.
+        outer_kept: Numbers kept of a token outside the layers.
+        first: The layer from which on the text has a gradient.
+    """
 
     dim: int
     vocab: int
@@ -81,6 +93,7 @@ class ModelSizes:
     blocks: dict[int, BlockSizes]
     resampler: ResamplerSizes
     outer_products: int
+    outer_kept: float
     first: int
 
 
@@ -108,6 +121,8 @@ def read_sizes(flamingo: Flamingo) -> ModelSizes:
     found = find_decoder_layers(lm, flamingo.layers)
     layers = tuple(_layer(layer, lm, dim) for layer in found.layers)
     rows = flamingo.token_rows
+    num_predicted = 0 if rows is None else rows.num_predicted
+    of_norms = _norms(lm, dim, dim) - sum(_norms(layer, dim, dim) for layer in found.layers)
     inside = sum(layer.products + layer.once for layer in layers)
     whole = _products(lm, besides=head)[0]
     trained_layers = [index for index, layer in enumerate(layers) if layer.trained_products]
@@ -117,11 +132,12 @@ def read_sizes(flamingo: Flamingo) -> ModelSizes:
     return ModelSizes(
         dim=dim,
         vocab=int(head.weight.shape[0]),
-        new_tokens=0 if rows is None else rows.num_predicted,
+        new_tokens=num_predicted,
         layers=layers,
         blocks={int(index): _block(block) for index, block in flamingo.blocks.items()},
         resampler=_resampler(flamingo),
         outer_products=whole - inside,
+        outer_kept=of_norms + (dim if num_predicted else 0),  # what enters a head with trained rows
         first=min(starts),
     )
 
@@ -129,19 +145,25 @@ def read_sizes(flamingo: Flamingo) -> ModelSizes:
 def _layer(layer: nn.Module, lm: nn.Module, dim: int) -> LayerSizes:
     products, trained = _products(layer)
     inner = _attention_width(lm, dim)
+    of_norms = _norms(layer, dim, dim)
+    of_head_norms = _norms(layer, inner // _num_heads(lm), inner)
     relative = isinstance(layer, PaperDecoderLayer)
     once = dim * dim if relative else 0  # the projection of the distances
     hidden, matrices = _hidden(layer, dim)
-    of_norms = [kept for module in layer.modules() if (kept := _kept_by_norm(module, dim))]
     # Query, key, value, and what fused attention gave; one tensor of the hidden width, and two more where it is gated.
-    kept = sum(of_norms) + (3 if relative else 4) * inner + hidden * _kept_by_activation(layer, gated=matrices > 2)
+    kept = (
+        of_norms
+        + of_head_norms
+        + (3 if relative else 4) * inner
+        + hidden * _kept_by_activation(layer, gated=matrices > 2)
+    )
     kept += (2 * dim + inner + hidden) if trained else 0  # what enters matrices that train
     eager = relative or getattr(text_config(lm), "_attn_implementation", None) == "eager"
     return LayerSizes(
         parameters=sum(p.numel() for p in layer.parameters()),
         products=products - once,
         trained_products=trained,
-        last_products=hidden * dim if len(of_norms) <= 2 else 0,  # else a norm stands behind it
+        last_products=0 if of_norms > 4 * dim else hidden * dim,  # of more than two norms one stands behind it
         once=once,
         inner=inner,
         score_products=3 if relative else 2,
@@ -177,14 +199,14 @@ def _hidden(layer: nn.Module, dim: int) -> tuple[int, int]:
     return hidden, sum(sorted(shape) == sorted((hidden, dim)) for shape in shapes) if hidden != dim else 2
 
 
-def _kept_by_norm(module: nn.Module, dim: int) -> float:
-    """Numbers of a token that a norm keeps; norms written out compute in float32, twice the size of bfloat16."""
-    if "norm" not in type(module).__name__.lower() or next(module.children(), None) is not None:
-        return 0
-    weight = next(module.parameters(recurse=False), None)
-    if weight is None or weight.shape[-1] != dim:
-        return 0
-    return dim if isinstance(module, nn.LayerNorm | nn.RMSNorm) else 2 * dim
+def _norms(module: nn.Module, width: int, of_token: int) -> int:
+    """Numbers of a token that norms of a width keep; those written out compute in float32, twice the size."""
+    kept = 0
+    for part in module.modules():
+        weight = next(part.parameters(recurse=False), None)
+        if "norm" in type(part).__name__.lower() and weight is not None and weight.shape == (width,):
+            kept += of_token if isinstance(part, nn.LayerNorm | nn.RMSNorm) else 2 * of_token
+    return kept
 
 
 def _kept_by_activation(layer: nn.Module, *, gated: bool) -> int:

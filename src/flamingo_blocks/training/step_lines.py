@@ -92,7 +92,9 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
                 f"line {number} of {path} is {line[:80]!r}, wanted a JSON object with a step; cut the file there, or "
                 "let a run that goes on do it"
             )
-    return [_read(json.loads(line)) for line in lines if _step_of(line) is not None]
+    found = [json.loads(line) for line in lines if _step_of(line) is not None]
+    # A text may be one of the words for numbers too.
+    return [{key: part if key == "texts" else _read(part) for key, part in line.items()} for line in found]
 
 
 def _step_of(line: bytes) -> int | None:
@@ -104,16 +106,15 @@ def _step_of(line: bytes) -> int | None:
     return step if isinstance(step, int) else None
 
 
-def _written(value: Any, *, text: bool = False) -> Any:
+def _written(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _written(part, text=text or key == "texts") for key, part in value.items()}
+        return {str(key): _written(part) for key, part in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value
 
 
-def _read(value: Any, *, text: bool = False) -> Any:
-    """As `_written` got it; a text may be one of these words too."""
+def _read(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _read(part, text=text or key == "texts") for key, part in value.items()}
-    return _NUMBERS.get(value, value) if isinstance(value, str) and not text else value
+        return {key: _read(part) for key, part in value.items()}
+    return _NUMBERS.get(value, value) if isinstance(value, str) else value
