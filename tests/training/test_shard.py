@@ -199,7 +199,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("change", "options", "message"), REFUSED)
-def test_what_cannot_be_sharded_is_refused(alone, monkeypatch, change, options, message):
+def test_what_cannot_be_sharded_is_refused(alone, without_shape_checks, monkeypatch, change, options, message):
     """Before anything is changed, and the message says what to do."""
     monkeypatch.setitem(os.environ, "LOCAL_WORLD_SIZE", "3")
     model = build_tiny_flamingo()

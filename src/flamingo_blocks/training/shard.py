@@ -173,6 +173,10 @@ def _hook(model: nn.Module, modules: Any) -> None:
     for module in modules:
         if hasattr(module, "project_media"):
             register_fsdp_forward_method(module, "project_media")
+        for part in module.modules():
+            # By this mark of FSDP's the compiler takes sizes that modules hold for unknown ones; without, it compiles
+            # what runs between FSDP's hooks as it does in one process.
+            vars(part).pop("_is_fsdp_managed_module", None)
     model.register_forward_hook(_after_forward, always_call=True)
     if isinstance(model, Flamingo):
         for name in _METHODS:
