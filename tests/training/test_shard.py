@@ -60,7 +60,7 @@ def test_a_gradient_that_is_not_finite_on_one_rank_is_told_on_all_and_left_alone
 
 
 def test_each_group_is_reduced_once_a_step(found):
-    """Resampler, two blocks and the rest: with three micro-batches four messages, and fewer gathers where weights stay."""
+    """Resampler, two blocks and the rest: four messages for three micro-batches; fewer gathers where weights stay."""
     for rank in found["check_messages"]:
         assert rank["sync"]["reduce_scatter_base"] == rank["gathered"]["reduce_scatter_base"] == 4
         assert rank["gathered"]["allgather_base"] < rank["sync"]["allgather_base"]

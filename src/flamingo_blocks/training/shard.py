@@ -139,7 +139,9 @@ def _checked(mesh: Any, *, hybrid: bool) -> Any:
             'init_device_mesh(device, (replicas, ranks), mesh_dim_names=("replicate", "shard"))'
         )
     if mesh.size() != distributed.get_world_size():
-        raise ValueError(f"mesh has {mesh.size()} ranks, wanted all {distributed.get_world_size()} of the process group")
+        raise ValueError(
+            f"mesh has {mesh.size()} ranks, wanted all {distributed.get_world_size()} of the process group"
+        )
     return mesh
 
 
@@ -212,7 +214,8 @@ def _after_forward(model: nn.Module, _: tuple[Any, ...], output: Any) -> None:
 
 def _let_go(model: nn.Module) -> None:
     """Keep nothing gathered: the optimiser would step beside such weights, and the next call would find them."""
-    for module in model.modules():
+    modules: Iterator[Any] = model.modules()
+    for module in modules:
         if hasattr(module, "set_requires_gradient_sync"):
             module.reshard()
 
