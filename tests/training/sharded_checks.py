@@ -107,6 +107,13 @@ def split(seed, *, micro_batches=None):
     return [batch_of(cell) for cell in mine]
 
 
+def held_of(model):
+    """What is left gathered of that which is sharded."""
+    return [name for name, p in model.named_parameters()
+            if (p.requires_grad or hasattr(model.lm.layers[3], "unshard") and name.startswith("lm.layers.3"))
+            and not hasattr(p, "device_mesh")]  # fmt: skip
+
+
 def plainly(model, **options):
     return shard(model, mixed_precision=False, **options)
 
@@ -236,10 +243,9 @@ def check_inference():
         scores = [one.score(prompt, [[3], [4, 5]], **arguments).log_probs for one in (plain, model)]
         with torch.no_grad():
             model.encode_media(**arguments)
-        held = [name for name, p in model.trained_parameters().items() if not hasattr(p, "device_mesh")]
         found[frozen] = {
             "forward": close, "generate": torch.equal(*texts), "encode_media": torch.allclose(*media, atol=1e-5),
-            "prefill": torch.allclose(*nexts, atol=1e-5), "score": torch.allclose(*scores, atol=1e-5), "held": held,
+            "prefill": torch.allclose(*nexts, atol=1e-5), "score": torch.allclose(*scores, atol=1e-5), "held": held_of(model),
         }  # fmt: skip
     return found
 
@@ -252,7 +258,9 @@ def check_mixed_precision():
         prepare_precision(model)
         shard(model.train(), frozen=frozen)
         before = {name: whole(p).clone() for name, p in model.named_parameters() if not p.requires_grad}
-        optimiser = torch.optim.AdamW(model.trained_parameters().values(), fused=True)
+        optimiser, gathered = torch.optim.AdamW(model.trained_parameters().values(), fused=True), set()
+        for module in (model.resampler.layers[0].feed_forward.up_proj, model.blocks["0"].attention.o_proj):
+            module.register_forward_pre_hook(lambda module, _: gathered.add(str(module.weight.dtype)))
         accumulate(model, split(3))
         trained = list(model.trained_parameters().values())
         actual = gradients_of(model)
@@ -263,6 +271,7 @@ def check_mixed_precision():
         moments = [state[name] for state in optimiser.state.values() for name in ("exp_avg", "exp_avg_sq")]
         found[frozen] = {
             "dtypes": sorted({str(t.dtype) for t in (*trained, *(p.grad for p in trained), *moments)}),
+            "gathered": sorted(gathered),
             "moments": len(moments) == 2 * len(trained),
             "frozen": sorted({str(p.dtype) for p in model.parameters() if not p.requires_grad}),
             "error": float(far / length),
@@ -284,7 +293,7 @@ def check_start():
 
 def check_order():
     """Whether a block runs before the weights of its layer are gathered, and what happens after a call that raised."""
-    model, gathered = plainly(make_model(), frozen="shard"), []
+    model, gathered, held = plainly(make_model(), frozen="shard"), [], []
     for name, block in model.blocks.items():
         weight = model.lm.layers[int(name)].q_proj
         block.register_forward_pre_hook(lambda *_, layer=weight: gathered.append(hasattr(layer.weight, "device_mesh")))
@@ -295,9 +304,10 @@ def check_order():
         with _raises(FloatingPointError):
             call(torch.tensor([[1, 7]]))
         breaking.remove()
+        held += held_of(model)
     gathered.clear()
     accumulate(model, split(4, micro_batches=1))
-    return {"sharded when blocks run": gathered, "error": error(gradients_of(model), expected_gradients())}
+    return {"sharded when blocks run": gathered, "held": held, "error": error(gradients_of(model), expected_gradients())}
 
 
 def check_compiled():

@@ -92,6 +92,7 @@ def test_a_step_in_bfloat16_keeps_what_trains_in_float32(found):
     for rank in found["check_mixed_precision"]:
         for results in rank.values():
             assert results["dtypes"] == ["torch.float32"] and results["moments"]
+            assert results["gathered"] == ["torch.bfloat16"]
             assert results["frozen"] == ["torch.bfloat16"] and results["still"]
             assert 1e-5 < results["error"] < 0.03
 
@@ -102,9 +103,12 @@ def test_all_ranks_start_from_the_first(found):
 
 
 def test_blocks_run_before_the_weights_of_their_layers_are_gathered(found):
-    """And a call that raised, before or in the middle of a layer, leaves a model that trains on exactly."""
+    """And a call that raised, before or in the middle of a layer, leaves nothing gathered and a model that trains
+    on exactly.
+    """
     for rank in found["check_order"]:
         assert rank["sharded when blocks run"] == [True, True]
+        assert rank["held"] == []
         assert rank["error"] <= BOUND
 
 
