@@ -109,9 +109,9 @@ def split(seed, *, micro_batches=None):
 
 def held_of(model):
     """What is left gathered of that which is sharded."""
-    return [name for name, p in model.named_parameters()
-            if (p.requires_grad or hasattr(model.lm.layers[3], "unshard") and name.startswith("lm.layers.3"))
-            and not hasattr(p, "device_mesh")]  # fmt: skip
+    sharded = ("lm.layers.3.",) if hasattr(model.lm.layers[3], "unshard") else ()
+    ours = {name: p for name, p in model.named_parameters() if p.requires_grad or name.startswith(sharded)}
+    return [name for name, p in ours.items() if not hasattr(p, "device_mesh")]
 
 
 def plainly(model, **options):
@@ -245,7 +245,8 @@ def check_inference():
             model.encode_media(**arguments)
         found[frozen] = {
             "forward": close, "generate": torch.equal(*texts), "encode_media": torch.allclose(*media, atol=1e-5),
-            "prefill": torch.allclose(*nexts, atol=1e-5), "score": torch.allclose(*scores, atol=1e-5), "held": held_of(model),
+            "prefill": torch.allclose(*nexts, atol=1e-5), "score": torch.allclose(*scores, atol=1e-5),
+            "held": held_of(model),
         }  # fmt: skip
     return found
 
@@ -258,9 +259,8 @@ def check_mixed_precision():
         prepare_precision(model)
         shard(model.train(), frozen=frozen)
         before = {name: whole(p).clone() for name, p in model.named_parameters() if not p.requires_grad}
-        optimiser, gathered = torch.optim.AdamW(model.trained_parameters().values(), fused=True), set()
-        for module in (model.resampler.layers[0].feed_forward.up_proj, model.blocks["0"].attention.o_proj):
-            module.register_forward_pre_hook(lambda module, _: gathered.add(str(module.weight.dtype)))
+        optimiser = torch.optim.AdamW(model.trained_parameters().values(), fused=True)
+        gathered = dtypes_of(model.resampler.layers[0].feed_forward.up_proj, model.blocks["0"].attention.o_proj)
         accumulate(model, split(3))
         trained = list(model.trained_parameters().values())
         actual = gradients_of(model)
@@ -278,6 +278,14 @@ def check_mixed_precision():
             "still": all(torch.equal(whole(p), before[name]) for name, p in model.named_parameters() if name in before),
         }
     return found
+
+
+def dtypes_of(*layers):
+    """The dtypes that weights have when their layers run, once they have run."""
+    dtypes = set()
+    for layer in layers:
+        layer.register_forward_pre_hook(lambda module, _: dtypes.add(str(module.weight.dtype)))
+    return dtypes
 
 
 def check_start():
@@ -307,7 +315,8 @@ def check_order():
         held += held_of(model)
     gathered.clear()
     accumulate(model, split(4, micro_batches=1))
-    return {"sharded when blocks run": gathered, "held": held, "error": error(gradients_of(model), expected_gradients())}
+    found = error(gradients_of(model), expected_gradients())
+    return {"sharded when blocks run": gathered, "held": held, "error": found}
 
 
 def check_compiled():
