@@ -67,7 +67,8 @@ def shard(
         RuntimeError: shard needs the process group of torch: start the script by torchrun, and call torch.distributed.init_process_group() in it first
 
     Source:
-        Zhao et al., PyTorch FSDP (arXiv 2304.11277). The paper shards its models as well (appendix B.1.2).
+        Zhao et al., PyTorch FSDP (arXiv 2304.11277). Flamingo (arXiv 2204.14198, appendix B.1.2) splits each layer over
+        16 devices and shards the optimiser's state alone; its vision tower is whole on each, as here.
     """  # noqa: E501
     check_word(frozen, ("replicate", "shard"))
     fully_shard = fully_shard_of_torch()
@@ -78,7 +79,7 @@ def shard(
     check_groups(groups, mixed_precision=mixed_precision)
     mesh = _make_mesh(model, hybrid=hybrid) if mesh is None else _checked(mesh, hybrid=hybrid)
     _start_alike(model, mesh)
-    for name, module in modules.items():
+    for name, module in reversed(modules.items()):  # what is inside of another first
         if groups[name]:
             fully_shard(
                 module, mesh=mesh, ignored_params=whole, reshard_after_forward=reshard_after_forward,
@@ -91,7 +92,7 @@ def shard(
 
 
 def _modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """What is gathered by itself, by name: of modules inside of each other the inner one first."""
+    """What is gathered by itself, by name: blocks, resampler and the layers of the language model."""
     flamingo = model if isinstance(model, Flamingo) else None
     blocks = [] if flamingo is None else list(flamingo.blocks.values())
     layers = [] if flamingo is None else list(find_decoder_layers(flamingo.lm, flamingo.layers).layers)
