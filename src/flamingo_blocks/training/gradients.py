@@ -23,6 +23,7 @@ def gradient_sync(model: nn.Module, *, last: bool, keep_gathered: bool = False) 
         keep_gathered: Between micro-batches keep the weights gathered too: fewer messages, more memory.
 
     Example:
+        >>> import torch
         >>> model = nn.Linear(2, 1)
         >>> batches = [torch.ones(1, 2), torch.zeros(1, 2)]
         >>> for number, batch in enumerate(batches, 1):
@@ -85,6 +86,7 @@ def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
         ValueError: If `max_norm` is less than 1e-6.
 
     Example:
+        >>> import torch
         >>> weight = nn.Parameter(torch.zeros(2))
         >>> weight.grad = torch.tensor([3.0, 4.0])
         >>> clip_gradients([weight], 1.0)
@@ -113,6 +115,7 @@ def sum_over_ranks(values: Tensor) -> Tensor:
         The sum.
 
     Example:
+        >>> import torch
         >>> sum_over_ranks(torch.tensor([3, 4]))  # in one process
         tensor([3, 4])
     """

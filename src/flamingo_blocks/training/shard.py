@@ -67,7 +67,8 @@ def shard(
         RuntimeError: shard needs the process group of torch: start the script by torchrun, and call torch.distributed.init_process_group() in it first
 
     Source:
-        Zhao et al., PyTorch FSDP (arXiv 2304.11277). The paper shards its models as well (appendix B.1.2).
+        Zhao et al., PyTorch FSDP (arXiv 2304.11277). Flamingo (arXiv 2204.14198, appendix B.1.2) splits each layer over
+        16 devices and shards the optimiser's state alone; its vision tower is whole on each, as here.
     """  # noqa: E501
     check_word(frozen, ("replicate", "shard"))
     fully_shard = fully_shard_of_torch()
@@ -78,7 +79,7 @@ def shard(
     check_groups(groups, mixed_precision=mixed_precision)
     mesh = _make_mesh(model, hybrid=hybrid) if mesh is None else _checked(mesh, hybrid=hybrid)
     _start_alike(model, mesh)
-    for name, module in modules.items():
+    for name, module in reversed(modules.items()):  # what is inside of another first
         if groups[name]:
             fully_shard(
                 module, mesh=mesh, ignored_params=whole, reshard_after_forward=reshard_after_forward,
@@ -91,7 +92,7 @@ def shard(
 
 
 def _modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """What is gathered by itself, by name: of modules inside of each other the inner one first."""
+    """What is gathered by itself, by name: blocks, resampler and the layers of the language model."""
     flamingo = model if isinstance(model, Flamingo) else None
     blocks = [] if flamingo is None else list(flamingo.blocks.values())
     layers = [] if flamingo is None else list(find_decoder_layers(flamingo.lm, flamingo.layers).layers)
@@ -139,7 +140,9 @@ def _checked(mesh: Any, *, hybrid: bool) -> Any:
             'init_device_mesh(device, (replicas, ranks), mesh_dim_names=("replicate", "shard"))'
         )
     if mesh.size() != distributed.get_world_size():
-        raise ValueError(f"mesh has {mesh.size()} ranks, wanted all {distributed.get_world_size()} of the process group")
+        raise ValueError(
+            f"mesh has {mesh.size()} ranks, wanted all {distributed.get_world_size()} of the process group"
+        )
     return mesh
 
 
@@ -173,6 +176,10 @@ def _hook(model: nn.Module, modules: Any) -> None:
     for module in modules:
         if hasattr(module, "project_media"):
             register_fsdp_forward_method(module, "project_media")
+        for part in module.modules():
+            # By this mark of FSDP's the compiler takes sizes that modules hold for unknown ones; without, it compiles
+            # what runs between FSDP's hooks as it does in one process.
+            vars(part).pop("_is_fsdp_managed_module", None)
     model.register_forward_hook(_after_forward, always_call=True)
     if isinstance(model, Flamingo):
         for name in _METHODS:
@@ -208,7 +215,8 @@ def _after_forward(model: nn.Module, _: tuple[Any, ...], output: Any) -> None:
 
 def _let_go(model: nn.Module) -> None:
     """Keep nothing gathered: the optimiser would step beside such weights, and the next call would find them."""
-    for module in model.modules():
+    modules: Iterator[Any] = model.modules()
+    for module in modules:
         if hasattr(module, "set_requires_gradient_sync"):
             module.reshard()
 
