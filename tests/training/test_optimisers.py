@@ -113,6 +113,19 @@ def test_decay_makes_weights_smaller(name):
     assert (layer.weight.abs() <= start.abs()).all()
 
 
+@pytest.mark.parametrize("name", [name for name in OPTIMISERS if not name.startswith("a2grad")])
+def test_the_learning_rate_of_the_groups_counts(name):
+    """At another rate the same steps lead elsewhere; A2Grad alone has none."""
+    pytest.importorskip("torch_optimizer")
+    ends = []
+    for lr in (1e-3, 2e-3):
+        model = make_model()
+        optimiser = make_optimizer(name, param_groups(model, lr=lr, weight_decay=0.0))
+        train(model, optimiser, range(2), graph=OPTIMISERS[name].needs_graph)
+        ends.append(model[0].weight.detach())
+    assert not torch.equal(*ends)
+
+
 @pytest.mark.parametrize("name", ["apollo", "lookahead", "ranger", "sgdw"])
 def test_no_graph_is_kept(name):
     """The state of an optimiser holds no gradient function, which would hold every step before."""

@@ -1,5 +1,7 @@
 """Which optimisers step on sharded parameters, by running them."""
 
+from pathlib import Path
+
 import pytest
 
 from flamingo_blocks.training.groups import param_groups
@@ -44,3 +46,12 @@ def test_an_optimiser_made_before_sharding_is_refused():
     """It would hold the parameters that the model no longer has."""
     with pytest.raises(ValueError, match="none of the parameters is sharded.*shard the model first"):
         make_optimizer("adamw", param_groups(make_model(), lr=0.01), sharded=True)
+
+
+def test_the_page_has_the_table():
+    """Every name, in the order of the table, with whether it shards and why not."""
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "choose-an-optimiser.md"
+    rows = [line.split(" | ") for line in page.read_text().splitlines() if "| torch" in line]
+    assert [(row[0].strip("|` "), row[2]) for row in rows] == [
+        (name, f"no: {entry.not_sharded}" if entry.not_sharded else "yes") for name, entry in OPTIMISERS.items()
+    ]
