@@ -10,7 +10,7 @@ PEERS = (
     "webdataset", "datasketch", "torchcodec",
 )  # fmt: skip
 SUITES = (
-    "attention", "block", "resampler", "decode", "train", "evaluate", "loss", "pages", "shards", "dedup", "video",
+    "attention", "block", "resampler", "decode", "train", "checkpoints", "evaluate", "loss", "pages", "shards", "dedup", "video",
     "examples", "loading", "import",
 )  # fmt: skip
 HALF = frozenset({"float16", "bfloat16"})

@@ -5,6 +5,7 @@ from benchmarks.cases import (
     attention,
     attention_scores,
     block,
+    checkpoints,
     decode,
     dedup,
     evaluation,
@@ -20,7 +21,7 @@ from benchmarks.cases import (
 )
 
 SUITES = (
-    attention, attention_scores, block, resampler, decode, loss, train, evaluation, pages, shards,
+    attention, attention_scores, block, resampler, decode, loss, train, checkpoints, evaluation, pages, shards,
     dedup, video, examples, loading, import_time,
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Runs that save and go on, here and in other processes: `python -m tests.training.checkpoint_runs <what> <folder>`."""
+"""Runs that save and go on, here and in other processes: `python -m tests.training.checkpoint_runs <folder>`."""
 
 import json
 import os
@@ -222,7 +222,7 @@ def watch(points: Points) -> None:
     shutil.rmtree, FileSystem.create_stream, Path.mkdir = watched_remove, watched_stream, watched_make
 
 
-def keep_training(folder: Path, *, asynchronous: bool, until: int = 4) -> str:
+def keep_training(folder: Path, *, asynchronous: bool, until: int = 3) -> str:
     """A script that may be killed and started again: go on with the newest, save each step."""
     checkpoints = Checkpointer(folder, keep_last=2, asynchronous=asynchronous)
     run = Run()
@@ -234,13 +234,12 @@ def keep_training(folder: Path, *, asynchronous: bool, until: int = 4) -> str:
     return digest(run)
 
 
-def seeds(folder: Path, *numbers: str) -> None:
-    """Kill a run once for each seed, start it again, and print what came of it.
+def killed(folder: Path, seeds: range) -> list[dict[str, Any]]:
+    """Kill a run once for each seed, start it again, and say what came of it.
 
     The seeds draw from parts of the way of equal length, so no part is passed over; every other run saves in a thread.
     """
-    torch.set_num_threads(1)
-    folder.mkdir(exist_ok=True)
+    folder.mkdir()
     log = folder / "log.json"
     Run()  # what the first of them imports, the forked processes have
 
@@ -252,8 +251,8 @@ def seeds(folder: Path, *numbers: str) -> None:
 
     assert forked(count) == 0
     calm, passed = json.loads(log.read_text())
-    share, runs = len(passed) / len(numbers), []
-    for part, seed in enumerate(numbers):
+    share, runs = len(passed) / len(seeds), []
+    for part, seed in enumerate(seeds):
         at = int(share * (part + random.Random(seed).random()))  # noqa: S311 - no secret
         out = folder / f"killed {seed}"
 
@@ -272,15 +271,11 @@ def seeds(folder: Path, *numbers: str) -> None:
         ended = forked(die)
         assert forked(resume) == 0
         runs.append({"where": f"{passed[at]} ({at} of {len(passed)})", "ended": ended, **json.loads(log.read_text())})
-    print(json.dumps(runs))  # noqa: T201 - to the test
-
-
-def full_disk(folder: Path) -> None:
-    """Save where files may not grow, and then where they may, both ways; print what was said."""
-    print(json.dumps([saved_to_full_disk(folder / str(way), asynchronous=way) for way in (True, False)]))  # noqa: T201
+    return runs
 
 
 def saved_to_full_disk(folder: Path, *, asynchronous: bool) -> dict[str, Any]:
+    """Save where files may not grow, and then where they may, and say what came of it."""
     checkpoints = Checkpointer(folder, asynchronous=asynchronous)
     run = Run().train(1).save(checkpoints).train(2)
     checkpoints.wait()
@@ -299,5 +294,10 @@ def saved_to_full_disk(folder: Path, *, asynchronous: bool) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    what, where, *rest = sys.argv[1:]
-    {"seeds": seeds, "full_disk": full_disk}[what](Path(where), *rest)
+    torch.set_num_threads(1)
+    where = Path(sys.argv[1])
+    found = {
+        "full disk": [saved_to_full_disk(where / f"asynchronous {way}", asynchronous=way) for way in (True, False)],
+        "killed": killed(where / "killed", range(20)),
+    }
+    print(json.dumps(found))  # noqa: T201 - to the test

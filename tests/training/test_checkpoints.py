@@ -1,10 +1,6 @@
 """Checkpoints of one process: what is in them, what comes back, and what stays."""
 
-import json
 import math
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -26,8 +22,6 @@ from flamingo_blocks.training.checkpoints.trained_tensors import trained_tensors
 from tests.flamingos import make_batch, make_flamingo
 from tests.language_models import make_language_model
 from tests.training.checkpoint_runs import ROWS, Run, blocking, named, same, small, train_small
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_a_run_that_goes_on_equals_one_that_was_never_stopped(tmp_path):
@@ -249,7 +243,7 @@ def test_an_exported_model_is_a_flamingo(tmp_path):
     run = Run().train(2)
     blocking(tmp_path / "run").export(run.model, tmp_path / "export")
     loaded = Flamingo.from_pretrained(tmp_path / "export", lm=make_language_model("plain"), vision=run.model.vision)
-    arguments = make_batch(ROWS, 0, dtype=torch.float32).arguments()
+    arguments = make_batch(ROWS[:1], 0, dtype=torch.float32).arguments()
     assert torch.equal(loaded(**arguments).logits, run.model.eval()(**arguments).logits)
 
 
@@ -257,17 +251,6 @@ def test_a_model_of_another_class_is_not_exported(tmp_path):
     """`export` names the class that it was given and the one that it wants."""
     with pytest.raises(ValueError, match="model is a Linear, wanted a Flamingo"):
         blocking(tmp_path).export(nn.Linear(1, 1), tmp_path / "export")
-
-
-def test_a_full_disk_ends_no_run(tmp_path):
-    """Where files may not grow, a save fails and says so, the older checkpoint stays, and a later one is saved."""
-    command = [sys.executable, "-m", "tests.training.checkpoint_runs", "full_disk", str(tmp_path)]
-    ways = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
-    assert len(ways) == 2
-    for way in ways:
-        assert all("step-00000002 was not saved: rank 0: OSError: [Errno 27]" in error for error in way["said"])
-        assert (way["failures"], way["left"]) == (2, [1])
-        assert way["now"] == {"steps": [1, 2], "failures": 0, "files": ["step-00000001", "step-00000002"]}
 
 
 def test_an_optimiser_made_too_early_is_told():

@@ -94,16 +94,29 @@ def test_a_sharded_model_is_exported_whole(both):
     assert all(torch.equal(value, found["exported"][name]) for name, value in weights.items())
 
 
-def test_a_run_killed_at_any_point_of_a_save_goes_on(tmp_path):
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """What came of runs in a process that may be killed, and whose files may be kept from growing."""
+    command = [sys.executable, "-m", "tests.training.checkpoint_runs", str(tmp_path_factory.mktemp("elsewhere"))]
+    return json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
+
+
+def test_a_run_killed_at_any_point_of_a_save_goes_on(elsewhere):
     """At twenty points, in the thread that saves or not: the newest checkpoint is whole, and the run that is started
     again ends in the same weights and moments.
     """
-    command = [sys.executable, "-m", "tests.training.checkpoint_runs", "seeds", str(tmp_path / "runs")]
-    command += map(str, range(20))
-    runs = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
-    assert len(runs) == 20
-    for run in runs:
+    assert len(elsewhere["killed"]) == 20
+    for run in elsewhere["killed"]:
         assert run["ended"] == -signal.SIGKILL, run
         assert run["loaded"] == run["newest"], run
         assert run["same"], run
-    assert {run["newest"] for run in runs} == {0, 1, 2, 3, 4}
+    assert {run["newest"] for run in elsewhere["killed"]} == {0, 1, 2, 3}
+
+
+def test_a_full_disk_ends_no_run(elsewhere):
+    """Where files may not grow, a save fails and says so, the older checkpoint stays, and a later one is saved."""
+    assert len(elsewhere["full disk"]) == 2
+    for way in elsewhere["full disk"]:
+        assert all("step-00000002 was not saved: rank 0: OSError: [Errno 27]" in error for error in way["said"])
+        assert (way["failures"], way["left"]) == (2, [1])
+        assert way["now"] == {"steps": [1, 2], "failures": 0, "files": ["step-00000001", "step-00000002"]}
