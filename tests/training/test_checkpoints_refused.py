@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
-from torch.distributed.checkpoint.filesystem import FileSystem
+from torch.distributed.checkpoint.filesystem import FileSystem, FileSystemReader
 
 from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.training.checkpoints import Checkpointer, manifest
@@ -80,8 +80,21 @@ def test_without_a_whole_one_nothing_is_loaded(copied):
     said = refused(lambda: run.load(checkpoints, fall_back=True))
     assert "step-00000001" in said
     assert "step-00000002" in said
-    assert len(named(checkpoints.folder)) == 2
-    assert run.load.__func__  # nothing was put aside, for nothing was loaded
+    assert named(checkpoints.folder) == ["step-00000001", "step-00000002"]  # none is put aside where none is loaded
+
+
+def test_a_read_that_fails_at_its_end_changes_nothing(copied, monkeypatch):
+    """A disk that fails after all hashes agreed leaves model and optimiser as they were."""
+    checkpoints, run = copied
+    read, before = FileSystemReader.read_data, run.everything()
+
+    def broken(*arguments):
+        read(*arguments)
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(FileSystemReader, "read_data", broken)
+    assert "rank 0: OSError: [Errno 5]" in refused(lambda: run.load(checkpoints))
+    assert same(run.everything(), before)
 
 
 def test_a_renamed_checkpoint_is_told(copied):
