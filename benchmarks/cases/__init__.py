@@ -5,6 +5,7 @@ from benchmarks.cases import (
     attention,
     attention_scores,
     block,
+    checkpoints,
     decode,
     dedup,
     evaluation,
@@ -21,7 +22,7 @@ from benchmarks.cases import (
 )
 
 SUITES = (
-    attention, attention_scores, block, resampler, decode, loss, optimisers, train, evaluation, pages, shards,
+    attention, attention_scores, block, resampler, decode, loss, optimisers, train, checkpoints, evaluation, pages, shards,
     dedup, video, examples, loading, import_time,
 )  # fmt: skip
 

@@ -39,19 +39,28 @@ def describe_module(module: nn.Module) -> Description:
     Returns:
         `{"class": "package:Name", ...}`; without arguments when the module cannot be built again from plain values.
     """
-    name = f"{type(module).__module__}:{type(module).__qualname__}"
+    name = _name_of(class_of(module))
     config = getattr(module, "config", None)
     if isinstance(module, nn.Linear):
         arguments = {"in_features": module.in_features, "out_features": module.out_features,
                      "bias": module.bias is not None}  # fmt: skip
         return {"class": _LINEAR, "arguments": arguments}
-    if hasattr(config, "to_diff_dict") and type(module).__module__.startswith("transformers."):
+    if hasattr(config, "to_diff_dict") and class_of(module).__module__.startswith("transformers."):
         return _describe_transformers(module)
     if isinstance(config, dict):
         arguments = {argument: describe_value(value) for argument, value in config.items()}
         if all(_is_plain(value) for value in arguments.values()):
             return {"class": name, "arguments": arguments}
     return {"class": name}
+
+
+def class_of(module: nn.Module) -> type:
+    """The class of a module, also where FSDP has put one of its own in front of it."""
+    return next(kind for kind in type(module).__mro__ if not kind.__module__.startswith("torch.distributed."))
+
+
+def _name_of(kind: type) -> str:
+    return f"{kind.__module__}:{kind.__qualname__}"
 
 
 def describe_value(value: Any) -> Any:
@@ -192,7 +201,7 @@ def _describe_transformers(module: Any) -> Description:
     generation = getattr(module, "generation_config", None)
     unsaved = {name: buffer for name, buffer in module.named_buffers() if name not in module.state_dict()}
     return {
-        "class": f"{type(module).__module__}:{type(module).__name__}",
+        "class": _name_of(class_of(module)),
         "config_class": type(module.config).__name__,
         "config": module.config.to_dict(),
         "attention": module.config._attn_implementation,

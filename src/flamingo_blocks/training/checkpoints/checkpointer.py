@@ -227,7 +227,8 @@ class Checkpointer:
     def _put_aside(self, step: int, damage: str) -> str:
         what = f"{step_folders.folder_of(self.folder, step)} was not put aside"
         aside = self._processes.first(what, lambda: step_folders.put_aside(self.folder, step))
-        _log.warning("%s; it is now %s", damage, aside)
+        if self._processes.is_first:
+            _log.warning("%s; it is now %s", damage, aside)
         return f"{damage}; it is now {aside}"
 
     def export(
@@ -281,7 +282,8 @@ class Checkpointer:
 
     def _note(self, error: CheckpointError) -> None:
         self._failures, self._error = self._failures + 1, error
-        _log.warning("%s (%d in a row, %d are the end)", error, self._failures, self._max_failures)
+        if self._processes.is_first:
+            _log.warning("%s (%d in a row, %d are the end)", error, self._failures, self._max_failures)
 
     def _refuse_many(self, error: CheckpointError) -> None:
         if self._failures >= self._max_failures:
