@@ -10,8 +10,8 @@ PEERS = (
     "webdataset", "datasketch", "torchcodec",
 )  # fmt: skip
 SUITES = (
-    "attention", "block", "resampler", "decode", "train", "checkpoints", "evaluate", "loss", "optimiser", "pages", "shards",
-    "dedup", "video", "examples", "loading", "import",
+    "attention", "block", "resampler", "decode", "train", "checkpoints", "evaluate", "loss", "optimiser", "pages",
+    "shards", "dedup", "video", "examples", "loading", "import",
 )  # fmt: skip
 HALF = frozenset({"float16", "bfloat16"})
 LIMIT = "limit"  # in `Bar.against`: the limit of the machine, from `Case.flops` and `Case.bytes`

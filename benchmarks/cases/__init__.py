@@ -22,8 +22,8 @@ from benchmarks.cases import (
 )
 
 SUITES = (
-    attention, attention_scores, block, resampler, decode, loss, optimisers, train, checkpoints, evaluation, pages, shards,
-    dedup, video, examples, loading, import_time,
+    attention, attention_scores, block, resampler, decode, loss, optimisers, train, checkpoints, evaluation, pages,
+    shards, dedup, video, examples, loading, import_time,
 )  # fmt: skip
 
 

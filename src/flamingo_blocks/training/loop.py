@@ -4,16 +4,16 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import distributed, nn
 
 from flamingo_blocks.training.checkpoints import Checkpointer
 from flamingo_blocks.training.gradients import averaged_over
+from flamingo_blocks.training.groups import param_groups
 from flamingo_blocks.training.objective import Drawn, Objective, check_objectives, draw
 from flamingo_blocks.training.optimisers import make_optimizer
-from flamingo_blocks.training.groups import param_groups
 from flamingo_blocks.training.schedule import Schedule, warmup_hold_decay
 from flamingo_blocks.training.step_report import StepReport
 from flamingo_blocks.training.stop import StopRequest, stop_on
@@ -22,6 +22,7 @@ from flamingo_blocks.training.update import sizes_over_ranks, update
 MOST_REPORTS = 10_000  # that a result holds: a long run is read from its log
 
 
+@runtime_checkable
 class Position(Protocol):
     """What knows where the data stand: a `Mixture`, a `DataStream`, a loader of torchdata."""
 
@@ -127,9 +128,9 @@ def train(config: TrainConfig) -> TrainResult:
         What each step did.
 
     Raises:
-        ValueError: If a weight is negative, all are zero, two data sets share a name, one runs dry, an option is none of
-            its choices, a checkpointer comes without `data`, ranks have different data sets, or there are several ranks
-            and the model is not sharded.
+        ValueError: If a weight is negative, all are zero, two data sets share a name, one runs dry, an option is none
+            of its choices, a checkpointer comes without `data`, ranks have different data sets, or there are several
+            ranks and the model is not sharded.
         FloatingPointError: If `max_skipped` steps in a row have a gradient that is not finite, or one has and
             `on_bad_step` is `"stop"`.
         CheckpointError: If a checkpoint cannot be loaded, or several in a row cannot be saved.
@@ -241,9 +242,7 @@ class _Run:
         state = {"data": config.data.state_dict(), "tokens": self.tokens}
         last = self.reports[-1]
         metrics = {"loss": sum(last.losses.values()), "grad_norm": last.grad_norm}
-        config.checkpointer.save(
-            done, config.model, self.optimizer, state=state, config=_told(config), metrics=metrics
-        )
+        config.checkpointer.save(done, config.model, self.optimizer, state=state, config=_told(config), metrics=metrics)
 
 
 def _told(config: TrainConfig) -> dict[str, Any]:
@@ -270,7 +269,8 @@ def _check(config: TrainConfig) -> None:
             "the run"
         )
     for name, value, choices in (
-        ("updates", config.updates, ("accumulate", "round_robin")), ("on_bad_step", config.on_bad_step, ("skip", "stop")),
+        ("updates", config.updates, ("accumulate", "round_robin")),
+        ("on_bad_step", config.on_bad_step, ("skip", "stop")),
     ):  # fmt: skip
         if value not in choices:
             raise ValueError(f"{name} is {value!r}, wanted one of {', '.join(map(repr, choices))}")

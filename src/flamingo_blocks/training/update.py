@@ -26,8 +26,8 @@ def sizes_over_ranks(drawn: Sequence[Drawn], *, stop: bool, device: torch.device
     Returns:
         For each data set its terms, tokens and items; and whether to end.
     """
-    mine = [[*one.sizes] for one in drawn]
-    whole = sum_over_ranks(torch.tensor([*sum(mine, []), int(stop)], dtype=torch.int64, device=device)).tolist()
+    mine = [size for one in drawn for size in one.sizes]
+    whole = sum_over_ranks(torch.tensor([*mine, int(stop)], dtype=torch.int64, device=device)).tolist()
     return [whole[start : start + 3] for start in range(0, len(whole) - 1, 3)], whole[-1] > 0
 
 
