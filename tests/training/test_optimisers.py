@@ -289,3 +289,16 @@ def test_what_a_file_gives_as_a_list_is_no_difference():
         group["betas"] = list(group["betas"])
     assert restore_hyperparameters(optimiser, groups) == []
     assert all(math.isclose(group["betas"][0], 0.9) for group in optimiser.param_groups)
+
+
+def test_switches_stay_those_of_the_file():
+    """They say what a state holds and where it lies, so that they belong to it."""
+    model = make_model()
+    groups = make_groups(model, "adamw")
+    saved = make_optimizer("adamw", groups, amsgrad=True, fused=False)
+    train(model, saved, range(1), graph=False)
+    optimiser = make_optimizer("adamw", groups)
+    optimiser.load_state_dict(saved.state_dict())
+    assert restore_hyperparameters(optimiser, groups) == []
+    assert all(group["amsgrad"] and not group["fused"] for group in optimiser.param_groups)
+    train(model, optimiser, range(1, 2), graph=False)
