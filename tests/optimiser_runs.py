@@ -12,9 +12,9 @@ from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, se
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from flamingo_blocks.training.groups import param_groups
-from flamingo_blocks.training.optimiser_table import OPTIMISERS
-from flamingo_blocks.training.optimisers import _build, make_optimizer
+from flamingo_blocks.training.optim.groups import param_groups
+from flamingo_blocks.training.optim.optimiser_table import OPTIMISERS
+from flamingo_blocks.training.optim.optimisers import _build, make_optimizer
 
 BATCH, STEPS = 8, 4
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from benchmarks.case import OURS, Bar, Case, Contender
 from benchmarks.cases.contenders import Checked, agree
 from flamingo_blocks.training import param_groups
-from flamingo_blocks.training.optimisers import make_optimizer
+from flamingo_blocks.training.optim.optimisers import make_optimizer
 
 PAIRS, ROWS, COLUMNS = 62, 640, 634  # a matrix and a vector each: 124 tensors, 25 million numbers
 PASSES = 7  # a step reads weight, gradient and two moments, and writes all but the gradient

@@ -7,8 +7,8 @@ from tests.mutate import run_mutated
 pytestmark = pytest.mark.full
 
 PACKAGE = "src/flamingo_blocks"
-CONTRASTIVE, RANKS = f"{PACKAGE}/training/contrastive.py", f"{PACKAGE}/training/_all_ranks.py"
-TWO_TOWERS, LOSSES = f"{PACKAGE}/training/two_towers.py", f"{PACKAGE}/training/losses.py"
+CONTRASTIVE, RANKS = f"{PACKAGE}/training/contrast/contrastive.py", f"{PACKAGE}/training/ranks/all_ranks.py"
+TWO_TOWERS, LOSSES = f"{PACKAGE}/training/contrast/two_towers.py", f"{PACKAGE}/training/losses.py"
 LAWS, TOGETHER = (
     "tests/training/test_contrastive.py",
     "tests/training/test_contrastive.py::test_two_ranks_are_one_batch",

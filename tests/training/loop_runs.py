@@ -5,7 +5,7 @@ from torch import distributed
 
 from flamingo_blocks.data import FlamingoBatch
 from flamingo_blocks.training import Objective, TrainConfig, flamingo_loss, train, warmup_hold_decay
-from flamingo_blocks.training.shard import shard
+from flamingo_blocks.training.ranks.shard import shard
 from tests.processes import run_together
 from tests.training.sharded_checks import ROWS, make_model, make_rows, whole
 

@@ -18,9 +18,9 @@ from flamingo_blocks.lm import checkpoint_layers
 from flamingo_blocks.models import build_tiny_flamingo, compile_regions
 from flamingo_blocks.models.output_head import counted_labels
 from flamingo_blocks.ops.next_token_loss import shifted_labels
-from flamingo_blocks.training.gradients import averaged_over, clip_gradients, gradient_sync, sum_over_ranks
-from flamingo_blocks.training.precision import prepare_precision
-from flamingo_blocks.training.shard import shard
+from flamingo_blocks.training.ranks.gradients import averaged_over, clip_gradients, gradient_sync, sum_over_ranks
+from flamingo_blocks.training.ranks.precision import prepare_precision
+from flamingo_blocks.training.ranks.shard import shard
 from tests.flamingos import EXAMPLE_ROWS, make_batch, make_flamingo
 
 TAG, ROWS, LENGTH = 32, 8, 7

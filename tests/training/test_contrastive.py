@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from flamingo_blocks.training.contrastive import contrastive_loss, retrieval_accuracy
+from flamingo_blocks.training.contrast.contrastive import contrastive_loss, retrieval_accuracy
 from tests.processes import run_together
 from tests.strategies import seeds
 

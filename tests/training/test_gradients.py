@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from flamingo_blocks.training.gradients import averaged_over, clip_gradients, gradient_sync, sum_over_ranks
+from flamingo_blocks.training.ranks.gradients import averaged_over, clip_gradients, gradient_sync, sum_over_ranks
 from tests.strategies import seeds
 
 

@@ -10,7 +10,7 @@ from flamingo_blocks import GatedCrossAttentionBlock, PerceiverResampler
 from flamingo_blocks.lm import TokenRows
 from flamingo_blocks.models import build_tiny_flamingo
 from flamingo_blocks.nn import TanhGate
-from flamingo_blocks.training.groups import ROLES, describe_groups, param_groups
+from flamingo_blocks.training.optim.groups import ROLES, describe_groups, param_groups
 from tests.language_models import make_language_model
 
 KINDS = {

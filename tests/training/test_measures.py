@@ -11,9 +11,9 @@ from torch import nn
 from flamingo_blocks.models import build_tiny_flamingo
 from flamingo_blocks.nn import TanhGate
 from flamingo_blocks.training import Objective, TrainConfig, train, warmup_hold_decay
-from flamingo_blocks.training.measures import FewShotScore, GateValues, SampleGenerations, gate_values
 from flamingo_blocks.training.step_report import StepReport
-from flamingo_blocks.training.undisturbed import undisturbed
+from flamingo_blocks.training.watching.measures import FewShotScore, GateValues, SampleGenerations, gate_values
+from flamingo_blocks.training.watching.undisturbed import undisturbed
 
 np = pytest.importorskip("numpy")
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from flamingo_blocks.errors import MissingDependencyError
-from flamingo_blocks.training.groups import param_groups
-from flamingo_blocks.training.mended import mended
-from flamingo_blocks.training.optimiser_table import OPTIMISERS
-from flamingo_blocks.training.optimisers import adamw, make_optimizer, restore_hyperparameters
+from flamingo_blocks.training.optim.groups import param_groups
+from flamingo_blocks.training.optim.mended import mended
+from flamingo_blocks.training.optim.optimiser_table import OPTIMISERS
+from flamingo_blocks.training.optim.optimisers import adamw, make_optimizer, restore_hyperparameters
 from tests.optimiser_runs import loss_of, make_groups, make_model, train
 
 every_optimiser = pytest.mark.parametrize("name", OPTIMISERS)

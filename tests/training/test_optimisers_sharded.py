@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from flamingo_blocks.training.groups import param_groups
-from flamingo_blocks.training.optimiser_table import OPTIMISERS
-from flamingo_blocks.training.optimisers import make_optimizer
+from flamingo_blocks.training.optim.groups import param_groups
+from flamingo_blocks.training.optim.optimiser_table import OPTIMISERS
+from flamingo_blocks.training.optim.optimisers import make_optimizer
 from tests.optimiser_runs import make_model, train_sharded
 from tests.processes import run_together
 

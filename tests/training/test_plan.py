@@ -13,13 +13,13 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 from flamingo_blocks import Flamingo, GatedCrossAttentionBlock, PerceiverResampler
 from flamingo_blocks.lm.find_layers import find_decoder_layers
 from flamingo_blocks.models import build_paper_flamingo, build_tiny_flamingo
-from flamingo_blocks.training.batch_shape import BatchShape
-from flamingo_blocks.training.devices import DEVICES, DeviceFacts
-from flamingo_blocks.training.plan import plan_run
-from flamingo_blocks.training.planned_flops import count_flops
-from flamingo_blocks.training.planned_memory import kept_numbers
-from flamingo_blocks.training.planned_sizes import read_sizes
-from flamingo_blocks.training.tower_facts import NFNET_F6, TowerFacts, count_tower
+from flamingo_blocks.training.planning.batch_shape import BatchShape
+from flamingo_blocks.training.planning.devices import DEVICES, DeviceFacts
+from flamingo_blocks.training.planning.plan import plan_run
+from flamingo_blocks.training.planning.planned_flops import count_flops
+from flamingo_blocks.training.planning.planned_memory import kept_numbers
+from flamingo_blocks.training.planning.planned_sizes import read_sizes
+from flamingo_blocks.training.planning.tower_facts import NFNET_F6, TowerFacts, count_tower
 from flamingo_blocks.vision import TransformersTower
 from tests.language_models import DIM, VOCAB, make_language_model
 from tests.memory import PeakBytes, saved_bytes

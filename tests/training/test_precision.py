@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from flamingo_blocks.models import build_tiny_flamingo
-from flamingo_blocks.training.precision import prepare_precision
+from flamingo_blocks.training.ranks.precision import prepare_precision
 from flamingo_blocks.vision import CallableTower
 from tests.flamingos import EXAMPLE_ROWS, make_batch, make_flamingo
 from tests.language_models import make_language_model

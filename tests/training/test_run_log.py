@@ -10,10 +10,10 @@ from torch import distributed, nn
 
 from flamingo_blocks.errors import MissingDependencyError
 from flamingo_blocks.training import Objective, TrainConfig, train
-from flamingo_blocks.training.bad_batches import BadBatches
-from flamingo_blocks.training.run_log import RunLog
-from flamingo_blocks.training.step_lines import read_metrics
 from flamingo_blocks.training.step_report import StepReport
+from flamingo_blocks.training.watching.bad_batches import BadBatches
+from flamingo_blocks.training.watching.run_log import RunLog
+from flamingo_blocks.training.watching.step_lines import read_metrics
 from tests.processes import run_together
 
 
@@ -165,7 +165,7 @@ def log_together(folder):
     return measured
 
 
-def test_rank_0_writes_and_all_ranks_measure(tmp_path):
+def test_rank_0_writes_andall_ranks_measure(tmp_path):
     """Two ranks leave one line a step; each keeps its own bad batches."""
     assert run_together(log_together, 2, tmp_path / "run", folder=tmp_path) == [[2.0, 2.0]] * 2
     assert [line["measured"] for line in read_metrics(tmp_path / "run" / "metrics.jsonl")] == [{"ranks": 2.0}] * 2

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flamingo_blocks.training.schedule import cosine, exponential, warmup_hold_decay
+from flamingo_blocks.training.optim.schedule import cosine, exponential, warmup_hold_decay
 
 
 @given(warmup=st.integers(1, 50), step=st.integers(0, 500))

@@ -11,8 +11,8 @@ from torch.distributed.device_mesh import init_device_mesh
 
 from flamingo_blocks.models import build_tiny_flamingo
 from flamingo_blocks.training import check_shardable
-from flamingo_blocks.training.gradients import averaged_over, gradient_sync, sum_over_ranks
-from flamingo_blocks.training.shard import shard
+from flamingo_blocks.training.ranks.gradients import averaged_over, gradient_sync, sum_over_ranks
+from flamingo_blocks.training.ranks.shard import shard
 from tests.processes import run_together
 from tests.training import sharded_checks
 
@@ -97,7 +97,7 @@ def test_a_step_in_bfloat16_keeps_what_trains_in_float32(found):
             assert 1e-5 < results["error"] < 0.03
 
 
-def test_all_ranks_start_from_the_first(found):
+def testall_ranks_start_from_the_first(found):
     """However each has drawn its model."""
     assert found["check_start"] == [0.0, 0.0]
 

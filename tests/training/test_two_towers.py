@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from flamingo_blocks.training import Objective, TrainConfig, param_groups, train, warmup_hold_decay
-from flamingo_blocks.training.contrastive import contrastive_loss, retrieval_accuracy
-from flamingo_blocks.training.two_towers import TwoTowers, two_towers_loss
+from flamingo_blocks.training.contrast.contrastive import contrastive_loss, retrieval_accuracy
+from flamingo_blocks.training.contrast.two_towers import TwoTowers, two_towers_loss
 from flamingo_blocks.vision import PatchTokens
 
 

@@ -12,7 +12,7 @@ from flamingo_blocks.demo.images import NUM_PAIRS, SEEN_PAIRS, Digits, augment, 
 from flamingo_blocks.demo.tower import DigitTower
 from flamingo_blocks.demo.words import COLOURS, DIGITS, Vocabulary
 from flamingo_blocks.training import Objective, StepReport, TrainConfig, train, warmup_hold_decay
-from flamingo_blocks.training.two_towers import TwoTowers, two_towers_loss
+from flamingo_blocks.training.contrast.two_towers import TwoTowers, two_towers_loss
 
 
 class CaptionMatcher(nn.Module):

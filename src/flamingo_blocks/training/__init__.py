@@ -1,23 +1,98 @@
-"""Training: losses, parameter groups, schedules, and the loop over several weighted data sets."""
+"""Training: losses, data sets and their weights, the loop, and what stands around it."""
 
 from flamingo_blocks.ops.next_token_loss import IGNORED, next_token_loss
-from flamingo_blocks.training.loop import Objective, StepReport, TrainConfig, TrainResult, train
-from flamingo_blocks.training.losses import flamingo_loss, make_labels
-from flamingo_blocks.training.optimisers import adamw, param_groups
-from flamingo_blocks.training.schedule import Schedule, warmup_hold_decay
+from flamingo_blocks.training.checkpoints import Checkpointer, Loaded
+from flamingo_blocks.training.contrast import (
+    PairVectors,
+    RetrievalAccuracy,
+    TwoTowers,
+    contrastive_loss,
+    retrieval_accuracy,
+    two_towers_loss,
+)
+from flamingo_blocks.training.loop import Position, TrainConfig, TrainResult, train
+from flamingo_blocks.training.losses import flamingo_loss, flamingo_loss_sum, make_labels
+from flamingo_blocks.training.objective import Objective, count_labels
+from flamingo_blocks.training.optim import (
+    Schedule,
+    adamw,
+    cosine,
+    describe_groups,
+    exponential,
+    make_optimizer,
+    param_groups,
+    restore_hyperparameters,
+    warmup_hold_decay,
+)
+from flamingo_blocks.training.planning import DEVICES, BatchShape, DeviceFacts, RunPlan, plan_run
+from flamingo_blocks.training.ranks import (
+    averaged_over,
+    clip_gradients,
+    gradient_sync,
+    prepare_precision,
+    shard,
+    sum_over_ranks,
+)
+from flamingo_blocks.training.step_report import StepReport
+from flamingo_blocks.training.stop import StopRequest, stop_on
+from flamingo_blocks.training.watching import (
+    BadBatches,
+    FewShotScore,
+    GateValues,
+    RunLog,
+    SampleGenerations,
+    gate_values,
+    read_metrics,
+)
 
 __all__ = [
+    "DEVICES",
     "IGNORED",
+    "BadBatches",
+    "BatchShape",
+    "Checkpointer",
+    "DeviceFacts",
+    "FewShotScore",
+    "GateValues",
+    "Loaded",
     "Objective",
+    "PairVectors",
+    "Position",
+    "RetrievalAccuracy",
+    "RunLog",
+    "RunPlan",
+    "SampleGenerations",
     "Schedule",
     "StepReport",
+    "StopRequest",
     "TrainConfig",
     "TrainResult",
+    "TwoTowers",
     "adamw",
+    "averaged_over",
+    "clip_gradients",
+    "contrastive_loss",
+    "cosine",
+    "count_labels",
+    "describe_groups",
+    "exponential",
     "flamingo_loss",
+    "flamingo_loss_sum",
+    "gate_values",
+    "gradient_sync",
     "make_labels",
+    "make_optimizer",
     "next_token_loss",
     "param_groups",
+    "plan_run",
+    "prepare_precision",
+    "read_metrics",
+    "restore_hyperparameters",
+    "retrieval_accuracy",
+    "shard",
+    "stop_on",
+    "sum_over_ranks",
     "train",
+    "two_towers_loss",
     "warmup_hold_decay",
 ]

@@ -10,11 +10,11 @@ import torch
 from torch import distributed, nn
 
 from flamingo_blocks.training.checkpoints import Checkpointer
-from flamingo_blocks.training.gradients import averaged_over
-from flamingo_blocks.training.groups import param_groups
 from flamingo_blocks.training.objective import Drawn, Objective, check_objectives, draw
-from flamingo_blocks.training.optimisers import make_optimizer
-from flamingo_blocks.training.schedule import Schedule, warmup_hold_decay
+from flamingo_blocks.training.optim.groups import param_groups
+from flamingo_blocks.training.optim.optimisers import make_optimizer
+from flamingo_blocks.training.optim.schedule import Schedule, warmup_hold_decay
+from flamingo_blocks.training.ranks.gradients import averaged_over
 from flamingo_blocks.training.step_report import StepReport
 from flamingo_blocks.training.stop import StopRequest, stop_on
 from flamingo_blocks.training.update import sizes_over_ranks, update

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flamingo_blocks.training.gradients import averaged_over, clip_gradients, gradient_sync, sum_over_ranks
 from flamingo_blocks.training.objective import Drawn
+from flamingo_blocks.training.ranks.gradients import averaged_over, clip_gradients, gradient_sync, sum_over_ranks
 from flamingo_blocks.training.step_report import StepReport
 
 

@@ -6,13 +6,19 @@ from typing import Literal
 from torch import nn
 
 from flamingo_blocks.models.flamingo import Flamingo
-from flamingo_blocks.training.batch_shape import BatchShape
-from flamingo_blocks.training.devices import DEVICES, DeviceFacts
-from flamingo_blocks.training.planned_flops import count_flops
-from flamingo_blocks.training.planned_memory import COMPUTED, STORED, account_memory, kept_numbers, stored_bytes
-from flamingo_blocks.training.planned_sizes import ModelSizes, read_sizes
-from flamingo_blocks.training.run_plan import RunPlan
-from flamingo_blocks.training.tower_facts import TowerFacts, count_tower
+from flamingo_blocks.training.planning.batch_shape import BatchShape
+from flamingo_blocks.training.planning.devices import DEVICES, DeviceFacts
+from flamingo_blocks.training.planning.planned_flops import count_flops
+from flamingo_blocks.training.planning.planned_memory import (
+    COMPUTED,
+    STORED,
+    account_memory,
+    kept_numbers,
+    stored_bytes,
+)
+from flamingo_blocks.training.planning.planned_sizes import ModelSizes, read_sizes
+from flamingo_blocks.training.planning.run_plan import RunPlan
+from flamingo_blocks.training.planning.tower_facts import TowerFacts, count_tower
 
 
 def plan_run(
@@ -57,7 +63,7 @@ def plan_run(
 
     Example:
         >>> from flamingo_blocks.models import build_paper_flamingo
-        >>> from flamingo_blocks.training.tower_facts import NFNET_F6
+        >>> from flamingo_blocks.training.planning.tower_facts import NFNET_F6
         >>> plan = plan_run(
         ...     build_paper_flamingo("9b"),
         ...     batches={"pages": BatchShape(rows=256, text=256, items=5)},

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from flamingo_blocks.training.devices import DeviceFacts
-from flamingo_blocks.training.planned_flops import PartFlops
+from flamingo_blocks.training.planning.devices import DeviceFacts
+from flamingo_blocks.training.planning.planned_flops import PartFlops
 
 
 @dataclass(frozen=True, kw_only=True)

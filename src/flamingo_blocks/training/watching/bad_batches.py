@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from flamingo_blocks.data.atomic_file import atomic_file
-from flamingo_blocks.training.ranks import rank_of_process
-from flamingo_blocks.training.step_lines import StepLines
+from flamingo_blocks.training.ranks.rank_of_process import rank_of_process
 from flamingo_blocks.training.step_report import StepReport
+from flamingo_blocks.training.watching.step_lines import StepLines
 
 
 class BadBatches:
@@ -27,7 +27,7 @@ class BadBatches:
         ValueError: If `keep` is less than 1.
 
     Example:
-        >>> from flamingo_blocks.training.step_lines import read_metrics
+        >>> from flamingo_blocks.training.watching.step_lines import read_metrics
         >>> bad = BadBatches("run")
         >>> bad(StepReport(3, {"pages": float("nan")}, float("nan")), {"pages": torch.ones(2)})
         >>> read_metrics("run/bad_batches.jsonl")[0]["file"]

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from flamingo_blocks.training.check_shardable import is_quantised
+from flamingo_blocks.training.ranks.check_shardable import is_quantised
 
 
 def prepare_precision(model: nn.Module, dtype: torch.dtype = torch.bfloat16) -> None:

@@ -7,8 +7,8 @@ from typing import Literal
 
 from torch import nn
 
-from flamingo_blocks.training.batch_shape import BatchShape
-from flamingo_blocks.training.planned_sizes import ModelSizes
+from flamingo_blocks.training.planning.batch_shape import BatchShape
+from flamingo_blocks.training.planning.planned_sizes import ModelSizes
 
 STORED, TRAINED, COMPUTED, REDUCED = 2, 16, 2, 4  # bytes: of a frozen weight; of a trained one with gradient and
 # moments in float32; of an activation in bfloat16; of a gradient that is being reduced

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from flamingo_blocks.nn import TanhGate
 from flamingo_blocks.training.step_report import StepReport
-from flamingo_blocks.training.undisturbed import undisturbed
+from flamingo_blocks.training.watching.undisturbed import undisturbed
 
 Measure = Callable[[StepReport], Mapping[str, float | str]]
 """Takes the report of a step, gives numbers and texts by name; nothing at steps at which it has nothing to say."""

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from flamingo_blocks.training.batch_shape import BatchShape
-from flamingo_blocks.training.planned_sizes import LayerSizes, ModelSizes
-from flamingo_blocks.training.tower_facts import TowerFacts
+from flamingo_blocks.training.planning.batch_shape import BatchShape
+from flamingo_blocks.training.planning.planned_sizes import LayerSizes, ModelSizes
+from flamingo_blocks.training.planning.tower_facts import TowerFacts
 from flamingo_blocks.types import Scope
 
 

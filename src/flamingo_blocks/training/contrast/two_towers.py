@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from flamingo_blocks.training.contrastive import contrastive_loss
+from flamingo_blocks.training.contrast.contrastive import contrastive_loss
 from flamingo_blocks.vision import VisionTower
 
 

@@ -10,10 +10,10 @@ import torch
 
 from flamingo_blocks._optional import require
 from flamingo_blocks.errors import MissingDependencyError
-from flamingo_blocks.training.measures import Measure
-from flamingo_blocks.training.ranks import rank_of_process
-from flamingo_blocks.training.step_lines import StepLines
+from flamingo_blocks.training.ranks.rank_of_process import rank_of_process
 from flamingo_blocks.training.step_report import StepReport
+from flamingo_blocks.training.watching.measures import Measure
+from flamingo_blocks.training.watching.step_lines import StepLines
 
 
 class RunLog:
@@ -35,7 +35,7 @@ class RunLog:
         MissingDependencyError: If `tensorboard` or `progress` is true and its package is not installed.
 
     Example:
-        >>> from flamingo_blocks.training.step_lines import read_metrics
+        >>> from flamingo_blocks.training.watching.step_lines import read_metrics
         >>> with RunLog("run", progress=False) as log:
         ...     log(StepReport(0, {"pages": 2.5}, 1.0, tokens={"pages": 256}, items={"pages": 5}, seconds=0.5))
         >>> read_metrics("run/metrics.jsonl")[0]["tokens_per_s"]

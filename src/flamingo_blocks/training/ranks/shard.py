@@ -11,7 +11,7 @@ from torch import distributed, nn
 from flamingo_blocks.lm.find_layers import find_decoder_layers
 from flamingo_blocks.models.flamingo import Flamingo
 from flamingo_blocks.nn import GatedCrossAttentionBlock, PerceiverResampler
-from flamingo_blocks.training.check_shardable import (
+from flamingo_blocks.training.ranks.check_shardable import (
     check_groups,
     check_setting,
     check_word,

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from flamingo_blocks.training.groups import param_groups
-from flamingo_blocks.training.mended import mended
-from flamingo_blocks.training.optimiser_table import OPTIMISERS, OptimiserEntry
+from flamingo_blocks.training.optim.groups import param_groups
+from flamingo_blocks.training.optim.mended import mended
+from flamingo_blocks.training.optim.optimiser_table import OPTIMISERS, OptimiserEntry
 
 __all__ = ["adamw", "make_optimizer", "param_groups", "restore_hyperparameters"]
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from flamingo_blocks.training._all_ranks import AllRanks
+from flamingo_blocks.training.ranks.all_ranks import AllRanks
 
 # Logits in one chunk, as in `ops.linear_cross_entropy`.
 _CHUNK_OF_CPU, _CHUNK_OF_OTHERS = 2**23, 2**26
