@@ -66,7 +66,8 @@ def test_nan_comes_back():
 def test_lines_of_a_process_that_is_killed_are_whole(tmp_path):
     """A process that ends at once, with nothing closed or flushed, has written each step."""
     code = (
-        "import os, signal, sys; from pathlib import Path; from flamingo_blocks.training.watching.step_lines import StepLines\n"
+        "import os, signal, sys; from pathlib import Path\n"
+        "from flamingo_blocks.training.watching.step_lines import StepLines\n"
         "lines = StepLines(Path(sys.argv[1]))\n"
         "for step in range(50): lines.append({'step': step})\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
