@@ -13,7 +13,7 @@ from torch import nn
 
 from flamingo_blocks.data import FlamingoExample, collate
 from flamingo_blocks.data.loading import DataSource, Mixture
-from flamingo_blocks.training import Objective, TrainConfig, train, warmup_hold_decay
+from flamingo_blocks.training import BatchParts, Objective, TrainConfig, train, warmup_hold_decay
 from flamingo_blocks.training.checkpoints import Checkpointer
 from tests.training.loop_runs import weights_after
 
@@ -40,7 +40,7 @@ def test_a_batch_in_parts_is_the_whole(cuts):
     """However it is cut: the mean over all of its rows, and not a mean of means."""
     whole, parts = nn.Linear(3, 1), nn.Linear(3, 1)
     parts.load_state_dict(whole.state_dict())
-    pieces = [ROWS[start:end] for start, end in itertools.pairwise([0, *cuts, 12])]
+    pieces = BatchParts(ROWS[start:end] for start, end in itertools.pairwise([0, *cuts, 12]))
     reports = []
     for model, batch in ((whole, ROWS), (parts, pieces)):
         objective = Objective(name="x", batches=[batch], loss=squares, count=lambda _, rows: len(rows))
@@ -180,6 +180,6 @@ def test_a_whole_mixture_is_no_data_set():
 
 def test_a_batch_of_no_parts_is_told():
     """And at which step."""
-    objective = Objective(name="x", batches=[[]], loss=squares)
+    objective = Objective(name="x", batches=[BatchParts()], loss=squares)
     with pytest.raises(ValueError, match="'x' gave a batch of no parts at step 0"):
         train(config(nn.Linear(3, 1), [objective]))

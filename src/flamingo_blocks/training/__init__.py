@@ -12,7 +12,7 @@ from flamingo_blocks.training.contrast import (
 )
 from flamingo_blocks.training.loop import Position, TrainConfig, TrainResult, train
 from flamingo_blocks.training.losses import flamingo_loss, flamingo_loss_sum, make_labels
-from flamingo_blocks.training.objective import Objective, count_labels
+from flamingo_blocks.training.objective import BatchParts, Objective, count_labels
 from flamingo_blocks.training.optim import (
     Schedule,
     adamw,
@@ -49,6 +49,7 @@ __all__ = [
     "DEVICES",
     "IGNORED",
     "BadBatches",
+    "BatchParts",
     "BatchShape",
     "Checkpointer",
     "DeviceFacts",

@@ -33,14 +33,26 @@ def count_labels(model: nn.Module, batch: Any) -> int:
     return int(number_counted(shifted_labels(labels)))
 
 
+class BatchParts(tuple[Any, ...]):
+    """A batch that comes in parts, which are run one after the other and add up to the loss of the whole.
+
+    Use it where a batch does not fit into memory at once.
+
+    Example:
+        >>> len(BatchParts(["one half", "the other"]))
+        2
+    """
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Objective:
     """One data set of a run: what is drawn from it, how it is scored, and how much it counts.
 
     Args:
         name: Stands in reports.
-        batches: Gives at least as many batches as the run has steps. A list or tuple of batches is one that comes in
-            parts, which are run one after the other and add up to the loss of the whole.
+        batches: Gives at least as many batches as the run has steps, whole or as `BatchParts`.
         loss: Takes the model and a batch, gives a scalar: a mean over what `count` counts.
         weight: Factor on the loss. A data set of weight 0 is not drawn from.
         count: Takes the model and a batch, gives how many terms its loss is a mean of: so the loss of several ranks or
@@ -89,7 +101,7 @@ def draw(objective: Objective, source: Iterator[Any], model: nn.Module, step: in
         raise ValueError(
             f"objective {objective.name!r} ran dry at step {step}: its batches must last as long as the run"
         ) from None
-    parts = tuple(batch) if isinstance(batch, list | tuple) else (batch,)
+    parts = tuple(batch) if isinstance(batch, BatchParts) else (batch,)
     if not parts:
         raise ValueError(f"objective {objective.name!r} gave a batch of no parts at step {step}, wanted one at least")
     return Drawn(objective, parts, tuple(objective.count(model, part) for part in parts))
