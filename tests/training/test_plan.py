@@ -68,7 +68,7 @@ def test_plans_of_the_papers_sizes_are_those_worked_out_by_hand(size):
     assert 8 * plan.memory["trained weights, gradients, moments"] == pytest.approx(state * 1e9, rel=0.03)
     assert plan.activations_per_token["checkpointed"] == pytest.approx(per_token * 1e3, rel=0.05)
     for part, by_hand in zip(("lm", "blocks", "resampler", "tower"), petaflops, strict=True):
-        useful = {"lm": 0.08, "blocks": 0.02, "resampler": 0.2, "tower": 0.01}[part]
+        useful = {"lm": 0.08, "blocks": 0.02, "resampler": 0.2, "tower": 0.02}[part]
         assert plan.flops[part].useful == pytest.approx(by_hand * 1e15, rel=useful), part
     assert plan.seconds_per_update == plan.flops_of_update.total / (8 * 0.4 * 989e12)
     assert plan.days == plan.seconds_per_update * 250_000 / 86_400

@@ -10,7 +10,7 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoi
 from torch.distributed.device_mesh import init_device_mesh
 
 from flamingo_blocks.models import build_tiny_flamingo
-from flamingo_blocks.training import check_shardable
+from flamingo_blocks.training.ranks import check_shardable
 from flamingo_blocks.training.ranks.gradients import averaged_over, gradient_sync, sum_over_ranks
 from flamingo_blocks.training.ranks.shard import shard
 from tests.processes import run_together

@@ -59,6 +59,7 @@ class Objective:
             parts is the mean over the terms of all of them, and not a mean of means. By default the labels that count.
 
     Example:
+        >>> import torch
         >>> Objective(name="squares", batches=[torch.ones(4, 2)], loss=lambda model, x: model(x).square().mean()).weight
         1.0
 

@@ -38,7 +38,7 @@ class DeviceFacts:
 
 
 # Peaks are those of "BFLOAT16 Tensor Core" in NVIDIA's data sheets of H200, H100 (SXM) and A100, halved where the sheet
-# prints them with sparsity; that of the RTX 4090 is in appendix A of NVIDIA's Ada architecture paper (bfloat16, sums in
+# prints them with sparsity; that of the RTX 4090 is in NVIDIA's paper on the Ada architecture (bfloat16, sums in
 # float32). Memory is the size that the sheets print.
 DEVICES = MappingProxyType(
     {

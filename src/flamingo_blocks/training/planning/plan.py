@@ -72,7 +72,7 @@ def plan_run(
         ...     tower=NFNET_F6,
         ... )
         >>> plan.fits, round(plan.memory_bytes / 1e9), round(plan.days, 1)
-        (True, 31, 7.2)
+        (True, 26, 6.7)
 
     Source:
         The precision: Flamingo (arXiv 2204.14198), section B.1.2. A matrix of P weights costs 2P operations a token
