@@ -65,7 +65,7 @@ MUTATIONS = {
     "autocast rules the scores": (
         CONTRASTIVE,
         "torch.autocast(image.device.type, enabled=False)",
-        "torch.autocast(image.device.type, torch.bfloat16)",
+        "torch.autocast(image.device.type, enabled=torch.is_autocast_enabled(image.device.type))",
         f"{LAWS}::test_under_autocast_the_loss_is_made_in_float32",
     ),
     "a gradient of the gradient is taken for nothing": (
@@ -88,8 +88,8 @@ MUTATIONS = {
     ),
     "gradients are not those of a mean over ranks": (
         CONTRASTIVE,
-        "gradient * ranks.world_size for",
-        "gradient for",
+        "image * self.ranks.world_size,",
+        "image,",
         TOGETHER,
     ),
     "texts of other ranks have no gradient": (
@@ -98,7 +98,13 @@ MUTATIONS = {
         "texts[self.ranks.own] * 1.0",
         TOGETHER,
     ),
-    "each rank soothes its texts by its own images": (
+    "each rank bounds the scale by its own gradient": (
+        CONTRASTIVE,
+        "self.ranks.sum(log_scale)",
+        "log_scale * self.ranks.world_size",
+        TOGETHER,
+    ),
+    "each rank judges its texts by its own images": (
         CONTRASTIVE,
         "        self.of_texts = self.ranks.logsumexp(self.of_texts)\n",
         "",
@@ -130,8 +136,8 @@ MUTATIONS = {
     ),
     "a pad passes for the end of a chunk": (
         LOSSES,
-        "(input_ids == special.end_of_chunk) & real)",
-        "(input_ids == special.end_of_chunk))",
+        "return before - before.masked_fill(~starts, 0).cummax(1).values",
+        "return before",
         f"{MASKS}::test_labels_of_a_batch_are_those_of_its_documents",
     ),
     "the end of a chunk is masked with what follows": (

@@ -7,12 +7,15 @@ import torch
 import torch.nn.functional as F
 from hypothesis import example, given
 from hypothesis import strategies as st
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from flamingo_blocks.training.contrast.contrastive import contrastive_loss, retrieval_accuracy
+from flamingo_blocks.training.contrastive import contrastive_loss, retrieval_accuracy
+from flamingo_blocks.training.two_towers import two_towers_loss
 from tests.processes import run_together
 from tests.strategies import seeds
+from tests.training.test_two_towers import make_batch, make_towers
 
 sizes = st.tuples(st.integers(1, 7), st.integers(1, 5))
 scales = st.floats(-5, 5)
@@ -129,8 +132,11 @@ def test_under_autocast_the_loss_is_made_in_float32():
     image, text = (pair.detach().bfloat16().requires_grad_() for pair in make_pairs((5, 8), 0))
     with torch.autocast("cpu", torch.bfloat16):
         loss = contrastive_loss(image, text, 4.0)
-    assert loss.dtype == torch.float32
+        wide = contrastive_loss(image.float(), text.float(), 4.0)
+    assert loss.dtype == wide.dtype == torch.float32
+    assert torch.equal(loss, wide)
     assert torch.equal(loss, contrastive_loss(image.float(), text.float(), 4.0))
+    torch.testing.assert_close(loss, naive_loss(image.float(), text.float(), 4.0), atol=1e-5, rtol=1e-5)
     loss.backward()
     assert image.grad.dtype == torch.bfloat16
 
@@ -221,11 +227,22 @@ def of_one_rank():
             found.append((loss.detach(), gradients(loss, image, text, scale)))
     image, text = make_pairs((3, 2), rank)
     alone = contrastive_loss(image, text, 1.0, gather=False)
-    return found, alone.detach()
+    return found, alone.detach(), gradients_of_towers(slice(0, 2) if rank == 0 else slice(2, 5), together=True)
+
+
+def gradients_of_towers(own, *, together):
+    towers, batch = make_towers().double(), make_batch(pairs=5)
+    batch = {"pixels": batch["pixels"][own].double(), "input_ids": batch["input_ids"][own]}
+    model = DistributedDataParallel(towers) if together else towers  # what averages must outlive the backward pass
+    two_towers_loss(model, batch).backward()
+    return [parameter.grad for parameter in towers.parameters()]
 
 
 def test_two_ranks_are_one_batch(tmp_path):
-    """Loss and averaged gradients are those of one process, also where one rank has more pairs, or has none."""
+    """Loss and averaged gradients are those of one process, also where one rank has more pairs, or has none.
+
+    So are those of two towers in torch's own `DistributedDataParallel`.
+    """
     by_rank = run_together(of_one_rank, 2, folder=tmp_path)
     number = 0
     for sizes_by_rank in UNEVEN:
@@ -234,12 +251,16 @@ def test_two_ranks_are_one_batch(tmp_path):
             scale = torch.tensor([2.0], requires_grad=True)
             expected = contrastive_loss(image, text, scale, label_smoothing=smoothing)
             wanted = gradients(expected, image, text, scale)
-            losses, parts = zip(*(found[number] for found, _ in by_rank), strict=True)
+            losses, parts = zip(*(found[number] for found, *_ in by_rank), strict=True)
             number += 1
             for loss in losses:
                 torch.testing.assert_close(loss, expected.detach(), atol=1e-6, rtol=1e-6)
             averages = [sum(pair) / 2 for pair in zip(*parts, strict=True)]
+            assert torch.equal(parts[0][2], parts[1][2])  # the bound of the temperature looks at its sign
             for actual, exact in zip(averages, wanted, strict=True):
                 torch.testing.assert_close(actual, exact, atol=1e-6, rtol=1e-6)
-    for rank, (_, alone) in enumerate(by_rank):
+    whole = gradients_of_towers(slice(0, 5), together=False)
+    for rank, (_, alone, of_towers) in enumerate(by_rank):
         assert torch.equal(alone, contrastive_loss(*make_pairs((3, 2), rank), 1.0).detach())
+        for actual, exact in zip(of_towers, whole, strict=True):
+            torch.testing.assert_close(actual, exact, atol=1e-9, rtol=1e-9)

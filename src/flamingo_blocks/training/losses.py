@@ -70,14 +70,14 @@ def make_labels(
     if special is not None:
         if special.bos is not None:
             ignored |= starts & (input_ids == special.bos)
-        tags = (input_ids == special.media_ids[0] if is_media is None else is_media) & real
+        tags = input_ids == special.media_ids[0] if is_media is None else is_media
         if mask_tags:
             for place in range(len(special.media_ids)):
                 ignored |= F.pad(tags, (place, 0))[:, : tags.shape[1]]
         if mask_before_first_media:
             ignored |= _since(starts, tags) + tags == 0
         if mask_between_chunks and special.end_of_chunk is not None:
-            ignored |= _since(starts | tags, (input_ids == special.end_of_chunk) & real) > 0
+            ignored |= _since(starts | tags, input_ids == special.end_of_chunk) > 0
     return input_ids.masked_fill(ignored, IGNORED)
 
 

@@ -97,7 +97,7 @@ class _ContrastiveLoss(torch.autograd.Function):
         loss = scores.loss()
         # The sums over ranks wait for every rank, so all of them are made or none, whatever this rank itself needs.
         if grad and any(ctx.needs_input_grad):
-            ctx.save_for_backward(*(gradient * ranks.world_size for gradient in scores.gradients()))
+            ctx.save_for_backward(*scores.gradients())
         return loss
 
     @staticmethod
@@ -139,7 +139,7 @@ class _Scores:
         return self.ranks.sum(losses.sum()) / self.number
 
     def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Of this rank's images and texts, and this rank's share of that of the logarithm of the scale."""
+        """Of this rank's images and texts, times the number of ranks; and of the logarithm of the scale."""
         image, texts = torch.empty_like(self.image), torch.zeros_like(self.texts)
         log_scale = torch.zeros_like(self.scale)
         for part in self.parts:
@@ -152,7 +152,8 @@ class _Scores:
             slope *= self.scale
             image[part] = slope @ self.texts
             texts.addmm_(slope.t(), self.image[part])
-        return image, self.ranks.sum_of_own(texts), log_scale
+        texts, log_scale = self.ranks.sum_of_own(texts), self.ranks.sum(log_scale)
+        return image * self.ranks.world_size, texts * self.ranks.world_size, log_scale
 
     def _scores(self, part: slice) -> Tensor:
         if self._only is not None:

@@ -27,9 +27,9 @@ class AllRanks:
         self.sizes = [len(rows)]
         if self.world_size > 1:
             size = torch.tensor([len(rows)], device=rows.device)
-            sizes = size.new_empty(self.world_size)
-            distributed.all_gather_into_tensor(sizes, size)
-            self.sizes = sizes.tolist()
+            sizes = [torch.empty_like(size) for _ in range(self.world_size)]
+            distributed.all_gather(sizes, size)
+            self.sizes = torch.cat(sizes).tolist()
         self.num_rows = sum(self.sizes)
         start = list(accumulate(self.sizes, initial=0))[self.rank]
         self.own = slice(start, start + len(rows))
@@ -41,9 +41,9 @@ class AllRanks:
         most = max(self.sizes)
         padded = rows.new_zeros(most, rows.shape[1])
         padded[: len(rows)] = rows
-        gathered = rows.new_empty(self.world_size * most, rows.shape[1])
-        distributed.all_gather_into_tensor(gathered, padded)
-        return torch.cat([part[:size] for part, size in zip(torch.split(gathered, most), self.sizes, strict=True)])
+        gathered = [torch.empty_like(padded) for _ in range(self.world_size)]
+        distributed.all_gather(gathered, padded)
+        return torch.cat([part[:size] for part, size in zip(gathered, self.sizes, strict=True)])
 
     def sum_of_own(self, rows: Float[Tensor, "all dim"]) -> Float[Tensor, "own dim"]:
         """What all ranks have for the rows of this one, summed: the way back of `gather`."""
@@ -54,7 +54,7 @@ class AllRanks:
         for room, part in zip(padded, torch.split(rows, self.sizes), strict=True):
             room[: len(part)] = part
         summed = rows.new_empty(most, rows.shape[1])
-        distributed.reduce_scatter_tensor(summed, padded.flatten(0, 1))
+        distributed.reduce_scatter(summed, list(padded))
         return summed[: self.sizes[self.rank]]
 
     def sum(self, values: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
