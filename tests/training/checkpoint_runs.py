@@ -263,10 +263,9 @@ def killed(folder: Path, seeds: range) -> list[dict[str, Any]]:
         def resume(out: Path = out) -> None:
             checkpoints = Checkpointer(out)
             newest = max([0, *(int(path.name[5:]) for path in out.glob("step-" + "[0-9]" * 8))])
-            loaded = Run().load(checkpoints).step if newest else 0  # all files are compared
-            found = keep_training(out, asynchronous=False)
-            left = sorted(path.name for path in out.iterdir())
-            log.write_text(json.dumps({"newest": newest, "loaded": loaded, "same": found == calm, "left": left}))
+            said = refused(lambda: Run().load(checkpoints)) if newest else "there is none"  # all files are compared
+            ended_same = "not whole" not in said and keep_training(out, asynchronous=False) == calm
+            log.write_text(json.dumps({"newest": newest, "said": said, "same": ended_same}))
 
         ended = forked(die)
         assert forked(resume) == 0

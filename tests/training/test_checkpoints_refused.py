@@ -50,6 +50,19 @@ def test_a_flipped_bit_is_told_before_a_tensor_changes(saved, name, bit):
     assert same(run.everything(), before)
 
 
+def test_each_bit_of_a_manifest_counts(copied):
+    """It has nothing to vouch for it but itself: of 500 bits spread over it, none can be another unseen."""
+    folder = copied[0].folder / "step-00000002"
+    path = folder / manifest.MANIFEST
+    content = path.read_bytes()
+    assert manifest.read_manifest(folder).step == 2
+    for bit in range(0, 8 * len(content), 8 * len(content) // 500):
+        flip(path, bit + bit % 7)
+        with pytest.raises(CheckpointError, match=r"is damaged|format version"):
+            manifest.read_manifest(folder)
+        path.write_bytes(content)
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_files_that_are_missing_or_short_are_told(copied, name):
     """The message names the file; the older checkpoint is named, and loaded when that is asked for."""
