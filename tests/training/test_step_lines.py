@@ -26,7 +26,8 @@ def test_a_run_killed_at_any_byte_and_resumed_leaves_the_lines_of_one_that_was_n
         lines.append(line)
     written = path.read_bytes()
     assert written.count(b"\n") == steps
-    left = data.draw(st.integers(0, len(written)), label="bytes left")
+    whole_but_for_its_end = [index for index, byte in enumerate(written) if byte == ord("\n")]
+    left = data.draw(st.integers(0, len(written)) | st.sampled_from(whole_but_for_its_end), label="bytes left")
     path.write_bytes(written[:left])
     resumed = data.draw(st.integers(0, min(written[:left].count(b"\n"), steps - 1)), label="resumed at")
     lines = StepLines(path)
