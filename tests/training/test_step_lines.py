@@ -86,3 +86,12 @@ def test_a_line_that_is_damaged_is_told(tmp_path):
         read_metrics(path)
     path.write_text('{"step": 0}\n{"st')
     assert read_metrics(path) == [{"step": 0}]
+
+
+def test_a_line_that_lacks_its_end_is_torn_whatever_it_says(tmp_path):
+    """A run that goes on behind it does not write into the same line."""
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 0}\n{"step": 1}')
+    assert read_metrics(path) == [{"step": 0}]
+    StepLines(path).append({"step": 2})
+    assert read_metrics(path) == [{"step": 0}, {"step": 2}]
