@@ -26,7 +26,8 @@ def test_a_run_killed_at_any_byte_and_resumed_leaves_the_lines_of_one_that_was_n
         lines.append(line)
     written = path.read_bytes()
     assert written.count(b"\n") == steps
-    left = data.draw(st.integers(0, len(written)), label="bytes left")
+    whole_but_for_its_end = [index for index, byte in enumerate(written) if byte == ord("\n")]
+    left = data.draw(st.integers(0, len(written)) | st.sampled_from(whole_but_for_its_end), label="bytes left")
     path.write_bytes(written[:left])
     resumed = data.draw(st.integers(0, min(written[:left].count(b"\n"), steps - 1)), label="resumed at")
     lines = StepLines(path)
@@ -86,3 +87,12 @@ def test_a_line_that_is_damaged_is_told(tmp_path):
         read_metrics(path)
     path.write_text('{"step": 0}\n{"st')
     assert read_metrics(path) == [{"step": 0}]
+
+
+def test_a_line_that_lacks_its_end_is_torn_whatever_it_says(tmp_path):
+    """A run that goes on behind it does not write into the same line."""
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 0}\n{"step": 1}')
+    assert read_metrics(path) == [{"step": 0}]
+    StepLines(path).append({"step": 2})
+    assert read_metrics(path) == [{"step": 0}, {"step": 2}]

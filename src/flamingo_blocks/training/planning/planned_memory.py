@@ -51,12 +51,13 @@ def kept_numbers(sizes: ModelSizes, batch: BatchShape, *, patches: float, checkp
     of_item = patches * batch.frames
     # What enters the input projection; its output, normed once for all layers; the tokens, and their projection.
     entering = of_item * ((parts.input_width if parts.input_products else 0) + 2 * parts.dim)
-    entering += parts.latents * (parts.dim + (dim if parts.projection_products else 0))
+    # The first layer's latents are parameters, so with the tokens at the end as many are kept as there are layers.
+    entering += parts.latents * (dim if parts.projection_products else 0)
     in_layer = parts.kept_layer[0] * (of_item + parts.latents) + parts.kept_layer[1] * parts.latents
     media = [block.kept_media * parts.latents for block in sizes.blocks.values()]
     if not checkpoint:
         return Kept(sum(layers) + sum(blocks) + sizes.outer_kept, entering + parts.depth * in_layer + sum(media))
-    item = entering + (parts.depth - 1) * parts.dim * parts.latents
+    item = entering + parts.depth * parts.dim * parts.latents
     text = dim * (len(layers) + len(blocks)) + sizes.outer_kept
     return Kept(text, item, max([*layers, *blocks]), max([in_layer, *media]))
 

@@ -267,5 +267,5 @@ def _resampler(flamingo: Flamingo) -> ResamplerSizes:
         latents=resampler.num_latents,
         input_width=resampler.vision_dim,
         dim=dim,
-        kept_layer=(2.0 * inner, 4.0 * dim + 4 * inner + (ways - 1) * hidden),
+        kept_layer=(2.0 * inner, 4.0 * dim + 2 * inner + (ways - 1) * hidden),
     )
