@@ -113,9 +113,9 @@ MUTATIONS = {
         f"{MODEL}::test_frozen_weights_never_move",
     ),
     "frozen parts train along": (
-        f"{PACKAGE}/models/flamingo.py",
-        "                part.eval()\n",
-        "                pass\n",
+        f"{PACKAGE}/models/eval_mode.py",
+        "    part.eval()\n",
+        "    pass\n",
         f"{MODEL}::test_frozen_weights_never_move",
     ),
     "a closed gate lets gradients through": (

@@ -11,8 +11,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from flamingo_blocks.training.contrastive import contrastive_loss, retrieval_accuracy
-from flamingo_blocks.training.two_towers import two_towers_loss
+from flamingo_blocks.training.contrast.contrastive import contrastive_loss, retrieval_accuracy
+from flamingo_blocks.training.contrast.two_towers import two_towers_loss
 from tests.processes import run_together
 from tests.strategies import seeds
 from tests.training.test_two_towers import make_batch, make_towers
