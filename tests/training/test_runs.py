@@ -94,10 +94,10 @@ def numbers_loss(model, batch):
     return model(batch.input_ids[:, :1] * torch.ones(1, 3) / 50).square().mean()
 
 
-def run(folder, steps, *, save_every=2, on_step=None, model=None):
+def run(folder, steps, *, save_every=2, on_step=None, model=None, seed=3, name="numbers", **changed):
     data = mixture()
     model = layer() if model is None else model
-    objective = Objective(name="numbers", batches=data.batches("numbers"), loss=numbers_loss)
+    objective = Objective(name=name, batches=data.batches("numbers"), loss=numbers_loss)
     keeper = None if folder is None else Checkpointer(folder)
     result = train(
         config(
@@ -107,8 +107,9 @@ def run(folder, steps, *, save_every=2, on_step=None, model=None):
             data=data,
             checkpointer=keeper,
             save_every=save_every,
-            seed=3,
+            seed=seed,
             on_step=on_step,
+            **changed,
         )
     )
     return result, {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -146,6 +147,41 @@ def test_a_signal_saves_and_ends(tmp_path):
     assert os.getpid()
 
 
+def test_what_a_checkpoint_had_otherwise_is_told(tmp_path):
+    """Steps, learning rates and the like are followed as the configuration has them."""
+    run(tmp_path, 2)
+    went_on, _ = run(tmp_path, 4, save_every=3)
+    assert went_on.differences == ("save_every: was 2, is 3", "steps: was 2, is 4")
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [({"seed": 4}, "seed is 4, and the checkpoints of .* are of a run with 3; give what it had, or another folder"),
+     ({"updates": "round_robin"}, "updates is 'round_robin', and the checkpoints of .* with 'accumulate'"),
+     ({"name": "others"}, r"objectives is \['others'\], and the checkpoints of .* with \['numbers'\]")],
+)  # fmt: skip
+def test_another_run_is_not_gone_on_with(changed, says, tmp_path):
+    """Another seed, other data sets or another way of updates: the folder is of another run."""
+    run(tmp_path, 2)
+    with pytest.raises(ValueError, match=says):
+        run(tmp_path, 4, **changed)
+
+
+def test_a_damaged_checkpoint_is_passed_over(tmp_path):
+    """The one before it is taken, with a message, and the run ends like the uninterrupted one."""
+    run(tmp_path, 4)
+    (newest,) = (tmp_path / "step-00000004").glob("*.distcp")
+    data = bytearray(newest.read_bytes())
+    data[len(data) // 2] ^= 1
+    newest.write_bytes(data)
+    went_on, found = run(tmp_path, 7)
+    _, expected = run(None, 7)
+    assert went_on.first_step == 2
+    [said] = went_on.passed_over
+    assert "step-00000004" in said and "it is now" in said
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
 def test_several_processes_train_as_one(tmp_path):
     """Batches of uneven numbers of labels, one of them without any: the weights are those of one process."""
     expected = weights_after(1, tmp_path)
@@ -158,6 +194,7 @@ def test_several_processes_train_as_one(tmp_path):
     ("changed", "says"),
     [({"updates": "both"}, "updates is 'both', wanted one of 'accumulate', 'round_robin'"),
      ({"on_bad_step": "ask"}, "on_bad_step is 'ask', wanted one of 'skip', 'stop'"),
+     ({"optimizer": "Adahessian"}, "optimizer is 'Adahessian', which needs the graph of the gradients"),
      ({"save_every": 0}, "save_every is 0, wanted 1 step or more"),
      ({"checkpointer": Checkpointer("nowhere")}, "checkpointer is given and data is None")],
 )  # fmt: skip

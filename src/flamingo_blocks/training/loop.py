@@ -1,6 +1,7 @@
 """The training loop: several weighted data sets, one update a step, and a run that goes on where it was."""
 
 import hashlib
+import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,8 +11,9 @@ import torch
 from torch import distributed, nn
 
 from flamingo_blocks.training.checkpoints import Checkpointer
-from flamingo_blocks.training.objective import Drawn, Objective, check_objectives, draw
-from flamingo_blocks.training.optim.groups import param_groups
+from flamingo_blocks.training.objective import Objective, check_objectives, draw
+from flamingo_blocks.training.optim.groups import describe_groups, param_groups
+from flamingo_blocks.training.optim.optimiser_table import OPTIMISERS
 from flamingo_blocks.training.optim.optimisers import make_optimizer
 from flamingo_blocks.training.optim.schedule import Schedule, warmup_hold_decay
 from flamingo_blocks.training.ranks.gradients import averaged_over
@@ -20,6 +22,8 @@ from flamingo_blocks.training.stop import StopRequest, stop_on
 from flamingo_blocks.training.update import sizes_over_ranks, update
 
 MOST_REPORTS = 10_000  # that a result holds: a long run is read from its log
+_MUST_MATCH = ("seed", "updates")  # of a configuration, with the names of its data sets: another run otherwise
+_log = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -56,10 +60,10 @@ class TrainConfig:
             the run with an error.
         max_skipped: This many skipped steps in a row, 1 or more, end the run.
         on_step: Called after each step, such as a `RunLog`.
-        on_bad_batches: Called with the report and the batches of a step whose gradient is not finite, such as
-            `BadBatches`.
+        on_bad_batches: Called with the report and the batches of a step whose gradient is not finite, before `on_step`
+            and on every rank, such as `BadBatches`.
         data: What the batches come from, whose position is saved and restored.
-        checkpointer: Where the run is saved; it goes on from the newest checkpoint there.
+        checkpointer: Where the run is saved; it goes on from the newest whole checkpoint there.
         save_every: Steps from one checkpoint to the next; one more is made at the end.
         seed: Seeds torch's generators before each step, by the step and the rank, so that a run that goes on draws what
             it would have drawn; None leaves them alone.
@@ -106,6 +110,7 @@ class TrainResult:
         first_step: The step that this run began with; above 0 where it went on from a checkpoint.
         stopped_by: The signal that ended it before its last step.
         differences: What the checkpoint said otherwise than the configuration, which was followed.
+        passed_over: Newer checkpoints that were damaged, a sentence each: what is wrong, and where they are now.
     """
 
     reports: tuple[StepReport, ...]
@@ -113,6 +118,7 @@ class TrainResult:
     first_step: int = 0
     stopped_by: str | None = None
     differences: tuple[str, ...] = ()
+    passed_over: tuple[str, ...] = ()
 
 
 def train(config: TrainConfig) -> TrainResult:
@@ -129,8 +135,8 @@ def train(config: TrainConfig) -> TrainResult:
 
     Raises:
         ValueError: If a weight is negative, all are zero, two data sets share a name, one runs dry, an option is none
-            of its choices, a checkpointer comes without `data`, ranks have different data sets, or there are several
-            ranks and the model is not sharded.
+            of its choices, a checkpointer comes without `data`, the checkpoint is of another run (seed, data sets, way
+            of updates), ranks have different data sets, or there are several ranks and the model is not sharded.
         FloatingPointError: If `max_skipped` steps in a row have a gradient that is not finite, or one has and
             `on_bad_step` is `"stop"`.
         CheckpointError: If a checkpoint cannot be loaded, or several in a row cannot be saved.
@@ -177,17 +183,23 @@ class _Run:
         self.first_step = self.skipped = self.skipped_in_a_row = 0
         self.tokens = 0
         self.differences: tuple[str, ...] = ()
+        self.passed_over: tuple[str, ...] = ()
         self.ended_early = False
+        _log.info("trained parameters:\n%s", describe_groups(self.optimizer.param_groups))
 
     def resume(self) -> None:
         """Stand where the newest checkpoint is, if there is one."""
         config = self.config
         if config.checkpointer is not None and config.checkpointer.latest() is not None:
             assert config.data is not None
-            loaded = config.checkpointer.load(config.model, self.optimizer)
+            loaded = config.checkpointer.load(config.model, self.optimizer, fall_back=True)
+            changed = _compare(_told(config), loaded.config, folder=config.checkpointer.folder)
             config.data.load_state_dict(loaded.state["data"])
             self.first_step, self.tokens = loaded.step, int(loaded.state["tokens"])
-            self.differences = tuple(loaded.differences)
+            self.differences, self.passed_over = (*changed, *loaded.differences), loaded.passed_over
+            _log.info("the run goes on from step %d", loaded.step)
+            for difference in self.differences:
+                _log.warning("%s", difference)
         # Only now: whoever asks for an iterator may get one that stands already.
         self.sources = [(objective, iter(objective.batches)) for objective in config.objectives if objective.weight > 0]
 
@@ -208,24 +220,26 @@ class _Run:
         )  # fmt: skip
         self.tokens += sum(report.tokens.values())
         self.reports.append(report)
+        if report.skipped and config.on_bad_batches is not None:
+            config.on_bad_batches(report, {one.objective.name: one.parts for one in drawn})
         if config.on_step is not None:
             config.on_step(report)
-        self._judge(report, drawn)
+        self._judge(report)
         self.ended_early = ends and step + 1 < config.steps
         self._save(step + 1, at_once=ends)
         return ends
 
     def result(self, stop: StopRequest) -> TrainResult:
         stopped_by = (stop.name or "a signal to another rank") if self.ended_early else None
-        return TrainResult(tuple(self.reports), self.skipped, self.first_step, stopped_by, self.differences)
+        return TrainResult(
+            tuple(self.reports), self.skipped, self.first_step, stopped_by, self.differences, self.passed_over
+        )
 
-    def _judge(self, report: StepReport, drawn: Sequence[Drawn]) -> None:
+    def _judge(self, report: StepReport) -> None:
         """Count steps that changed nothing, and end a run that has too many."""
         config = self.config
         self.skipped += report.skipped
         self.skipped_in_a_row = self.skipped_in_a_row + 1 if report.skipped else 0
-        if report.skipped and config.on_bad_batches is not None:
-            config.on_bad_batches(report, {one.objective.name: one.parts for one in drawn})
         most = 1 if config.on_bad_step == "stop" else config.max_skipped
         if self.skipped_in_a_row >= most:
             steps = "1 step" if self.skipped_in_a_row == 1 else f"{self.skipped_in_a_row} steps in a row"
@@ -253,6 +267,24 @@ def _told(config: TrainConfig) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _compare(told: Mapping[str, Any], saved: Mapping[str, Any], *, folder: Any) -> list[str]:
+    """What the configuration of a checkpoint says otherwise; of another run nothing is gone on with.
+
+    Raises:
+        ValueError: If what decides the order of the data differs.
+    """
+    mine, theirs = ({**each, "objectives": sorted(each.get("weights", {}))} for each in (told, saved))
+    for name in (*_MUST_MATCH, "objectives"):
+        if name in theirs and mine[name] != theirs[name]:
+            raise ValueError(
+                f"{name} is {mine[name]!r}, and the checkpoints of {folder} are of a run with {theirs[name]!r}; "
+                "give what it had, or another folder"
+            )
+    return [
+        f"{name}: was {saved[name]!r}, is {told.get(name)!r}" for name in sorted(saved) if told.get(name) != saved[name]
+    ]
+
+
 def _seed_of(seed: int, step: int, rank: int) -> int:
     digest = hashlib.sha256(f"{seed} {step} {rank}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
@@ -274,6 +306,12 @@ def _check(config: TrainConfig) -> None:
     ):  # fmt: skip
         if value not in choices:
             raise ValueError(f"{name} is {value!r}, wanted one of {', '.join(map(repr, choices))}")
+    known = OPTIMISERS.get(config.optimizer.lower())
+    if known is not None and known.needs_graph:
+        raise ValueError(
+            f"optimizer is {config.optimizer!r}, which needs the graph of the gradients, and train keeps none: take "
+            "another, such as 'adamw', or write a loop that calls backward(create_graph=True)"
+        )
     if config.save_every < 1:
         raise ValueError(f"save_every is {config.save_every}, wanted 1 step or more")
     if config.checkpointer is not None and config.data is None:
