@@ -5,6 +5,7 @@ import difflib
 import importlib
 import importlib.util
 import inspect
+import sys
 import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -134,7 +135,11 @@ def _module_of_file(path: Path) -> types.ModuleType:
     if spec is None or spec.loader is None:
         raise RecipeError(f"RECIPE is {str(path)!r}, wanted a file of Python")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(path.parent))  # as for a script: a recipe may share a file with its neighbours
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(path.parent))
     return module
 
 

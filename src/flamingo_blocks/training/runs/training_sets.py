@@ -34,6 +34,7 @@ class TrainingSet:
         weight: Factor on the loss.
         items: Most images of a window of pages; captions have one.
         frames: Frames taken of a clip, at one frame a second.
+        mask_outside_chunks: As in `InterleavedExamples`, for pages.
 
     Example:
         >>> TrainingSet(name="pairs", folder=Path("pairs"), kind="captions", rows=512, text=64).shape.tokens
@@ -48,6 +49,7 @@ class TrainingSet:
     weight: float = 1.0
     items: int = 1
     frames: int = 1
+    mask_outside_chunks: bool = False
 
     @property
     def shape(self) -> BatchShape:
@@ -177,7 +179,13 @@ def _source(each: TrainingSet, rows: int, *, pad_id: int, shared: Mapping[str, A
     make: Any
     if each.kind == "pages":
         make = InterleavedExamples(
-            **shared, length=each.text, max_media=each.items, p_next=p_next, needs_media=True, source=each.name
+            **shared,
+            length=each.text,
+            max_media=each.items,
+            p_next=p_next,
+            needs_media=True,
+            mask_outside_chunks=each.mask_outside_chunks,
+            source=each.name,
         )
     else:
         clips = partial(clip_images, fps=1.0, count=each.frames)
