@@ -65,8 +65,8 @@ def call_recipe(recipe: Recipe, words: Sequence[str] = ()) -> RunConfig:
         The config.
 
     Raises:
-        RecipeError: If a word is no `key=value`, a setting is unknown or said twice, a value is of another kind, or a
-            setting without a default is missing.
+        RecipeError: If a word is no `key=value`, a setting is unknown or said twice, a value is of another kind, a
+            setting without a default is missing, or the recipe returns something else.
 
     Example:
         >>> from flamingo_blocks.models import build_tiny_flamingo
@@ -97,7 +97,11 @@ def call_recipe(recipe: Recipe, words: Sequence[str] = ()) -> RunConfig:
     missing = [key for key, what in known.items() if what.default is inspect.Parameter.empty and key not in given]
     if missing:
         raise RecipeError(f"the recipe needs {', '.join(f'{key}=...' for key in missing)}")
-    return recipe(**given)
+    config: Any = recipe(**given)
+    if not isinstance(config, RunConfig):
+        name = getattr(recipe, "__name__", "the recipe")
+        raise RecipeError(f"{name} returned a {type(config).__name__}, wanted a RunConfig")
+    return config
 
 
 def describe_recipe(recipe: Recipe) -> str:
