@@ -5,9 +5,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from matplotlib.figure import Figure
 from variants import VARIANTS
-
-from flamingo_blocks._optional import require
 
 Run = Mapping[str, Any]
 Column = tuple[str, Callable[[Run], float]]
@@ -41,27 +40,25 @@ def format_table(runs: Sequence[Run]) -> str:
     """
     can: list[Column] = [
         *((_shots(number), lambda run, number=number: run["naming"]["closed"][number]) for number in SHOTS),
-        ("8, open", lambda run: run["naming"]["open"]["8"]),
         ("captions", lambda run: run["captions"]["seen"]),
         ("captions, unseen pairs", lambda run: run["captions"]["unseen"]),
     ]
     took: list[Column] = [
         ("loss, naming", lambda run: run["loss"]["last"]["naming"]),
         ("loss, captions", lambda run: run["loss"]["last"]["captions"]),
-        ("first loss, naming", lambda run: run["loss"]["first"]["naming"]),
         ("recall on text", lambda run: run["text_recall"]),
     ]
-    groups = by_variant(runs)
-    first = [["what is changed", *(title for title, _ in can)]]
+    first = [["what is changed", *(title for title, _ in can), "the paper's score"]]
     second = [
-        ["what is changed", *(title for title, _ in took), "updates", "batches", "weights trained", "s an update"]
+        ["what is changed", *(title for title, _ in took), "seeds", "updates", "batches", "weights", "s an update"]
     ]
-    for name, found in groups.items():
-        title, one = VARIANTS[name].title, found[0]
-        first.append([title, *(cell([value(run) for run in found]) for _, value in can)])
-        numbers = [f"{number:,}" for number in (one["updates"], one["batches"], one["trained"]["all"])]
+    for name, found in by_variant(runs).items():
+        variant, one = VARIANTS[name], found[0]
+        paper = "" if variant.paper is None else f"{variant.paper:.1f}"
+        first.append([variant.title, *_cells(can, found), paper])
+        counts = [f"{number:,}" for number in (len(found), one["updates"], one["batches"], one["trained"]["all"])]
         seconds = cell([run["seconds_per_update"] for run in found], digits=3)
-        second.append([title, *(cell([value(run) for run in found]) for _, value in took), *numbers, seconds])
+        second.append([variant.title, *_cells(took, found), *counts, seconds])
     return _markdown(first) + "\n\n" + _markdown(second)
 
 
@@ -72,8 +69,7 @@ def plot(runs: Sequence[Run], file: Path) -> None:
         runs: As `run_ablations.py` keeps them.
         file: A PNG file to write.
     """
-    figures = require("matplotlib.figure", used_by="plot", extra="demo")
-    figure = figures.Figure(figsize=(10, 4.6))
+    figure = Figure(figsize=(10, 4.6))
     curves, captions = figure.subplots(1, 2, width_ratios=(3, 2))
     for row, (name, found) in enumerate(by_variant(runs).items()):
         colour, line = f"C{row}", "-" if name == "baseline" else "--"
@@ -95,6 +91,10 @@ def plot(runs: Sequence[Run], file: Path) -> None:
     captions.invert_yaxis()
     figure.tight_layout()
     figure.savefig(file, dpi=120)
+
+
+def _cells(columns: Sequence[Column], runs: Sequence[Run]) -> list[str]:
+    return [cell([value(run) for run in runs]) for _, value in columns]
 
 
 def _shots(number: str) -> str:

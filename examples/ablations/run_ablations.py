@@ -15,12 +15,14 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
 from outcome import format_table, plot
 from variants import VARIANTS, Variant, build, count_trained
 
+from flamingo_blocks.demo import DemoError
 from flamingo_blocks.demo.images import SEEN_PAIRS, UNSEEN_PAIRS
 from flamingo_blocks.demo.language_model import text_recall
 from flamingo_blocks.demo.measure import UNSEEN_FIVE, caption_accuracy, naming_curves
@@ -30,7 +32,7 @@ from flamingo_blocks.demo.progress import Stopwatch
 from flamingo_blocks.models import Flamingo
 from flamingo_blocks.training import StepReport
 
-LAST = 20  # updates for each data set whose mean loss is that of the end
+LAST = 20  # updates of each data set whose mean loss is told as that of the end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +66,7 @@ def run_all(names: Sequence[str], seeds: Sequence[int], out: Path, settings: Set
         settings: What all runs have in common.
 
     Raises:
-        ValueError: If a file is there that was run with other settings.
+        DemoError: If a file is there that was run with other settings, or a language model does not learn its task.
     """
     watch = Stopwatch(show)
     for seed in seeds:
@@ -117,19 +119,21 @@ def run_one(
         "seconds_per_update": seconds,
         # The first tenth is the rise of the learning rate, where gradients are large in every run.
         "largest_gradient": max(report.grad_norm for report in reports[steps // 10 :]),
-        "loss": {"first": mean_losses(reports[:2]), "last": mean_losses(reports, last=LAST)},
+        "loss": losses_of(reports),
         **measure(flamingo, parts, settings, seed=seed),
     }
 
 
-def mean_losses(reports: Sequence[StepReport], *, last: int | None = None) -> dict[str, float]:
-    """Mean loss of each data set, over its last updates or all."""
+def losses_of(reports: Sequence[StepReport]) -> dict[str, dict[str, float]]:
+    """Loss of each data set at its first update, and its mean over the last ones."""
     losses: dict[str, list[float]] = {}
     for report in reports:
         for task, loss in report.losses.items():
             losses.setdefault(task, []).append(loss)
-    kept = {task: values[-last:] if last else values[:1] for task, values in losses.items()}
-    return {task: sum(values) / len(values) for task, values in kept.items()}
+    return {
+        "first": {task: values[0] for task, values in losses.items()},
+        "last": {task: mean(values[-LAST:]) for task, values in losses.items()},
+    }
 
 
 def measure(flamingo: Flamingo, parts: Parts, settings: Settings, *, seed: int) -> dict[str, Any]:
@@ -158,7 +162,7 @@ def read_run(file: Path, settings: Settings) -> dict[str, Any] | None:
         return None
     found: dict[str, Any] = json.loads(file.read_text())
     if found["settings"] != asdict(settings):
-        raise ValueError(
+        raise DemoError(
             f"{file} was run with {found['settings']}, wanted {asdict(settings)}: runs of different settings do not "
             "belong into one table; give another --out, or remove the file"
         )
@@ -218,6 +222,8 @@ def main(words: Sequence[str] | None = None) -> int:
     names = arguments.variants.split(",")
     if unknown := [name for name in names if name not in VARIANTS]:
         parser.error(f"--variants: there is no {', '.join(unknown)}; there are {', '.join(VARIANTS)}")
+    if min(arguments.steps, arguments.episodes) < 1:
+        parser.error(f"--steps is {arguments.steps} and --episodes {arguments.episodes}, wanted 1 or more of each")
     if not all(seed.isdecimal() for seed in arguments.seeds.split(",")):
         parser.error(f"--seeds is {arguments.seeds!r}, wanted whole numbers, separated by commas")
     torch.set_num_threads(1)  # more wait for each other at these sizes
@@ -225,7 +231,7 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         run_all(names, [int(seed) for seed in arguments.seeds.split(",")], arguments.out, settings)
         print(write_outcome(arguments.out, settings))
-    except ValueError as error:
+    except DemoError as error:
         parser.error(str(error))
     return 0
 

@@ -4,7 +4,6 @@ import copy
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import nn
 
 from flamingo_blocks.demo.language_model import TinyDecoder
@@ -20,7 +19,8 @@ class Variant:
 
     Args:
         title: Stands in the table.
-        paper: Score of the paper's row: the mean over five benchmarks, in percent of the best fine-tuned models.
+        paper: Overall score of the paper's row (tables 3 and 10): the mean over five benchmarks, in percent of what
+            the best fine-tuned models reached.
         gated: Whether updates pass a tanh gate that starts at 0, or are added as they are.
         scope: Which images a token sees: the latest, or all so far.
         updates: An update for the gradients of both data sets together, or for one data set in turn.
@@ -87,18 +87,13 @@ def take_gates_away(flamingo: Flamingo) -> None:
 
 
 def mlp_resampler(*, patches: int, dim: int, num_latents: int = 4, hidden_dim: int = 26) -> nn.Module:
-    """All patches of an image in, media tokens out, by a perceptron with about as many weights as the resampler.
-
-    Example:
-        >>> mlp_resampler(patches=16, dim=64)(torch.zeros(3, 1, 16, 64)).shape  # items frames patches dim
-        torch.Size([3, 4, 64])
-    """
+    """All patches of an image in, media tokens out, by a perceptron with about as many weights as the resampler."""
     return nn.Sequential(
-        nn.Flatten(1),
+        nn.Flatten(1),  # items frames patches dim -> items (frames patches dim)
         nn.Linear(patches * dim, hidden_dim),
         nn.GELU(),
         nn.Linear(hidden_dim, num_latents * dim),
-        nn.Unflatten(1, (num_latents, dim)),
+        nn.Unflatten(1, (num_latents, dim)),  # items latents dim
         nn.LayerNorm(dim),
     )
 
