@@ -146,7 +146,9 @@ class Flamingo(nn.Module):
     def train(self, mode: bool = True) -> "Flamingo":  # noqa: FBT001, FBT002 - the signature of nn.Module
         """Set training mode; what is frozen stays in eval mode, so no dropout runs in it, but in its adapters."""
         super().train(mode)
-        for part in self._frozen_parts():
+        others = [part for part in (self.blocks, self.resampler, self.projection) if part is not None]
+        # One of these without weights is no more frozen than not.
+        for part in (*self._frozen_parts(), *(part for part in others if any(True for _ in part.parameters()))):
             keep_frozen_in_eval(part)
         return self
 

@@ -1,0 +1,5 @@
+"""Fine-tuning: which parts train, and features of a frozen tower that are computed once."""
+
+from flamingo_blocks.training.finetune.parts import PARTS, Part, train_only
+
+__all__ = ["PARTS", "Part", "train_only"]
