@@ -127,9 +127,13 @@ class FeatureCache:
         kept = {"tokens": tokens[:, 0].to("cpu", self.dtype or tokens.dtype)}
         if valid is not None:
             kept["valid"] = valid[:, 0].cpu()
-        ends = list(accumulate(counts, initial=0))
-        # Copies: a view would hold the features of all items of the batch.
-        return [{name: value[start:end].clone() for name, value in kept.items()} for start, end in pairwise(ends)]
+
+        def copied(value: Tensor) -> Tensor:
+            """What views of it show, which would hold the features of all items of the batch."""
+            return value.clone(memory_format=torch.contiguous_format)
+
+        ends = accumulate(counts, initial=0)
+        return [{name: copied(value[start:end]) for name, value in kept.items()} for start, end in pairwise(ends)]
 
     def _keep(self, key: str, item: _Item) -> None:
         if self._store.kept == self.num_items:
