@@ -146,9 +146,10 @@ class Flamingo(nn.Module):
     def train(self, mode: bool = True) -> "Flamingo":  # noqa: FBT001, FBT002 - the signature of nn.Module
         """Set training mode; what is frozen stays in eval mode, so no dropout runs in it, but in its adapters."""
         super().train(mode)
-        others = [part for part in (self.blocks, self.resampler, self.projection) if part is not None]
-        # One of these without weights is no more frozen than not.
-        for part in (*self._frozen_parts(), *(part for part in others if any(True for _ in part.parameters()))):
+        ours = (self.blocks, self.resampler, self.projection, self.token_rows)
+        # One of ours without weights is no more frozen than not.
+        with_weights = (part for part in ours if part is not None and next(part.parameters(), None) is not None)
+        for part in (*self._frozen_parts(), *with_weights):
             keep_frozen_in_eval(part)
         return self
 

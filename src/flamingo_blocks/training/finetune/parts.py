@@ -59,7 +59,7 @@ def train_only(model: Flamingo, *parts: Part) -> dict[str, nn.Parameter]:
         raise TypeError(f"model is a {type(model).__name__}, wanted a Flamingo, such as that in model.flamingo")
     if any(hasattr(module, "set_requires_gradient_sync") for module in model.modules()):
         raise ValueError("model is sharded already, by what trained before; call train_only before shard")
-    members = _members(model)
+    members, idle = _members(model)
     chosen = parts or tuple(part for part in _PAPER if members[part])
     for part in chosen:
         _check(part, members)
@@ -68,25 +68,21 @@ def train_only(model: Flamingo, *parts: Part) -> dict[str, nn.Parameter]:
             weight.requires_grad_(part in chosen)
             if part not in chosen:
                 weight.grad = None
-    for weight in _idle_adapters(model):
+    for weight in idle:
         weight.requires_grad_(False)
     model.train(model.training)
     return model.trained_parameters()
 
 
-def _members(model: Flamingo) -> dict[Part, dict[str, nn.Parameter]]:
-    """The parameters of each part, each in one of them; adapters that are not in use are in none."""
-    adapters, idle = adapter_weights(model), _idle_adapters(model)
+def _members(model: Flamingo) -> tuple[dict[Part, dict[str, nn.Parameter]], set[nn.Parameter]]:
+    """The parameters of each part, each in one of them; and of adapters that are not in use, in none of them."""
+    adapters = adapter_weights(model)
+    idle = adapters - adapter_weights(model, active=True)
     members: dict[Part, dict[str, nn.Parameter]] = {part: {} for part in PARTS}
     for name, weight in model.named_parameters():
-        part = "lora" if weight in adapters else _HOLDERS[name.partition(".")[0]]
         if weight not in idle:
-            members[part][name] = weight
-    return members
-
-
-def _idle_adapters(model: Flamingo) -> set[nn.Parameter]:
-    return adapter_weights(model) - adapter_weights(model, active=True)
+            members["lora" if weight in adapters else _HOLDERS[name.partition(".")[0]]][name] = weight
+    return members, idle
 
 
 def _check(part: Part, members: dict[Part, dict[str, nn.Parameter]]) -> None:
