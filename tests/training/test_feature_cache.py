@@ -234,8 +234,8 @@ def test_damaged_files_are_computed_again(tmp_path):
     FeatureCache(model.vision, tmp_path)(batch)
     (path,) = (path for path in tmp_path.rglob("*") if path.is_file())
     whole, expected = path.read_bytes(), step(model, batch)
-    damaged = [whole[:cut] for cut in (0, 7, 16, 30, len(whole) - 1)]
-    for place in (0, 20, 100, len(whole) - 1):
+    damaged = [whole[:cut] for cut in (0, 7, 32, 50, len(whole) - 1)]
+    for place in (0, 31, 40, 100, len(whole) - 1):
         data = bytearray(whole)
         data[place] ^= 1
         damaged.append(bytes(data))

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from hashlib import blake2b, sha256
+from hashlib import sha256
 from itertools import accumulate, pairwise
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from flamingo_blocks.vision import VisionTower, encode_frames
 from flamingo_blocks.vision.feature_store import fingerprint
 
 _Item = dict[str, Tensor]  # "tokens": frames patches vision_dim; "valid": frames patches, where the tower tells it
-_DIGEST = 16  # bytes
+_DIGEST = 32  # bytes
 _ABANDONED_S = 3600.0  # what is not finished after so long belongs to a process that was killed
 _log = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ class FeatureCache:
         autocast = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
         for item, there in zip(pixels.cpu(), exists, strict=True):
             frames = item[there].contiguous()
-            digest = blake2b(f"{[*frames.shape]} {frames.dtype} {autocast} {self.dtype} ".encode(), digest_size=_DIGEST)
+            digest = sha256(f"{[*frames.shape]} {frames.dtype} {autocast} {self.dtype} ".encode())
             digest.update(frames.flatten().view(torch.uint8).numpy().data)
             yield digest.hexdigest()
 
@@ -215,7 +215,7 @@ class _Files:
             data = (self._folder / key).read_bytes()
         except FileNotFoundError:
             return None
-        if blake2b(data[_DIGEST:], digest_size=_DIGEST).digest() != data[:_DIGEST]:
+        if sha256(data[_DIGEST:]).digest() != data[:_DIGEST]:
             return None
         item: _Item = self._safetensors.load(data[_DIGEST:])
         return item
@@ -232,7 +232,7 @@ class _Files:
         is_new = not path.exists()
         try:
             # Not synced to the disk: what a crash leaves of it is found by the digest.
-            beside.write_bytes(blake2b(data, digest_size=_DIGEST).digest() + data)
+            beside.write_bytes(sha256(data).digest() + data)
             beside.replace(path)
         except OSError as error:
             beside.unlink(missing_ok=True)
