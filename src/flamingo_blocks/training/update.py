@@ -9,7 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from flamingo_blocks.training.objective import Drawn
-from flamingo_blocks.training.ranks.gradients import averaged_over, clip_gradients, gradient_sync, sum_over_ranks
+from flamingo_blocks.training.ranks.gradients import (
+    averaged_over,
+    clip_gradients,
+    gradient_sync,
+    several_ranks,
+    sum_over_ranks,
+)
 from flamingo_blocks.training.step_report import StepReport
 
 
@@ -27,8 +33,9 @@ def sizes_over_ranks(drawn: Sequence[Drawn], *, stop: bool, device: torch.device
     Returns:
         For each data set its terms, tokens and items; and whether to end.
     """
-    mine = [size for one in drawn for size in one.sizes]
-    whole = sum_over_ranks(torch.tensor([*mine, int(stop)], dtype=torch.int64, device=device)).tolist()
+    whole = [*(size for one in drawn for size in one.sizes), int(stop)]
+    if several_ranks():  # in one process they are the host's own numbers, and nothing has to be read
+        whole = sum_over_ranks(torch.tensor(whole, dtype=torch.int64, device=device)).tolist()
     return [whole[start : start + 3] for start in range(0, len(whole) - 1, 3)], whole[-1] > 0
 
 
