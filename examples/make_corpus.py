@@ -105,12 +105,11 @@ class Pictures:
         hold_out: Leave out every fifth of the written digits.
     """
 
-    def __init__(self, folder: Path, draw: random.Random, *, hold_out: bool = False) -> None:
+    def __init__(self, folder: Path, draw: random.Random, *, hold_out: bool) -> None:
         self.folder, self.draw, self.told = folder, draw, dict[str, dict[str, Any]]()
         self.digits = load_digits()
         places = range(len(self.digits.images))
-        self.places = [place for place in places if place % 5 or not hold_out]
-        self.held_out = [place for place in places if place % 5 == 0]
+        self.places = {out: [n for n in places if (n % 5 == 0) is out or not hold_out] for out in (False, True)}
         photographs = zip(("a temple in China", "a dahlia"), load_sample_images().images, strict=True)
         self.photographs = [(name, Image.fromarray(pixels)) for name, pixels in photographs]
         if find_spec("matplotlib") is not None:
@@ -143,8 +142,7 @@ class Pictures:
 
     def digit(self, *, held_out: bool = False) -> tuple[Image.Image, str]:
         """A written digit in a colour."""
-        place = self.draw.choice(self.held_out if held_out else self.places)
-        colour = self.draw.choice(list(COLOURS))
+        place, colour = self.draw.choice(self.places[held_out]), self.draw.choice(list(COLOURS))
         ink = np.kron(self.digits.images[place] / 16, np.ones((16, 16)))[..., None]
         pixels = 255 * (1 - ink) + np.array(COLOURS[colour]) * ink
         return Image.fromarray(pixels.astype(np.uint8)), f"a {colour} {WORDS[self.digits.target[place]]}"
@@ -265,9 +263,7 @@ def page_of(title: str, blocks: Sequence[Block], *, site: str, charset: str, lan
     return f"<!doctype html>\n<html lang={language}><head>{head}</head>\n<body>\n{body}\n</body></html>\n"
 
 
-def make_pages(
-    out: Path, pages: int, draw: random.Random, *, hold_out: bool = False
-) -> tuple[dict[str, Any], Pictures]:
+def make_pages(out: Path, pages: int, draw: random.Random, *, hold_out: bool) -> tuple[dict[str, Any], Pictures]:
     """Write the pages and their pictures, and say what they hold.
 
     Of twenty pages one is a copy of another, and one another with other pictures and a line more.
@@ -381,10 +377,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     if args.out.exists():
         parser.error(f"{args.out} is there already; name a new folder")
-    if args.pages < 1:
-        parser.error(f"--pages is {args.pages}, wanted 1 or more")
-    if args.questions < 0:
-        parser.error(f"--questions is {args.questions}, wanted 0 or more")
+    if args.pages < 1 or args.questions < 0:
+        parser.error(f"--pages is {args.pages}, wanted 1 or more; --questions is {args.questions}, wanted 0 or more")
     args.out.mkdir(parents=True)
     draw = random.Random(args.seed)  # noqa: S311 - no secret
     with warnings.catch_warnings():

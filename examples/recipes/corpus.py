@@ -72,7 +72,7 @@ def recipe(
         asked = questions(processor, data, seed=seed)
         scores = FewShotScore(partial(score, asked=asked), model=model, every=score_every)
         return paper_feed(
-            model, sets, tokenizer=processor.tokenizer, special=processor.special, pad_id=processor.pad_token_id,
+            sets, tokenizer=processor.tokenizer, special=processor.special, pad_id=processor.pad_token_id,
             preprocess=model.vision.preprocess, seed=seed, measures=[scores],
         )  # fmt: skip
 

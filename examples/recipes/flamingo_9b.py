@@ -57,7 +57,7 @@ def recipe(
     def feed(model: Any) -> Feed:
         processor = processor_of(lm, model)
         return paper_feed(
-            model, chosen, tokenizer=processor.tokenizer, special=processor.special, pad_id=processor.pad_token_id,
+            chosen, tokenizer=processor.tokenizer, special=processor.special, pad_id=processor.pad_token_id,
             preprocess=model.vision.preprocess, seed=seed, parts=parts, num_workers=workers, p_next=p_next,
             augment_images=AugmentImages(),
         )  # fmt: skip

@@ -66,7 +66,7 @@ def recipe(
     def feed(model: Any) -> Feed:
         processor = processor_of(lm, model)
         return paper_feed(
-            model, sets, tokenizer=processor.tokenizer, special=processor.special, pad_id=processor.pad_token_id,
+            sets, tokenizer=processor.tokenizer, special=processor.special, pad_id=processor.pad_token_id,
             preprocess=model.vision.preprocess, seed=seed, parts=parts, num_workers=workers, p_next=0.0,
             augment_images=AugmentImages(brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0),
         )  # fmt: skip

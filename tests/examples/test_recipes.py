@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM, OPTConfig, OPTForCausalLM
 
 from flamingo_blocks.cli import main
@@ -75,3 +77,50 @@ def test_a_recipe_trains_parts_of_the_same_kinds(name, lm, words, data, parts, t
     tower = TransformersTower(CLIPVisionModel.from_pretrained(parts / "clip"))
     model = Flamingo.from_pretrained(tmp_path / "model", lm=kinds[lm].from_pretrained(parts / lm), vision=tower)
     assert len(model.blocks) == (2 if name == "open_flamingo_3b" else 1)
+
+
+def fine_tuned(data, parts, tmp_path, *words):
+    """A model of the recipe for 9B after a step, and again after two steps of fine-tuning; what the second has."""
+    shared = [f"lm={parts / 'llama'}", f"vision={parts / 'clip'}", "precision=float32"]
+    first = [f"data={data}", f"folder={tmp_path / 'first'}", "steps=1", "workers=0", "divide=64", *shared]
+    assert main(["train", str(RECIPES / "flamingo_9b.py"), *first]) == 0
+    second = [f"model={tmp_path / 'first' / 'model'}", f"pairs={data / 'pairs'}", f"folder={tmp_path / 'second'}"]
+    second += ["steps=2", "rows=4", "lr=0.01", *shared, *words]
+    assert main(["train", str(RECIPES / "fine_tune.py"), *second]) == 0
+    return load_file(tmp_path / "first" / "model" / "model.safetensors"), load_file(
+        tmp_path / "second" / "model" / "model.safetensors"
+    )
+
+
+def test_fine_tuning_moves_what_it_is_told_to(data, parts, tmp_path):
+    """The tower too, by default, whose weights are then in the file; nothing of the language model."""
+    before, after = fine_tuned(data, parts, tmp_path, f"cache={tmp_path / 'none'}", "train=blocks,resampler")
+    assert before.keys() == after.keys()
+    assert any(not torch.equal(before[name], after[name]) for name in before if name.startswith("blocks."))
+    assert all(torch.equal(before[name], after[name]) for name in before if name.startswith("token_rows."))
+
+
+@pytest.mark.parametrize(
+    ("train", "prefix"), [("blocks,resampler,tower", "vision."), ("new_tokens,lora", "lm.")], ids=["tower", "lora"]
+)
+def test_fine_tuning_keeps_other_parts_in_the_file(train, prefix, data, parts, tmp_path):
+    """Weights of the tower, or adapters of the language model, which the first model's file has not."""
+    before, after = fine_tuned(data, parts, tmp_path, f"train={train}")
+    assert not any(name.startswith(prefix) for name in before)
+    assert any(name.startswith(prefix) for name in after)
+
+
+def test_the_demo_goes_on_as_a_run(tmp_path):
+    """Steps are numbered on, parts are those that are there, and the score is asked for at its steps."""
+    words = ["tower_steps=2", "lm_steps=2", "score_every=2", "episodes=4", "save_every=1"]
+    recipe = str(RECIPES / "demo.py")
+    assert main(["train", recipe, f"folder={tmp_path / 'whole'}", "steps=4", *words]) == 0
+    (tmp_path / "parted").mkdir()
+    (tmp_path / "parted" / "parts.pt").write_bytes((tmp_path / "whole" / "parts.pt").read_bytes())
+    for folder, steps in (("parted", 2), ("parted", 4)):
+        assert main(["train", recipe, f"folder={tmp_path / folder}", f"steps={steps}", *words]) == 0
+    lines = [(tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("whole", "parted")]
+    first, second = ([json.loads(line) for line in each] for each in lines)
+    assert first[0]["losses"] == second[0]["losses"]
+    assert [line["step"] for line in second] == [0, 1, 2, 3]
+    assert {f"few_shot/{shots} shots" for shots in (0, 16)} <= second[3]["measured"].keys()

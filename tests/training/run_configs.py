@@ -53,9 +53,7 @@ def make_sets(data, **changed):
 
 
 def feed_of(model, *, sets, **options):
-    return paper_feed(
-        model, sets, tokenizer=Bytes(), special=SPECIAL, pad_id=0, preprocess=model.vision.preprocess, **options
-    )
+    return paper_feed(sets, tokenizer=Bytes(), special=SPECIAL, pad_id=0, preprocess=model.vision.preprocess, **options)
 
 
 def make_config(data, folder, *, parts=1, **changed):

@@ -10,6 +10,7 @@ from flamingo_blocks.training.contrast import (
     retrieval_accuracy,
     two_towers_loss,
 )
+from flamingo_blocks.training.finetune import FeatureCache, train_only
 from flamingo_blocks.training.loop import Position, TrainConfig, TrainResult, train
 from flamingo_blocks.training.losses import flamingo_loss, flamingo_loss_sum, make_labels
 from flamingo_blocks.training.objective import BatchParts, Objective, count_labels
@@ -65,6 +66,7 @@ __all__ = [
     "BatchShape",
     "Checkpointer",
     "DeviceFacts",
+    "FeatureCache",
     "Feed",
     "FewShotScore",
     "GateValues",
@@ -116,6 +118,7 @@ __all__ = [
     "stop_on",
     "sum_over_ranks",
     "train",
+    "train_only",
     "two_towers_loss",
     "warmup_hold_decay",
 ]

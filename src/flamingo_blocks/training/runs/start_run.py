@@ -63,8 +63,8 @@ def start_run(config: RunConfig, *, progress: bool | None = None) -> TrainResult
             result = train(
                 TrainConfig(
                     model=model, objectives=feed.objectives, data=feed.data, steps=config.steps, lr=config.lr,
-                    seed=config.seed, checkpointer=keeper, save_every=config.save_every, on_step=log,
-                    on_bad_batches=BadBatches(config.folder), **config.options,
+                    seed=config.seed, autocast=_autocast(config), checkpointer=keeper, save_every=config.save_every,
+                    on_step=log, on_bad_batches=BadBatches(config.folder), **config.options,
                 )
             )  # fmt: skip
         if config.export and result.stopped_by is None and isinstance(model, Flamingo):
@@ -128,6 +128,12 @@ def _placed(config: RunConfig) -> nn.Module:
         shard(model.train(), frozen=config.frozen, hybrid=config.hybrid, mixed_precision=half)
     result: nn.Module = model
     return result
+
+
+def _autocast(config: RunConfig) -> torch.dtype | None:
+    """Over several ranks FSDP casts what trains, at its own edges."""
+    alone = not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1)
+    return torch.bfloat16 if alone and config.precision == "bfloat16" else None
 
 
 def _device(asked: str | None) -> torch.device:

@@ -6,8 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from torch import nn
+from torch import Tensor
 
 from flamingo_blocks.data import FlamingoBatch, SpecialTokens, collate
 from flamingo_blocks.data.examples import AugmentImages, AugmentText, CaptionExamples, InterleavedExamples
@@ -100,7 +99,6 @@ def paper_sets(data: Path, *, names: Sequence[str] = ("pages", "pairs", "clips")
 
 
 def paper_feed(
-    model: Any,
     sets: Sequence[TrainingSet],
     *,
     tokenizer: Any,
@@ -113,12 +111,12 @@ def paper_feed(
     p_next: float = 0.5,
     augment_text: AugmentText | None = None,
     augment_images: AugmentImages | None = None,
+    loss: Callable[[Any, FlamingoBatch], Tensor] = flamingo_loss,
     measures: Sequence[Measure] = (),
 ) -> Feed:
-    """The mixture of some training sets, each rank's share of it, on the device of the model.
+    """The mixture of some training sets, each rank's share of it.
 
     Args:
-        model: A `Flamingo` on its device.
         sets: What to train on.
         tokenizer: As in `InterleavedExamples`.
         special: Ids of the tags; `processor.special` of a `FlamingoProcessor`.
@@ -130,6 +128,7 @@ def paper_feed(
         p_next: As in `InterleavedExamples`.
         augment_text: As there, for all sets.
         augment_images: As there, for all sets.
+        loss: Of a batch of any of them.
         measures: Go into the feed.
 
     Returns:
@@ -143,7 +142,7 @@ def paper_feed(
         >>> sets = [TrainingSet(name="pairs", folder=Path("pairs"), kind="captions", rows=3, text=8)]
         >>> model, special = build_tiny_flamingo(), SpecialTokens(media=32, end_of_chunk=33)
         >>> reads = {"tokenizer": None, "special": special, "pad_id": 0, "preprocess": model.vision.preprocess}
-        >>> paper_feed(model, sets, **reads, parts=2)
+        >>> paper_feed(sets, **reads, parts=2)
         Traceback (most recent call last):
         ValueError: parts is 2, wanted a divisor of the 3 rows of 'pairs'
     """
@@ -157,12 +156,11 @@ def paper_feed(
     sources = [_source(each, each.rows // parts, pad_id=pad_id, shared=shared, p_next=p_next) for each in sets]
     rank, world_size = data_parallel_rank()
     mixture = Mixture(sources, seed=seed, rank=rank, world_size=world_size, num_workers=num_workers)
-    device = _device(model)
     objectives = [
         Objective(
             name=each.name,
-            batches=_OnDevice(mixture.batches(each.name), device, parts),
-            loss=flamingo_loss,
+            batches=mixture.batches(each.name) if parts == 1 else _InParts(mixture.batches(each.name), parts),
+            loss=loss,
             weight=each.weight,
         )
         for each in sets
@@ -196,16 +194,11 @@ def _source(each: TrainingSet, rows: int, *, pad_id: int, shared: Mapping[str, A
     )  # fmt: skip
 
 
-def _device(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device
+class _InParts(Iterator[BatchParts]):
+    """Several batches at a time, as the parts of one."""
 
+    def __init__(self, batches: Iterator[FlamingoBatch], parts: int) -> None:
+        self._batches, self._parts = batches, parts
 
-class _OnDevice(Iterator[FlamingoBatch | BatchParts]):
-    """Batches on a device, one or several parts at a time."""
-
-    def __init__(self, batches: Iterator[FlamingoBatch], device: torch.device, parts: int) -> None:
-        self._batches, self._device, self._parts = batches, device, parts
-
-    def __next__(self) -> FlamingoBatch | BatchParts:
-        moved = [next(self._batches).to(self._device) for _ in range(self._parts)]
-        return moved[0] if self._parts == 1 else BatchParts(moved)
+    def __next__(self) -> BatchParts:
+        return BatchParts(next(self._batches) for _ in range(self._parts))
