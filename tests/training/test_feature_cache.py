@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -63,6 +63,7 @@ pools = st.lists(st.tuples(st.integers(0, 5), st.integers(1, 3)), max_size=4)
 SHARED = make_model()
 
 
+@settings(max_examples=40)
 @given(batches=st.lists(pools, min_size=1, max_size=2), in_files=st.booleans())
 def test_loss_and_gradients_are_those_without_it(batches, in_files, tmp_path_factory):
     """Bit for bit, for images and clips, in any order and however often; the tower sees each of them once."""

@@ -91,13 +91,17 @@ def test_what_is_named_trains_and_nothing_else(first, chosen):
     trained = train_only(MODEL, *chosen)
     assert trained.keys() == {name for name, _ in MODEL.named_parameters() if part_of(name) in chosen}
     assert {part_of(name) for name in trained} == set(chosen)
-    for mode in (False, True):
-        MODEL.train(mode)
-        for part, head in HEADS.items():
-            for name, module in getattr(MODEL, head).named_modules():
-                adapter = head == "lm" and ("lora_" in name or hasattr(module, "base_layer"))
-                trains = mode and (part in chosen or adapter)
-                assert module.training == trains, (part, name, mode)
+    check_modes(chosen)
+    check_modes(chosen, MODEL.eval())
+    check_modes(chosen, MODEL.train())
+
+
+def check_modes(chosen, model=MODEL):
+    """What is frozen is in eval mode whatever the model is in; adapters, which may be in use, follow it."""
+    for part, head in HEADS.items():
+        for name, module in getattr(model, head).named_modules():
+            adapter = head == "lm" and ("lora_" in name or hasattr(module, "base_layer"))
+            assert module.training == (model.training and (part in chosen or adapter)), (part, name)
 
 
 @variants
