@@ -17,6 +17,7 @@ from flamingo_blocks.nn import TanhGate
 from flamingo_blocks.training import flamingo_loss
 from flamingo_blocks.training.finetune import FeatureCache, train_only
 from flamingo_blocks.vision import CallableTower, PatchTokens, VisionTower
+from flamingo_blocks.vision.feature_store import fingerprint
 from tests.data.build.killed_builds import Points, forked
 from tests.processes import run_together
 
@@ -162,6 +163,18 @@ def test_options_without_weights_are_seen(tmp_path):
     FeatureCache(plain, tmp_path)(batch)
     cached = FeatureCache(squashed, tmp_path)
     assert cached(batch).features.abs().max() <= 1 and cached.hits == 0
+
+
+def test_weights_are_seen_that_the_test_picture_does_not_feel(tmp_path):
+    """A unit that is silent on it may speak on others."""
+    net = nn.Sequential(nn.Conv2d(3, 16, 4, stride=4), nn.ReLU())
+    nn.init.constant_(net[0].bias, -50)
+    tower, batch = CallableTower(net, image_size=8), make_batch([(0, 1)], 1000 * PICTURES)
+    assert not fingerprint(tower).any()
+    FeatureCache(tower, tmp_path)(batch)
+    net[0].weight.data.mul_(1.01)
+    cached = FeatureCache(tower, tmp_path)
+    assert torch.equal(cached(batch).features[0], tower(batch.pixels[0]).tokens) and cached.misses == 1
 
 
 def test_features_under_autocast_are_others():
