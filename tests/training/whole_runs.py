@@ -244,6 +244,7 @@ def live(order: Order) -> None:
     if life.world > 1:
         distributed.barrier()
         distributed.destroy_process_group()
+    life.note("ended", {"rank": life.rank})
 
 
 def whole(tensor: Any) -> Tensor:
