@@ -110,7 +110,7 @@ def calm(folder):
 
 def draw_kills(seed: int, number: int, processes: int) -> tuple[Kill, ...]:
     """Two of five in a save, the others anywhere in the loop; with several processes, every third takes all along."""
-    rng, kills = random.Random(seed), []
+    rng, kills = random.Random(seed), []  # noqa: S311 - no secret
     for life in range(number):
         among, (low, high) = ("save", IN_SAVES) if life % 5 in (1, 3) else ("loop", IN_LOOP)
         everyone = processes > 1 and life % 3 == 2

@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 import warnings
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -74,13 +74,14 @@ class Order:
     """What a process is told.
 
     Args:
-        folder: Of the run; the shards are in it, and all that it writes.
+        folder: Of the run, and all that it writes; the shards are beside it.
         steps: How many it makes.
         kills: The end of each life; one beyond them lives on.
         life: Number of the first of them.
         term: Step after which `SIGTERM` comes, None for never.
         term_to: Whom it comes to, `"torchrun"` or `"rank"`, which is the last one.
         noise: Whether each rank drops pixels by its own random numbers.
+        save_every: Steps from one checkpoint to the next.
     """
 
     folder: str
@@ -91,7 +92,6 @@ class Order:
     term_to: str = "rank"
     noise: bool = True
     save_every: int = 2
-    shards: str = field(default="shards")
 
 
 def write_shards(folder: Path) -> None:
@@ -159,7 +159,7 @@ class Life:
             self.rank, self.world = distributed.get_rank(), distributed.get_world_size()
             self.peers = [0] * self.world
             distributed.all_gather_object(self.peers, os.getpid())
-        self.number = order.life + int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+        self.number = order.life + int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
         kill = order.kills[self.number] if self.number < len(order.kills) else None
         self.kill = kill if kill is not None and kill.rank == self.rank else None
         self.loop = Points(self.die, self._at("loop"))
@@ -221,7 +221,7 @@ def live(order: Order) -> None:
     if life.world > 1:
         shard(model, mixed_precision=False)
     place = {"rank": life.rank, "world_size": life.world}
-    mixture = mixture_of(life.folder.parent / order.shards, preprocess, special, **place)
+    mixture = mixture_of(life.folder.parent / "shards", preprocess, special, **place)
     objectives = [
         Objective(name=name, batches=mixture.batches(name), loss=life.loss, weight=weight)
         for name, weight in mixture.weights.items()
