@@ -11,6 +11,7 @@ import torch
 from torch import distributed, nn
 
 from flamingo_blocks.training.checkpoints import Checkpointer
+from flamingo_blocks.training.checkpoints.trained_tensors import trained_buffers
 from flamingo_blocks.training.objective import Objective, check_objectives, draw
 from flamingo_blocks.training.optim.groups import describe_groups, param_groups
 from flamingo_blocks.training.optim.optimiser_table import OPTIMISERS
@@ -177,6 +178,7 @@ class _Run:
         self.optimizer = make_optimizer(
             config.optimizer, groups, sharded=averaged_over(config.model) > 1, **(options or config.optimizer_options)
         )
+        self.buffers = trained_buffers(config.model)
         self.device = next(config.model.parameters()).device
         self.sources: list[tuple[Objective, Iterator[Any]]] = []
         self.reports: deque[StepReport] = deque(maxlen=MOST_REPORTS)
@@ -216,7 +218,7 @@ class _Run:
             group["lr"] = group["base_lr"] * config.schedule(step)
         report = update(
             config.model, self.optimizer, drawn, sizes,
-            step=step, max_grad_norm=config.max_grad_norm, keep_gathered=config.keep_gathered,
+            step=step, max_grad_norm=config.max_grad_norm, keep_gathered=config.keep_gathered, buffers=self.buffers,
         )  # fmt: skip
         self.tokens += sum(report.tokens.values())
         self.reports.append(report)

@@ -71,6 +71,7 @@ def update(
     step: int,
     max_grad_norm: float,
     keep_gathered: bool = True,
+    buffers: Sequence[Tensor] = (),
 ) -> StepReport:
     """Run a step: gradients of all data sets, clipped, and one update if they are finite.
 
@@ -82,11 +83,13 @@ def update(
         step: Its number.
         max_grad_norm: The gradient over all trained parameters is scaled down to this norm.
         keep_gathered: As in `gradient_sync`.
+        buffers: What forward passes change beside the parameters; put back if the step changes nothing.
 
     Returns:
         What was done.
     """
     start = time.perf_counter()
+    before = [buffer.detach().clone() for buffer in buffers]
     optimizer.zero_grad(set_to_none=True)
     shares = backward(model, drawn, [terms for terms, *_ in sizes], keep_gathered=keep_gathered)
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -97,6 +100,9 @@ def update(
     finite = size < float("inf")
     if finite:
         optimizer.step()
+    else:
+        for buffer, value in zip(buffers, before, strict=True):
+            buffer.copy_(value)
     names = [one.objective.name for one in drawn]
     return StepReport(
         step,
