@@ -30,7 +30,7 @@ def install(session: nox.Session, *requirements: str, torch: bool = True) -> Non
 
 def install_test_environment(session: nox.Session) -> None:
     """All that any test needs, and nothing written outside `.nox`."""
-    install(session, "--editable", ".[hf,vision,data,dedup,video,demo,optim,tensorboard,test]")
+    install(session, "--editable", ".[hf,vision,data,dedup,video,demo,optim,train,tensorboard,test]")
     session.install("--constraint", CONSTRAINTS, "--no-deps", *PEERS, *KERNELS)
     session.env["FLAMINGO_BLOCKS_PEERS"] = "1"  # a test that misses one fails, where it is skipped elsewhere
     keep_inside(session)

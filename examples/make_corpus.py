@@ -4,9 +4,10 @@
 
 writes `OUT/pages` (pages of several sites, with their pictures), `OUT/pairs/00000.tar` (as img2dataset writes pairs),
 `OUT/clips/00000.tar` (as WebVid's clips are kept) and `OUT/truth.json`, which says what a reader finds on each page in
-which order, which pages are copies, and what is wrong with pictures. The text is that of docstrings of the standard
-library and of descriptions of installed packages; some pages are in other languages, some are copies of others. The
-same seed gives the same files.
+which order, which pages are copies, and what is wrong with pictures. `--questions 200` keeps a fifth of the written
+digits out of all of these and writes pictures of them to `OUT/questions/00000.tar`, to ask a model about. The text is
+that of docstrings of the standard library and of descriptions of installed packages; some pages are in other languages,
+some are copies of others. The same seed gives the same files.
 """
 
 import argparse
@@ -101,11 +102,14 @@ class Pictures:
     Args:
         folder: Where they are written.
         draw: Decides what they show.
+        hold_out: Leave out every fifth of the written digits.
     """
 
-    def __init__(self, folder: Path, draw: random.Random) -> None:
+    def __init__(self, folder: Path, draw: random.Random, *, hold_out: bool) -> None:
         self.folder, self.draw, self.told = folder, draw, dict[str, dict[str, Any]]()
         self.digits = load_digits()
+        places = range(len(self.digits.images))
+        self.places = {out: [n for n in places if (n % 5 == 0) is out or not hold_out] for out in (False, True)}
         photographs = zip(("a temple in China", "a dahlia"), load_sample_images().images, strict=True)
         self.photographs = [(name, Image.fromarray(pixels)) for name, pixels in photographs]
         if find_spec("matplotlib") is not None:
@@ -136,9 +140,9 @@ class Pictures:
         self.told[name] = told
         return name, told["caption"]
 
-    def digit(self) -> tuple[Image.Image, str]:
+    def digit(self, *, held_out: bool = False) -> tuple[Image.Image, str]:
         """A written digit in a colour."""
-        place, colour = self.draw.randrange(len(self.digits.images)), self.draw.choice(list(COLOURS))
+        place, colour = self.draw.choice(self.places[held_out]), self.draw.choice(list(COLOURS))
         ink = np.kron(self.digits.images[place] / 16, np.ones((16, 16)))[..., None]
         pixels = 255 * (1 - ink) + np.array(COLOURS[colour]) * ink
         return Image.fromarray(pixels.astype(np.uint8)), f"a {colour} {WORDS[self.digits.target[place]]}"
@@ -259,12 +263,12 @@ def page_of(title: str, blocks: Sequence[Block], *, site: str, charset: str, lan
     return f"<!doctype html>\n<html lang={language}><head>{head}</head>\n<body>\n{body}\n</body></html>\n"
 
 
-def make_pages(out: Path, pages: int, draw: random.Random) -> tuple[dict[str, Any], Pictures]:
+def make_pages(out: Path, pages: int, draw: random.Random, *, hold_out: bool) -> tuple[dict[str, Any], Pictures]:
     """Write the pages and their pictures, and say what they hold.
 
     Of twenty pages one is a copy of another, and one another with other pictures and a line more.
     """
-    pictures, texts = Pictures(out / "img", draw), list(articles())
+    pictures, texts = Pictures(out / "img", draw, hold_out=hold_out), list(articles())
     draw.shuffle(texts)
     told: list[dict[str, Any]] = []
     originals: dict[str, tuple[str, list[Block]]] = {}
@@ -355,27 +359,38 @@ def clips_of(pictures: Pictures, draw: random.Random, count: int) -> Iterator[di
         yield {"mp4": clip_of(image, frames), "txt": told.encode(), "json": as_json(about)}
 
 
+def questions_of(pictures: Pictures, count: int) -> Iterator[dict[str, bytes]]:
+    """Written digits that no other picture shows, with their descriptions, as img2dataset writes pairs."""
+    for number in range(count):
+        image, caption = pictures.digit(held_out=True)
+        about = {"key": f"{number:09d}", "caption": caption, "status": "success"}
+        yield {"png": as_file(image, "PNG"), "txt": caption.encode(), "json": as_json(about)}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Read the command line, and write the corpus."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="a new folder")
     parser.add_argument("--pages", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--questions", type=int, default=0, help="pictures of digits that no other picture shows")
     args = parser.parse_args(arguments)
     if args.out.exists():
         parser.error(f"{args.out} is there already; name a new folder")
-    if args.pages < 1:
-        parser.error(f"--pages is {args.pages}, wanted 1 or more")
+    if args.pages < 1 or args.questions < 0:
+        parser.error(f"--pages is {args.pages}, wanted 1 or more; --questions is {args.questions}, wanted 0 or more")
     args.out.mkdir(parents=True)
     draw = random.Random(args.seed)  # noqa: S311 - no secret
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of parts of the standard library that are looked at
-        truth, pictures = make_pages(args.out / "pages", args.pages, draw)
+        truth, pictures = make_pages(args.out / "pages", args.pages, draw, hold_out=args.questions > 0)
     write_tar(args.out / "pairs" / "00000.tar", list(pairs_of(truth["images"], pictures.folder)))
     if find_spec("av") is None:
         print("no clips: they need the package av")
     else:
         write_tar(args.out / "clips" / "00000.tar", list(clips_of(pictures, draw, 8)))
+    if args.questions:
+        write_tar(args.out / "questions" / "00000.tar", list(questions_of(pictures, args.questions)))
     (args.out / "truth.json").write_bytes(as_json({"seed": args.seed, **truth}))
     print(f"Wrote {args.out}: {len(truth['pages'])} pages, {len(truth['images'])} pictures")
     return 0

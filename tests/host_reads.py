@@ -44,7 +44,7 @@ class NoHostReads(TorchDispatchMode):
     """
 
     def __enter__(self) -> Self:
-        self.methods = _NoMethods()
+        self.methods = _NoMethods(self.found)
         self.methods.__enter__()
         return super().__enter__()
 
@@ -55,16 +55,36 @@ class NoHostReads(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if (name := _reading(func.name(), args, kwargs)) and (place := _place(name)):
-            raise AssertionError(f"{func.name()} reads values in {place}")
+            self.found(func.name(), place)
         return func(*args, **kwargs)
+
+    def found(self, what: str, place: str) -> None:
+        """What happens at a read."""
+        raise AssertionError(f"{what} reads values in {place}")
+
+
+class HostReads(NoHostReads):
+    """Keeps where the library reads, in `places`, and lets it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places: list[str] = []
+
+    def found(self, what: str, place: str) -> None:
+        """Note it down."""
+        self.places.append(place)
 
 
 class _NoMethods(TorchFunctionMode):
-    """Fails on methods that no operation stands for."""
+    """Finds methods that no operation stands for."""
+
+    def __init__(self, found: Callable[[str, str], None]) -> None:
+        super().__init__()
+        self.found = found
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if (name := METHODS.get(func)) and (place := _place(name)):
-            raise AssertionError(f"Tensor.{name} reads values in {place}")
+            self.found(f"Tensor.{name}", place)
         return func(*args, **(kwargs or {}))
 
 

@@ -23,3 +23,7 @@ class CheckpointError(FlamingoBlocksError, ValueError):
 
 class ConformanceError(FlamingoBlocksError, AssertionError):
     """A tower or language model fails a check of `flamingo_blocks.testing`; the message lists every finding."""
+
+
+class RecipeError(FlamingoBlocksError, ValueError):
+    """A recipe of a training run cannot be found, or a setting does not fit it; the message names what it takes."""

@@ -40,7 +40,7 @@ def corpus(tmp_path_factory):
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     out = tmp_path_factory.mktemp("corpus") / "corpus"
-    assert script.main([str(out), "--pages", "60", "--seed", "1"]) == 0
+    assert script.main([str(out), "--pages", "60", "--seed", "1", "--questions", "12"]) == 0
     return out
 
 
@@ -100,6 +100,23 @@ def test_a_model_is_trained_on_what_was_built(corpus, built):
     assert losses.isfinite().all()
     assert (losses[-5:].mean(dim=0) < losses[:5].mean(dim=0)).all()
     assert all(torch.equal(frozen[name], value) for name, value in flamingo.lm.state_dict().items())
+
+
+def test_a_recipe_trains_on_what_was_built(corpus, built, tmp_path):
+    """Tower, language model and what stands between them, in a few steps each; killed, it goes on with these parts."""
+    assert built.name == "documents"
+    words = [f"data={corpus}", f"folder={tmp_path}", "tower_steps=2", "lm_steps=2", "score_every=2", "save_every=1"]
+    recipe = str(SCRIPT.parent / "recipes" / "corpus.py")
+    assert main(["train", recipe, "steps=2", *words]) == 0
+    parts = (tmp_path / "parts.pt").stat().st_mtime_ns
+    assert main(["train", recipe, "steps=4", *words]) == 0
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [0, 1, 2, 3]
+    asked = {f"few_shot/{what}, {shots} shots" for what in ("colour", "digit") for shots in (0, 4)}
+    for line in lines[1::2]:
+        assert all(0 <= line["measured"][name] <= 1 for name in asked)
+    assert (tmp_path / "parts.pt").stat().st_mtime_ns == parts
+    assert (tmp_path / "model").is_dir()
 
 
 def test_batches_are_what_the_paper_says(corpus, built):

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from flamingo_blocks.cli import convert, demo, generate, main
+from flamingo_blocks.cli import convert, demo, generate, main, train
 from flamingo_blocks.cli import inspect as inspect_command
 from flamingo_blocks.interop import FAMILIES
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
-COMMANDS = {"demo": demo, "generate": generate, "inspect": inspect_command, "convert": convert}
+COMMANDS = {"demo": demo, "generate": generate, "inspect": inspect_command, "convert": convert, "train": train}
 PARTS = {"shapes", "lm", "vision", "flamingo"}
 
 

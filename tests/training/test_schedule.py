@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flamingo_blocks.training.optim.schedule import cosine, exponential, warmup_hold_decay
@@ -19,6 +19,7 @@ def test_without_a_hold_the_factor_rises_and_stays(warmup, step):
     assert factor(0) > 0
 
 
+@example(steps=10, hold=0.9375, floor=0.0)  # the hold ends inside the last step, which it covers
 @given(steps=st.integers(10, 500), hold=st.floats(0, 0.99), floor=st.floats(0, 0.5))
 def test_the_fall_is_monotone_and_stops_at_the_floor(steps, hold, floor):
     """After the hold the factor never rises, and never is below the floor."""
@@ -26,7 +27,7 @@ def test_the_fall_is_monotone_and_stops_at_the_floor(steps, hold, floor):
     values = [factor(step) for step in range(steps)]
     assert all(later <= earlier for earlier, later in itertools.pairwise(values))
     assert min(values) >= floor
-    assert values[-1] < 1
+    assert values[-1] < 1 or steps * hold > steps - 1 - 1e-6
 
 
 @given(

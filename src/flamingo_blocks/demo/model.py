@@ -29,9 +29,12 @@ from flamingo_blocks.training import (
 from flamingo_blocks.types import Scope
 
 Task = Literal["naming", "captions"]
+Updates = Literal["accumulate", "round_robin"]
 
 
-def build_flamingo(tower: DigitTower, lm: TinyDecoder, vocabulary: Vocabulary, *, scope: Scope = "last") -> Flamingo:
+def build_flamingo(
+    tower: DigitTower, lm: TinyDecoder, vocabulary: Vocabulary, *, scope: Scope = "last", every: int = 1
+) -> Flamingo:
     """Put a resampler and gated blocks between a tower and a language model.
 
     Args:
@@ -39,6 +42,7 @@ def build_flamingo(tower: DigitTower, lm: TinyDecoder, vocabulary: Vocabulary, *
         lm: Trained on text; frozen from here on.
         vocabulary: Words and their ids.
         scope: `"last"`: a token sees the latest image; `"all"`: all images so far, for the ablation.
+        every: 1 for a block before each layer, 2 before the first of every two, and so on.
 
     Returns:
         A Flamingo that computes what the language model does, until its gates open.
@@ -56,7 +60,7 @@ def build_flamingo(tower: DigitTower, lm: TinyDecoder, vocabulary: Vocabulary, *
     )
     blocks = {
         index: GatedCrossAttentionBlock(lm.dim, vision_dim=tower.dim, num_heads=lm.num_heads, ff_mult=2)
-        for index in range(len(lm.layers))
+        for index in range(0, len(lm.layers), every)
     }
     flamingo = Flamingo(
         vision=tower,
@@ -113,9 +117,12 @@ def train_flamingo(
     steps: int,
     lr: float,
     seed: int,
+    updates: Updates = "accumulate",
     on_step: Callable[[StepReport], None] | None = None,
 ) -> None:
     """Train resampler, gated blocks and new tokens; their gradients of all tasks are summed in each step.
+
+    Any other part that needs gradients is trained as well.
 
     Args:
         flamingo: Changed in place.
@@ -125,6 +132,7 @@ def train_flamingo(
         steps: Updates.
         lr: Learning rate; the gates' is ten times it, since a gate moves about so much a step.
         seed: Decides episodes and captions.
+        updates: `"accumulate"`, or `"round_robin"` for an update for one task a step, in turn.
         on_step: Called after each step.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -151,6 +159,7 @@ def train_flamingo(
             weight_decay=0.0,
             gate_lr_factor=10.0,
             betas=(0.9, 0.98),
+            updates=updates,
             on_step=on_step,
         )
     )

@@ -66,12 +66,13 @@ def config_of(flamingo: Flamingo) -> FlamingoConfig:
     )
 
 
-def build_flamingo(config: FlamingoConfig, *, vision: nn.Module | None = None) -> Flamingo:
+def build_flamingo(config: FlamingoConfig, *, lm: nn.Module | None = None, vision: nn.Module | None = None) -> Flamingo:
     """Build a model with fresh weights, each part as its own class draws them.
 
     Args:
         config: What `config_of` gave, or one made from two sub-configs.
-        vision: The tower, where it cannot be built from the config.
+        lm: The language model with its weights, in place of one that the config describes.
+        vision: The tower with its weights, likewise, or where it cannot be built from the config.
 
     Returns:
         The model, its frozen parts frozen.
@@ -89,8 +90,9 @@ def build_flamingo(config: FlamingoConfig, *, vision: nn.Module | None = None) -
         )
     if unknown := sorted(config.options.keys() - set(ARGUMENTS)):
         raise CheckpointError(f"the config's options has {unknown}, wanted arguments of Flamingo: {ARGUMENTS}")
-    with reading_part("lm"):
-        lm = _build_model(config.text_config, (config.lm or {}).get("class"), MODEL_FOR_CAUSAL_LM_MAPPING)
+    if lm is None:
+        with reading_part("lm"):
+            lm = _build_model(config.text_config, (config.lm or {}).get("class"), MODEL_FOR_CAUSAL_LM_MAPPING)
     flamingo = Flamingo(
         lm=lm,
         vision=_build_tower(config) if vision is None else vision,  # type: ignore[arg-type]

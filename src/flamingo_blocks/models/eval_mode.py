@@ -5,6 +5,8 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from flamingo_blocks.models.adapters import adapter_weights, find_adapters
+
 
 @contextmanager
 def eval_mode(module: nn.Module) -> Iterator[None]:
@@ -30,10 +32,6 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
-_ADAPTERS = ("BaseTunerLayer", "AuxiliaryTrainingWrapper", "ModulesToSaveWrapper")  # of PEFT, newer and older
-_BASES = ("base_layer", "original_module")  # what they stand around
-
-
 def keep_frozen_in_eval(part: nn.Module) -> None:
     """Put what is frozen into eval mode, so that none of its dropout runs; adapters of PEFT stay as they are.
 
@@ -48,12 +46,10 @@ def keep_frozen_in_eval(part: nn.Module) -> None:
         >>> part[1].training
         False
     """
-    adapters = [module for module in part.modules() if any(k.__name__ in _ADAPTERS for k in type(module).__mro__)]
-    bases = [base for adapter in adapters for name in _BASES if (base := getattr(adapter, name, None)) is not None]
-    of_bases = {weight for base in bases for weight in base.parameters()}
-    of_adapters = {weight for adapter in adapters for weight in adapter.parameters()} - of_bases
+    of_adapters = adapter_weights(part)
     if any(weight.requires_grad and weight not in of_adapters for weight in part.parameters()):
         return
+    adapters, bases = find_adapters(part)
     modes = [(module, module.training) for adapter in adapters for module in adapter.modules()]
     part.eval()
     for module, mode in modes:

@@ -146,7 +146,10 @@ class Flamingo(nn.Module):
     def train(self, mode: bool = True) -> "Flamingo":  # noqa: FBT001, FBT002 - the signature of nn.Module
         """Set training mode; what is frozen stays in eval mode, so no dropout runs in it, but in its adapters."""
         super().train(mode)
-        for part in self._frozen_parts():
+        ours = (self.blocks, self.resampler, self.projection, self.token_rows)
+        # One of ours without weights is no more frozen than not.
+        with_weights = (part for part in ours if part is not None and next(part.parameters(), None) is not None)
+        for part in (*self._frozen_parts(), *with_weights):
             keep_frozen_in_eval(part)
         return self
 

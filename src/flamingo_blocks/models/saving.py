@@ -14,6 +14,7 @@ from flamingo_blocks._optional import require
 from flamingo_blocks._version import __version__
 from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.models.describe_module import build_module, describe_module, reading_part
+from flamingo_blocks.models.training_modules import training_modules
 
 if TYPE_CHECKING:
     from flamingo_blocks.models.flamingo import Flamingo
@@ -36,8 +37,8 @@ def save_pretrained(
 
     Args:
         directory: Made if it is missing. Each file is written beside its name and then renamed.
-        frozen: `"reference"`: only what was trained, with class, config and sha256 of the frozen language model and
-            tower; `"include"`: their weights too.
+        frozen: `"reference"`: only what was trained, be it of tower or language model, with class, config and sha256
+            of what is frozen of them; `"include"`: their frozen weights too.
 
     Raises:
         ValueError: If `frozen` is another word.
@@ -94,8 +95,8 @@ def from_pretrained(
 
     Args:
         directory: Where it is.
-        lm: The language model; needed when its weights were not included, and then compared by sha256. When they were,
-            the saved ones are loaded into it.
+        lm: The language model; needed when its frozen weights were not included, and then compared by sha256. When they
+            were, the saved ones are loaded into it. With adapters of PEFT, if the saved one had such.
         vision: The tower, likewise; a `CallableTower` has to be passed in any case.
         resampler: One of your own that cannot be built from plain values; its weights are loaded.
         projection: Likewise.
@@ -142,7 +143,7 @@ def from_pretrained(
             lm=lm, vision=vision, resampler=resampler, projection=projection, blocks=blocks, **config["arguments"]  # type: ignore[arg-type]
         )  # fmt: skip
     try:
-        _load(model, _all_tensors(safetensors, folder, config, model), trained=set(config["trained"]))
+        _load(model, _all_tensors(safetensors, folder, config, model), config)
     except Exception:  # give the parts back as they came, to be used with another folder
         model.detach()
         for weight, flag in flags:
@@ -165,15 +166,16 @@ def _all_tensors(safetensors: Any, folder: Path, config: dict[str, Any], model: 
 
 
 def split_tensors(model: "Flamingo") -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Tensors that are ours or were trained, and those of the frozen parts; a tied tensor stands once."""
+    """Tensors that are ours or were trained, buffers with them, and those of frozen parts; tied ones stand once."""
     own: dict[str, Tensor] = {}
     others: dict[str, Tensor] = {}
-    known = set()
+    known, training = set(), training_modules(model)
     for name, tensor in model.state_dict(keep_vars=True).items():
         if id(tensor) in known:
             continue
         known.add(id(tensor))
-        frozen = name.partition(".")[0] in _FROZEN_PARTS and not tensor.requires_grad
+        trains = tensor.requires_grad or (not isinstance(tensor, nn.Parameter) and name.rpartition(".")[0] in training)
+        frozen = name.partition(".")[0] in _FROZEN_PARTS and not trains
         (others if frozen else own)[name] = tensor.detach().contiguous()
     return own, others
 
@@ -218,11 +220,19 @@ def _compare_hashes(config: dict[str, Any], others: dict[str, Tensor]) -> None:
             raise CheckpointError(
                 f"{name} is not the one this model was trained with: sha256 of its weights is {found[:16]}..., "
                 f"saved was {wanted[:16]}... ({config[name]['class']}); pass the same weights as {name}="
+                f"{_about_adapters(config)}"
             )
 
 
+def _about_adapters(config: dict[str, Any]) -> str:
+    """What to do about adapters that a saved model had; nothing where it had none."""
+    if not any(word.startswith("lora_") for name in config["trained"] for word in name.split(".")):
+        return ""
+    return "; it had adapters: put such into the language model by PEFT, and pass that as lm="
+
+
 def _frozen_part(config: dict[str, Any], name: str) -> nn.Module:
-    if config["frozen"] != "include":
+    if config["frozen"] != "include" and config[name]["sha256"] != _sha256({}):  # of nothing, where all of it trained
         raise CheckpointError(
             f"the weights of {config[name]['class']} were not saved (frozen='reference'); load them and pass {name}="
         )
@@ -303,14 +313,16 @@ def _read_tensors(safetensors: Any, path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _load(model: "Flamingo", tensors: dict[str, Tensor], *, trained: set[str]) -> None:
+def _load(model: "Flamingo", tensors: dict[str, Tensor], config: dict[str, Any]) -> None:
     """Copy every tensor, in the dtype that was saved; nothing may be left on either side."""
     own, others = split_tensors(model)
     state = model.state_dict(keep_vars=True)
     places = {name: state[name] for name in (*own, *others)}
     missing, unknown = sorted(places.keys() - tensors.keys()), sorted(tensors.keys() - places.keys())
     if missing or unknown:
-        raise CheckpointError(f"saved tensors and model differ: missing {missing[:5]}, unknown {unknown[:5]}")
+        raise CheckpointError(
+            f"saved tensors and model differ: missing {missing[:5]}, unknown {unknown[:5]}{_about_adapters(config)}"
+        )
     for name, tensor in tensors.items():  # all of them before the first is written
         place = places[name]
         if place.shape != tensor.shape:
@@ -321,6 +333,7 @@ def _load(model: "Flamingo", tensors: dict[str, Tensor], *, trained: set[str]) -
         place = places[name]
         if place.data_ptr() != tensor.data_ptr():
             place.data = tensor.to(place.device).clone()
+    trained = set(config["trained"])
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in trained)
     model.train(model.training)

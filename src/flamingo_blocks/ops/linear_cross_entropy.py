@@ -8,7 +8,6 @@ from typing import Any, Literal, cast
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from flamingo_blocks.ops.next_token_loss import IGNORED, check_label_kind, check_z_loss, mean_of_counted
 
@@ -31,8 +30,8 @@ def linear_cross_entropy(
 
     Use it for the loss of a language model in training: logits of 8192 tokens over 128k words cost 12 GB, a chunk of
     them 0.4. The gradients are made in the forward pass, chunk by chunk, so nothing is projected twice, the backward
-    pass needs no weight, and a frozen weight costs no gradient. The gradient of a gradient is
-    refused: where you need one, make the logits.
+    pass needs no weight, and a frozen weight costs no gradient. They have no gradients of their own: where you need
+    those, make the logits.
 
     Args:
         hidden: What enters the head.
@@ -55,6 +54,7 @@ def linear_cross_entropy(
     Raises:
         ValueError: If shapes do not fit, labels are no integers, `reduction`, `chunk_size` or `z_loss` is something
             else, or a label on the CPU is outside the vocabulary.
+        RuntimeError: If its gradient is taken with `create_graph=True`.
 
     Example:
         >>> hidden, weight = torch.zeros(1, 3, 8), torch.zeros(4, 8)
@@ -91,7 +91,7 @@ def linear_cross_entropy(
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """The sum of all losses; keeps the gradients that the forward pass made, and scales them, once differentiable."""
+    """The sum of all losses; keeps the gradients that the forward pass made, and scales them."""
 
     @staticmethod
     def forward(
@@ -115,8 +115,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        # `once_differentiable` would take the kept gradients for constants, and give second derivatives without them.
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "linear_cross_entropy has no gradient of its gradient, which create_graph=True asks for; leave that "
+                "out, or take the cross-entropy of all logits"
+            )
         scaled = [
             None if kept is None else (kept * grad).to(dtype)
             for kept, dtype in zip(ctx.saved_tensors, ctx.dtypes, strict=True)

@@ -69,6 +69,9 @@ class TrainConfig:
         seed: Seeds torch's generators before each step, by the step and the rank, so that a run that goes on draws what
             it would have drawn; None leaves them alone.
         keep_gathered: As in `gradient_sync`.
+        autocast: `torch.bfloat16` makes the matrix products of the losses in it, over weights that stay in float32, as
+            `prepare_precision` stores them; None for the weights' own dtypes, and for a model that `shard` has given
+            its mixed precision.
 
     Example:
         >>> model = nn.Linear(2, 1)
@@ -99,6 +102,7 @@ class TrainConfig:
     save_every: int = 1000
     seed: int | None = None
     keep_gathered: bool = True
+    autocast: torch.dtype | None = None
 
 
 @dataclass(frozen=True)
@@ -218,7 +222,8 @@ class _Run:
             group["lr"] = group["base_lr"] * config.schedule(step)
         report = update(
             config.model, self.optimizer, drawn, sizes,
-            step=step, max_grad_norm=config.max_grad_norm, keep_gathered=config.keep_gathered, buffers=self.buffers,
+            step=step, max_grad_norm=config.max_grad_norm, keep_gathered=config.keep_gathered, autocast=config.autocast,
+            buffers=self.buffers,
         )  # fmt: skip
         self.tokens += sum(report.tokens.values())
         self.reports.append(report)
@@ -264,9 +269,8 @@ class _Run:
 def _told(config: TrainConfig) -> dict[str, Any]:
     """The plain values of a configuration, for whoever reads a checkpoint."""
     plain = {name: value for name, value in vars(config).items() if isinstance(value, str | int | float | None)}
-    return {
-        **plain, "betas": list(config.betas), "weights": {one.name: one.weight for one in config.objectives},
-    }  # fmt: skip
+    weights = {one.name: one.weight for one in config.objectives}
+    return {**plain, "autocast": str(config.autocast), "betas": list(config.betas), "weights": weights}
 
 
 def _compare(told: Mapping[str, Any], saved: Mapping[str, Any], *, folder: Any) -> list[str]:
@@ -313,6 +317,10 @@ def _check(config: TrainConfig) -> None:
         raise ValueError(
             f"optimizer is {config.optimizer!r}, which needs the graph of the gradients, and train keeps none: take "
             "another, such as 'adamw', or write a loop that calls backward(create_graph=True)"
+        )
+    if config.autocast not in (None, torch.bfloat16):
+        raise ValueError(
+            f"autocast is {config.autocast}, wanted torch.bfloat16 or None: in float16 small gradients would vanish"
         )
     if config.save_every < 1:
         raise ValueError(f"save_every is {config.save_every}, wanted 1 step or more")

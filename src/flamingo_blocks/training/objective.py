@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from flamingo_blocks.data import FlamingoBatch
@@ -52,14 +53,15 @@ class Objective:
 
     Args:
         name: Stands in reports.
-        batches: Gives at least as many batches as the run has steps, whole or as `BatchParts`.
+        batches: Gives at least as many batches as the run has steps, whole or as `BatchParts`. A `FlamingoBatch` best
+            stands on the CPU: what it holds is counted there, before it is moved to the model; to count one on a GPU
+            the host waits for it.
         loss: Takes the model and a batch, gives a scalar: a mean over what `count` counts.
         weight: Factor on the loss. A data set of weight 0 is not drawn from.
         count: Takes the model and a batch, gives how many terms its loss is a mean of: so the loss of several ranks or
             parts is the mean over the terms of all of them, and not a mean of means. By default the labels that count.
 
     Example:
-        >>> import torch
         >>> Objective(name="squares", batches=[torch.ones(4, 2)], loss=lambda model, x: model(x).square().mean()).weight
         1.0
 
@@ -76,22 +78,30 @@ class Objective:
 
 @dataclass(frozen=True)
 class Drawn:
-    """What a step has drawn from a data set: its parts, and how many terms the loss of each is a mean of."""
+    """What a step has drawn from a data set.
+
+    Args:
+        objective: The data set.
+        parts: On the device of the model.
+        counts: How many terms the loss of each part is a mean of.
+        tokens: Real tokens of text of all parts.
+        items: Their items.
+    """
 
     objective: Objective
     parts: tuple[Any, ...]
     counts: tuple[int, ...]
+    tokens: int
+    items: int
 
     @property
     def sizes(self) -> tuple[int, int, int]:
         """Terms of the loss, real tokens of text, and items."""
-        batches = [part for part in self.parts if isinstance(part, FlamingoBatch)]
-        tokens = sum(int(batch.attention_mask.sum()) for batch in batches)
-        return sum(self.counts), tokens, sum(_num_items(batch) for batch in batches)
+        return sum(self.counts), self.tokens, self.items
 
 
 def draw(objective: Objective, source: Iterator[Any], model: nn.Module, step: int) -> Drawn:
-    """The next batch of a data set.
+    """The next batch of a data set, counted where it is and then moved to the model.
 
     Raises:
         ValueError: If there is none, or it has no part.
@@ -105,7 +115,11 @@ def draw(objective: Objective, source: Iterator[Any], model: nn.Module, step: in
     parts = tuple(batch) if isinstance(batch, BatchParts) else (batch,)
     if not parts:
         raise ValueError(f"objective {objective.name!r} gave a batch of no parts at step {step}, wanted one at least")
-    return Drawn(objective, parts, tuple(objective.count(model, part) for part in parts))
+    batches = [part for part in parts if isinstance(part, FlamingoBatch)]
+    counts = tuple(objective.count(model, part) for part in parts)
+    tokens, items = sum(int(batch.attention_mask.sum()) for batch in batches), sum(map(_num_items, batches))
+    device = next(model.parameters()).device
+    return Drawn(objective, tuple(_moved(part, device) for part in parts), counts, tokens, items)
 
 
 def check_objectives(objectives: Sequence[Objective]) -> None:
@@ -131,3 +145,10 @@ def check_objectives(objectives: Sequence[Objective]) -> None:
 def _num_items(batch: FlamingoBatch) -> int:
     pool = batch.pixels if batch.pixels is not None else batch.features
     return 0 if pool is None else len(pool)
+
+
+def _moved(part: Any, device: torch.device) -> Any:
+    """Batches of another kind are moved by whoever makes them."""
+    if not isinstance(part, FlamingoBatch) or part.input_ids.device == device:
+        return part
+    return part.to(device, non_blocking=True)

@@ -2,13 +2,20 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from flamingo_blocks.training.objective import Drawn
-from flamingo_blocks.training.ranks.gradients import averaged_over, clip_gradients, gradient_sync, sum_over_ranks
+from flamingo_blocks.training.ranks.gradients import (
+    averaged_over,
+    clip_gradients,
+    gradient_sync,
+    several_ranks,
+    sum_over_ranks,
+)
 from flamingo_blocks.training.step_report import StepReport
 
 
@@ -26,12 +33,20 @@ def sizes_over_ranks(drawn: Sequence[Drawn], *, stop: bool, device: torch.device
     Returns:
         For each data set its terms, tokens and items; and whether to end.
     """
-    mine = [size for one in drawn for size in one.sizes]
-    whole = sum_over_ranks(torch.tensor([*mine, int(stop)], dtype=torch.int64, device=device)).tolist()
+    whole = [*(size for one in drawn for size in one.sizes), int(stop)]
+    if several_ranks():  # in one process they are the host's own numbers, and nothing has to be read
+        whole = sum_over_ranks(torch.tensor(whole, dtype=torch.int64, device=device)).tolist()
     return [whole[start : start + 3] for start in range(0, len(whole) - 1, 3)], whole[-1] > 0
 
 
-def backward(model: nn.Module, drawn: Sequence[Drawn], terms: Sequence[int], *, keep_gathered: bool) -> list[Tensor]:
+def backward(
+    model: nn.Module,
+    drawn: Sequence[Drawn],
+    terms: Sequence[int],
+    *,
+    keep_gathered: bool,
+    autocast: torch.dtype | None = None,
+) -> list[Tensor]:
     """Add the gradients of the batches of a step to those of the parameters, reduced over the ranks once.
 
     Args:
@@ -39,6 +54,7 @@ def backward(model: nn.Module, drawn: Sequence[Drawn], terms: Sequence[int], *, 
         drawn: Of this rank.
         terms: How many terms the loss of each data set is a mean of, on all ranks together.
         keep_gathered: As in `gradient_sync`.
+        autocast: As in `TrainConfig`.
 
     Returns:
         For each data set this rank's share of its mean loss; those of all ranks add up to it.
@@ -51,7 +67,8 @@ def backward(model: nn.Module, drawn: Sequence[Drawn], terms: Sequence[int], *, 
         for part, count in zip(one.parts, one.counts, strict=True):
             number += 1
             with gradient_sync(model, last=number == last, keep_gathered=keep_gathered):
-                loss = one.objective.loss(model, part)
+                with _computing_in(autocast, model):
+                    loss = one.objective.loss(model, part)
                 # A data set without a term on any rank adds an exact zero, whatever its loss says.
                 share = loss * (count / of_all) if of_all else torch.zeros_like(loss) * loss.nan_to_num()
                 torch.autograd.backward(share * (one.objective.weight * ranks))
@@ -71,6 +88,7 @@ def update(
     step: int,
     max_grad_norm: float,
     keep_gathered: bool = True,
+    autocast: torch.dtype | None = None,
     buffers: Sequence[Tensor] = (),
 ) -> StepReport:
     """Run a step: gradients of all data sets, clipped, and one update if they are finite.
@@ -83,6 +101,7 @@ def update(
         step: Its number.
         max_grad_norm: The gradient over all trained parameters is scaled down to this norm.
         keep_gathered: As in `gradient_sync`.
+        autocast: As in `TrainConfig`.
         buffers: What forward passes change beside the parameters; put back if the step changes nothing.
 
     Returns:
@@ -91,7 +110,8 @@ def update(
     start = time.perf_counter()
     before = [buffer.detach().clone() for buffer in buffers]
     optimizer.zero_grad(set_to_none=True)
-    shares = backward(model, drawn, [terms for terms, *_ in sizes], keep_gathered=keep_gathered)
+    terms = [number for number, *_ in sizes]
+    shares = backward(model, drawn, terms, keep_gathered=keep_gathered, autocast=autocast)
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     norm = clip_gradients(trained, max_grad_norm).reshape(1)
     losses = sum_over_ranks(torch.cat([share.to(norm.device) for share in shares]))
@@ -114,6 +134,11 @@ def update(
         seconds=time.perf_counter() - start,
         skipped=not finite,
     )
+
+
+def _computing_in(dtype: torch.dtype | None, model: nn.Module) -> AbstractContextManager[object]:
+    """Where products are made in another dtype than the weights'; the backward pass follows by itself."""
+    return nullcontext() if dtype is None else torch.autocast(next(model.parameters()).device.type, dtype)
 
 
 def _base_lr(groups: Sequence[dict[str, Any]]) -> float:

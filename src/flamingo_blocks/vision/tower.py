@@ -71,7 +71,10 @@ class VisionTower(Protocol):
 class FreezableTower(nn.Module):
     """What all towers do alike: a frozen one has no gradients and stays in eval mode."""
 
-    frozen = False
+    @property
+    def frozen(self) -> bool:
+        """Whether none of its weights trains; `requires_grad_` freezes a tower, and ends that."""
+        return not any(weight.requires_grad for weight in self.parameters())
 
     def train(self, mode: bool = True) -> "FreezableTower":  # noqa: FBT001, FBT002 - the signature of nn.Module
         """Set training mode; a frozen tower stays in eval mode."""
@@ -79,7 +82,6 @@ class FreezableTower(nn.Module):
 
     def _start(self, encoder: object, *, frozen: bool) -> None:
         """Freeze the encoder in place if it is to be; a trained one keeps the modes that it has."""
-        self.frozen = frozen
         if frozen and isinstance(encoder, nn.Module):
             encoder.requires_grad_(requires_grad=False)
             encoder.eval()

@@ -1,12 +1,13 @@
 """Which tensors of a model a checkpoint holds, and a fingerprint of the others."""
 
 import json
-from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from flamingo_blocks.models.training_modules import training_modules
 
 _SAMPLES = 16  # of each frozen tensor
 
@@ -96,24 +97,10 @@ def _configs(model: nn.Module) -> dict[str, Any]:
 _NO_PART_OF_A_MODEL = {"dtype", "torch_dtype", "transformers_version", "use_cache"}
 
 
-def _training_modules(module: nn.Module, name: str, *, within: bool) -> Iterator[str]:
-    """Names of the modules whose buffers count: the closest module with parameters trains, itself or all below it."""
-    own = [parameter.requires_grad for parameter in module.parameters(recurse=False)]
-    below = [parameter.requires_grad for parameter in module.parameters()]
-    if own:
-        within = any(own)
-    elif below:
-        within = all(below)
-    if within:
-        yield name
-    for child, inner in module.named_children():
-        yield from _training_modules(inner, f"{name}.{child}" if name else child, within=within)
-
-
 def _split(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """What trains and what is frozen, by name; what has several names stands once, under the first of them."""
     gathered_back(model)
-    training = set(_training_modules(model, "", within=False))
+    training = training_modules(model)
     parameters = dict(model.named_parameters())
     trained: dict[str, Tensor] = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
     known = {id(parameter) for parameter in parameters.values()}

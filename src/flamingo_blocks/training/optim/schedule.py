@@ -15,7 +15,7 @@ def warmup_hold_decay(*, warmup: int, steps: int | None = None, hold: float = 1.
     Args:
         warmup: Steps until the factor is 1. The first step is not empty: its factor is `1 / warmup`.
         steps: Length of the run, 1 or more. Needed only when `hold` is below 1.
-        hold: Share of the run after which the factor falls.
+        hold: Share of the run after which the factor falls; a step in which it ends is held yet.
         floor: Lowest factor of the fall.
 
     Returns:

@@ -119,8 +119,13 @@ def sum_over_ranks(values: Tensor) -> Tensor:
         >>> sum_over_ranks(torch.tensor([3, 4]))  # in one process
         tensor([3, 4])
     """
-    if not (distributed.is_available() and distributed.is_initialized()):
+    if not several_ranks():
         return values
     total = values.detach().clone()
     distributed.all_reduce(total)
     return total
+
+
+def several_ranks() -> bool:
+    """Whether there is a process group, and so somebody to add anything up with."""
+    return distributed.is_available() and distributed.is_initialized()

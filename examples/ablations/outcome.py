@@ -1,0 +1,107 @@
+"""What the ablations found, as a table and a picture."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from matplotlib.figure import Figure
+from variants import VARIANTS
+
+Run = Mapping[str, Any]
+Column = tuple[str, Callable[[Run], float]]
+SHOTS = ("0", "1", "2", "4", "8")
+
+
+def by_variant(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """The runs of each variant, one a seed."""
+    return {name: found for name in VARIANTS if (found := [run for run in runs if run["variant"] == name])}
+
+
+def cell(values: Sequence[float], digits: int = 2) -> str:
+    """Mean and standard deviation over seeds.
+
+    Example:
+        >>> cell([0.9, 1.0]), cell([0.5])
+        ('0.95 ± 0.07', '0.50')
+    """
+    spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{mean(values):.{digits}f}{spread}"
+
+
+def format_table(runs: Sequence[Run]) -> str:
+    """What each variant can do and what it took, as two tables in Markdown.
+
+    Args:
+        runs: As `run_ablations.py` keeps them in `results.json`.
+
+    Returns:
+        Them: mean and standard deviation over the seeds.
+    """
+    can: list[Column] = [
+        *((_shots(number), lambda run, number=number: run["naming"]["closed"][number]) for number in SHOTS),
+        ("captions", lambda run: run["captions"]["seen"]),
+        ("captions, unseen pairs", lambda run: run["captions"]["unseen"]),
+    ]
+    took: list[Column] = [
+        ("loss, naming", lambda run: run["loss"]["last"]["naming"]),
+        ("loss, captions", lambda run: run["loss"]["last"]["captions"]),
+        ("recall on text", lambda run: run["text_recall"]),
+    ]
+    first = [["what is changed", *(title for title, _ in can), "the paper's score"]]
+    second = [
+        ["what is changed", *(title for title, _ in took), "seeds", "updates", "batches", "weights", "s an update"]
+    ]
+    for name, found in by_variant(runs).items():
+        variant, one = VARIANTS[name], found[0]
+        paper = "" if variant.paper is None else f"{variant.paper:.1f}"
+        first.append([variant.title, *_cells(can, found), paper])
+        counts = [f"{number:,}" for number in (len(found), one["updates"], one["batches"], one["trained"]["all"])]
+        seconds = cell([run["seconds_per_update"] for run in found], digits=3)
+        second.append([variant.title, *_cells(took, found), *counts, seconds])
+    return _markdown(first) + "\n\n" + _markdown(second)
+
+
+def plot(runs: Sequence[Run], file: Path) -> None:
+    """Draw naming against shots, and captions, with the range over seeds.
+
+    Args:
+        runs: As `run_ablations.py` keeps them.
+        file: A PNG file to write.
+    """
+    figure = Figure(figsize=(10, 4.6))
+    curves, captions = figure.subplots(1, 2, width_ratios=(3, 2))
+    for row, (name, found) in enumerate(by_variant(runs).items()):
+        colour, line = f"C{row}", "-" if name == "baseline" else "--"
+        values = [[run["naming"]["closed"][number] for run in found] for number in SHOTS]
+        ticks = range(len(SHOTS))
+        curves.plot(ticks, [mean(v) for v in values], line, marker="o", ms=4, color=colour, label=VARIANTS[name].title)
+        curves.fill_between(ticks, [min(v) for v in values], [max(v) for v in values], color=colour, alpha=0.15, lw=0)
+        for key, marker in (("seen", "o"), ("unseen", "x")):
+            accuracies = [run["captions"][key] for run in found]
+            captions.plot(accuracies, [row] * len(accuracies), marker, color=colour, alpha=0.7)
+    curves.axhline(0.2, color="grey", linewidth=1)
+    curves.set(
+        xlabel="shots", ylabel="accuracy, 5 made-up names, closed", ylim=(0, 1.02), xticks=ticks, xticklabels=SHOTS
+    )
+    curves.legend(fontsize=7, loc="upper left")
+    titles = [VARIANTS[name].title for name in by_variant(runs)]
+    captions.set(xlabel="captions right: o seen pairs, x unseen pairs; a mark a seed", xlim=(0, 1.02))
+    captions.set_yticks(range(len(titles)), titles, fontsize=7)
+    captions.invert_yaxis()
+    figure.tight_layout()
+    figure.savefig(file, dpi=120)
+
+
+def _cells(columns: Sequence[Column], runs: Sequence[Run]) -> list[str]:
+    return [cell([value(run) for run in runs]) for _, value in columns]
+
+
+def _shots(number: str) -> str:
+    return f"{number} shot" + "s" * (number != "1")
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    head, *body = rows
+    lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *body)]
+    return "\n".join(lines)

@@ -1,0 +1,94 @@
+"""`flamingo-blocks train`: do what a recipe says, or tell what that will need."""
+
+import argparse
+import logging
+from pathlib import Path
+from typing import Any
+
+import flamingo_blocks
+from flamingo_blocks.cli._arguments import positive
+from flamingo_blocks.errors import FlamingoBlocksError, RecipeError
+from flamingo_blocks.training import (
+    DEVICES,
+    RunConfig,
+    TrainResult,
+    call_recipe,
+    describe_recipe,
+    load_recipe,
+    plan_config,
+    start_run,
+)
+from flamingo_blocks.training.ranks.rank_of_process import rank_of_process
+
+
+def add_to(commands: Any) -> None:
+    """Add the command and its arguments."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "train",
+        help="train a Flamingo by a recipe",
+        description="Do the run that a recipe describes, or go on with it: the same command after a kill, or SIGTERM, "
+        "takes it up where its newest checkpoint is. Under torchrun each process is a rank of it.",
+        epilog="example: flamingo-blocks train examples/recipes/corpus.py data=corpus steps=300",
+    )
+    parser.add_argument(
+        "recipe", metavar="RECIPE", help="FILE.py, FILE.py:FUNCTION or package.module:FUNCTION; its code runs"
+    )
+    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="arguments of the recipe")
+    parser.add_argument("--settings", action="store_true", dest="tell", help="print what the recipe takes, and end")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print sizes, memory, operations and days; nothing is read or computed"
+    )
+    parser.add_argument("--ranks", type=positive, default=1, help="devices of the dry run (default: %(default)s)")
+    parser.add_argument(
+        "--on", choices=sorted(DEVICES), default="h200", help="device of the dry run (default: %(default)s)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train, or plan."""
+    recipe = load_recipe(arguments.recipe)
+    if arguments.tell:
+        print(describe_recipe(recipe))
+        return 0
+    try:
+        config = call_recipe(recipe, arguments.settings)
+        if arguments.dry_run:
+            print(plan_config(config, world_size=arguments.ranks, device=arguments.on))
+            return 0
+        logging.basicConfig(level=logging.INFO if rank_of_process() == 0 else logging.WARNING, format="%(message)s")
+        result = start_run(config)
+    except (ValueError, TypeError, FloatingPointError) as error:
+        if isinstance(error, FlamingoBlocksError) or not _is_ours(error):
+            raise
+        raise RecipeError(str(error)) from error
+    if rank_of_process() == 0:
+        print_result(config, result)
+    return 0
+
+
+def print_result(config: RunConfig, result: TrainResult) -> None:
+    """Print what a run did, and where its results are."""
+    last = result.first_step + len(result.reports)
+    for message in result.passed_over:
+        print(f"passed over: {message}")
+    if result.stopped_by is not None:
+        print(
+            f"stopped by {result.stopped_by} after step {last} of {config.steps}; the same command goes on from there"
+        )
+    elif not result.reports:
+        print(f"all {config.steps} steps were done already")
+    else:
+        losses = ", ".join(f"{name} {loss:.3f}" for name, loss in result.reports[-1].losses.items())
+        print(f"{last} steps done, {result.skipped} of them skipped; last losses: {losses}")
+    for name, what in (("model", "trained model"), ("checkpoints", "checkpoints"), ("metrics.jsonl", "a line a step")):
+        if (config.folder / name).exists():
+            print(f"  {config.folder / name}: {what}")
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether an error was raised by this library, whose messages say all; of others the whole trace is shown."""
+    trace, last = error.__traceback__, ""
+    while trace is not None:
+        last, trace = trace.tb_frame.f_code.co_filename, trace.tb_next
+    return Path(last).is_relative_to(Path(flamingo_blocks.__file__).parent)
