@@ -12,7 +12,8 @@ from torch import distributed, nn
 
 from flamingo_blocks.training.checkpoints import Checkpointer
 from flamingo_blocks.training.checkpoints.trained_tensors import trained_buffers
-from flamingo_blocks.training.objective import Objective, check_objectives, draw
+from flamingo_blocks.training.draw_together import draw_together
+from flamingo_blocks.training.objective import Objective, check_objectives
 from flamingo_blocks.training.optim.groups import describe_groups, param_groups
 from flamingo_blocks.training.optim.optimiser_table import OPTIMISERS
 from flamingo_blocks.training.optim.optimisers import make_optimizer
@@ -20,7 +21,7 @@ from flamingo_blocks.training.optim.schedule import Schedule, warmup_hold_decay
 from flamingo_blocks.training.ranks.gradients import averaged_over
 from flamingo_blocks.training.step_report import StepReport
 from flamingo_blocks.training.stop import StopRequest, stop_on
-from flamingo_blocks.training.update import sizes_over_ranks, update
+from flamingo_blocks.training.update import update
 
 MOST_REPORTS = 10_000  # that a result holds: a long run is read from its log
 _MUST_MATCH = ("seed", "updates")  # of a configuration, with the names of its data sets: another run otherwise
@@ -216,8 +217,7 @@ class _Run:
             torch.manual_seed(_seed_of(config.seed, step, _rank()))
         # All batches first: a data set that runs dry must not leave half a gradient behind.
         asked = self.sources if config.updates == "accumulate" else [self.sources[step % len(self.sources)]]
-        drawn = [draw(objective, source, config.model, step) for objective, source in asked]
-        sizes, ends = sizes_over_ranks(drawn, stop=bool(stop), device=self.device)
+        drawn, sizes, ends = draw_together(asked, config.model, step=step, stop=bool(stop), device=self.device)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * config.schedule(step)
         report = update(

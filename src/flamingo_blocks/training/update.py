@@ -13,30 +13,9 @@ from flamingo_blocks.training.ranks.gradients import (
     averaged_over,
     clip_gradients,
     gradient_sync,
-    several_ranks,
     sum_over_ranks,
 )
 from flamingo_blocks.training.step_report import StepReport
-
-
-def sizes_over_ranks(drawn: Sequence[Drawn], *, stop: bool, device: torch.device) -> tuple[list[list[int]], bool]:
-    """What the batches of a step hold on all ranks together, and whether one of them was asked to end.
-
-    It is one message, before anything is computed, so that every rank divides by the same numbers and ends at the same
-    step.
-
-    Args:
-        drawn: Of this rank; the same data sets in the same order on all.
-        stop: Whether this rank was asked to end.
-        device: That of the process group.
-
-    Returns:
-        For each data set its terms, tokens and items; and whether to end.
-    """
-    whole = [*(size for one in drawn for size in one.sizes), int(stop)]
-    if several_ranks():  # in one process they are the host's own numbers, and nothing has to be read
-        whole = sum_over_ranks(torch.tensor(whole, dtype=torch.int64, device=device)).tolist()
-    return [whole[start : start + 3] for start in range(0, len(whole) - 1, 3)], whole[-1] > 0
 
 
 def backward(
@@ -97,7 +76,7 @@ def update(
         model: In training mode.
         optimizer: Over its trained parameters.
         drawn: The batches of this rank.
-        sizes: Those of all ranks, as `sizes_over_ranks` tells.
+        sizes: Those of all ranks, as `draw_together` tells.
         step: Its number.
         max_grad_norm: The gradient over all trained parameters is scaled down to this norm.
         keep_gathered: As in `gradient_sync`.
