@@ -197,7 +197,7 @@ class _Run:
     def resume(self) -> None:
         """Stand where the newest checkpoint is, if there is one."""
         config = self.config
-        if config.checkpointer is not None and config.checkpointer.latest() is not None:
+        if config.checkpointer is not None and not config.checkpointer.is_empty():
             assert config.data is not None
             loaded = config.checkpointer.load(config.model, self.optimizer, fall_back=True)
             changed = _compare(_told(config), loaded.config, folder=config.checkpointer.folder)
