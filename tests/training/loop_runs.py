@@ -12,15 +12,20 @@ from tests.training.sharded_checks import ROWS, make_model, make_rows, whole
 STEPS = 3
 
 
+def batch_of(model, rows):
+    """The rows as one batch."""
+    ids, labels, pixels = zip(*rows, strict=True)
+    ids, pixels = torch.stack(ids), torch.cat(pixels)
+    return FlamingoBatch(
+        input_ids=ids, attention_mask=torch.ones_like(ids).bool(), layout=model.make_layout(ids),
+        labels=torch.stack(labels), pixels=pixels if len(pixels) else None,
+    )  # fmt: skip
+
+
 def batches_of(model, rows):
     """A batch of the rows each step."""
     for _ in range(STEPS):
-        ids, labels, pixels = zip(*rows, strict=True)
-        ids, pixels = torch.stack(ids), torch.cat(pixels)
-        yield FlamingoBatch(
-            input_ids=ids, attention_mask=torch.ones_like(ids).bool(), layout=model.make_layout(ids),
-            labels=torch.stack(labels), pixels=pixels if len(pixels) else None,
-        )  # fmt: skip
+        yield batch_of(model, rows)
 
 
 def train_together():

@@ -98,7 +98,7 @@ def run(folder, steps, *, save_every=2, on_step=None, model=None, seed=3, name="
     data = mixture()
     model = layer() if model is None else model
     objective = Objective(name=name, batches=data.batches("numbers"), loss=numbers_loss)
-    keeper = None if folder is None else Checkpointer(folder)
+    keeper = folder if folder is None or isinstance(folder, Checkpointer) else Checkpointer(folder)
     result = train(
         config(
             model,

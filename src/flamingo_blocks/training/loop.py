@@ -11,7 +11,9 @@ import torch
 from torch import distributed, nn
 
 from flamingo_blocks.training.checkpoints import Checkpointer
-from flamingo_blocks.training.objective import Objective, check_objectives, draw
+from flamingo_blocks.training.checkpoints.trained_tensors import trained_buffers
+from flamingo_blocks.training.draw_together import draw_together
+from flamingo_blocks.training.objective import Objective, check_objectives
 from flamingo_blocks.training.optim.groups import describe_groups, param_groups
 from flamingo_blocks.training.optim.optimiser_table import OPTIMISERS
 from flamingo_blocks.training.optim.optimisers import make_optimizer
@@ -19,7 +21,7 @@ from flamingo_blocks.training.optim.schedule import Schedule, warmup_hold_decay
 from flamingo_blocks.training.ranks.gradients import averaged_over
 from flamingo_blocks.training.step_report import StepReport
 from flamingo_blocks.training.stop import StopRequest, stop_on
-from flamingo_blocks.training.update import sizes_over_ranks, update
+from flamingo_blocks.training.update import update
 
 MOST_REPORTS = 10_000  # that a result holds: a long run is read from its log
 _MUST_MATCH = ("seed", "updates")  # of a configuration, with the names of its data sets: another run otherwise
@@ -181,6 +183,7 @@ class _Run:
         self.optimizer = make_optimizer(
             config.optimizer, groups, sharded=averaged_over(config.model) > 1, **(options or config.optimizer_options)
         )
+        self.buffers = trained_buffers(config.model)
         self.device = next(config.model.parameters()).device
         self.sources: list[tuple[Objective, Iterator[Any]]] = []
         self.reports: deque[StepReport] = deque(maxlen=MOST_REPORTS)
@@ -194,7 +197,7 @@ class _Run:
     def resume(self) -> None:
         """Stand where the newest checkpoint is, if there is one."""
         config = self.config
-        if config.checkpointer is not None and config.checkpointer.latest() is not None:
+        if config.checkpointer is not None and not config.checkpointer.is_empty():
             assert config.data is not None
             loaded = config.checkpointer.load(config.model, self.optimizer, fall_back=True)
             changed = _compare(_told(config), loaded.config, folder=config.checkpointer.folder)
@@ -214,13 +217,13 @@ class _Run:
             torch.manual_seed(_seed_of(config.seed, step, _rank()))
         # All batches first: a data set that runs dry must not leave half a gradient behind.
         asked = self.sources if config.updates == "accumulate" else [self.sources[step % len(self.sources)]]
-        drawn = [draw(objective, source, config.model, step) for objective, source in asked]
-        sizes, ends = sizes_over_ranks(drawn, stop=bool(stop), device=self.device)
+        drawn, sizes, ends = draw_together(asked, config.model, step=step, stop=bool(stop), device=self.device)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * config.schedule(step)
         report = update(
             config.model, self.optimizer, drawn, sizes,
             step=step, max_grad_norm=config.max_grad_norm, keep_gathered=config.keep_gathered, autocast=config.autocast,
+            buffers=self.buffers,
         )  # fmt: skip
         self.tokens += sum(report.tokens.values())
         self.reports.append(report)

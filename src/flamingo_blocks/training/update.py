@@ -13,30 +13,9 @@ from flamingo_blocks.training.ranks.gradients import (
     averaged_over,
     clip_gradients,
     gradient_sync,
-    several_ranks,
     sum_over_ranks,
 )
 from flamingo_blocks.training.step_report import StepReport
-
-
-def sizes_over_ranks(drawn: Sequence[Drawn], *, stop: bool, device: torch.device) -> tuple[list[list[int]], bool]:
-    """What the batches of a step hold on all ranks together, and whether one of them was asked to end.
-
-    It is one message, before anything is computed, so that every rank divides by the same numbers and ends at the same
-    step.
-
-    Args:
-        drawn: Of this rank; the same data sets in the same order on all.
-        stop: Whether this rank was asked to end.
-        device: That of the process group.
-
-    Returns:
-        For each data set its terms, tokens and items; and whether to end.
-    """
-    whole = [*(size for one in drawn for size in one.sizes), int(stop)]
-    if several_ranks():  # in one process they are the host's own numbers, and nothing has to be read
-        whole = sum_over_ranks(torch.tensor(whole, dtype=torch.int64, device=device)).tolist()
-    return [whole[start : start + 3] for start in range(0, len(whole) - 1, 3)], whole[-1] > 0
 
 
 def backward(
@@ -89,6 +68,7 @@ def update(
     max_grad_norm: float,
     keep_gathered: bool = True,
     autocast: torch.dtype | None = None,
+    buffers: Sequence[Tensor] = (),
 ) -> StepReport:
     """Run a step: gradients of all data sets, clipped, and one update if they are finite.
 
@@ -96,16 +76,18 @@ def update(
         model: In training mode.
         optimizer: Over its trained parameters.
         drawn: The batches of this rank.
-        sizes: Those of all ranks, as `sizes_over_ranks` tells.
+        sizes: Those of all ranks, as `draw_together` tells.
         step: Its number.
         max_grad_norm: The gradient over all trained parameters is scaled down to this norm.
         keep_gathered: As in `gradient_sync`.
         autocast: As in `TrainConfig`.
+        buffers: What forward passes change beside the parameters; put back if the step changes nothing.
 
     Returns:
         What was done.
     """
     start = time.perf_counter()
+    before = [buffer.detach().clone() for buffer in buffers]
     optimizer.zero_grad(set_to_none=True)
     terms = [number for number, *_ in sizes]
     shares = backward(model, drawn, terms, keep_gathered=keep_gathered, autocast=autocast)
@@ -117,6 +99,9 @@ def update(
     finite = size < float("inf")
     if finite:
         optimizer.step()
+    else:
+        for buffer, value in zip(buffers, before, strict=True):
+            buffer.copy_(value)
     names = [one.objective.name for one in drawn]
     return StepReport(
         step,

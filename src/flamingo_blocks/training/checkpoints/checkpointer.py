@@ -168,6 +168,11 @@ class Checkpointer:
         """The step of the newest whole checkpoint, None where there is none."""
         return max(self._whole(), default=None)
 
+    def is_empty(self) -> bool:
+        """Whether no step was ever saved here; damaged checkpoints count, for a run that has some is not a new one."""
+        self._settle()
+        return not self._processes.first(str(self.folder), lambda: step_folders.all_steps(self.folder))
+
     def best(self) -> int | None:
         """The step of the checkpoint whose metric `keep_best` is best, the newest of several; None without one."""
         return self._retention.best(self._whole())

@@ -29,6 +29,20 @@ def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach() for name, tensor in _split(model)[0].items()}
 
 
+def trained_buffers(model: nn.Module) -> list[Tensor]:
+    """The buffers among these, such as the statistics of norms: a forward pass changes them, and no optimiser does.
+
+    Args:
+        model: Any module, sharded or not.
+
+    Example:
+        >>> model = nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm1d(2).requires_grad_(False))
+        >>> len(trained_buffers(model))
+        3
+    """
+    return [tensor for tensor in _split(model)[0].values() if not isinstance(tensor, nn.Parameter)]
+
+
 def gathered_back(model: nn.Module) -> None:
     """Have FSDP take back what a forward pass without a backward pass has left gathered."""
     for module in model.modules():
