@@ -18,12 +18,13 @@ from benchmarks.cases import (
     resampler,
     shards,
     train,
+    train_loop,
     video,
 )
 
 SUITES = (
-    attention, attention_scores, block, resampler, decode, loss, optimisers, train, checkpoints, evaluation, pages,
-    shards, dedup, video, examples, loading, import_time,
+    attention, attention_scores, block, resampler, decode, loss, optimisers, train, train_loop, checkpoints, evaluation,
+    pages, shards, dedup, video, examples, loading, import_time,
 )  # fmt: skip
 
 

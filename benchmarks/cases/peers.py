@@ -55,16 +55,28 @@ def missing(peer: str) -> str | None:
     return f"{' and '.join(absent)} not installed" if absent else None
 
 
-def load_open_flamingo(file: str = "helpers") -> ModuleType:
+def load_open_flamingo(file: str = "helpers", *, folder: str = "src") -> ModuleType:
     """A file of open_flamingo, without running the package's own `__init__`."""
     spec = importlib.util.find_spec("open_flamingo")
     assert spec is not None and spec.origin is not None
-    alias = "_open_flamingo_src"
+    alias = f"_open_flamingo_{folder}"
     if alias not in sys.modules:
         package = ModuleType(alias)
-        package.__path__ = [str(Path(spec.origin).parent / "src")]
+        package.__path__ = [str(Path(spec.origin).parent / folder)]
         sys.modules[alias] = package
     return importlib.import_module(f"{alias}.{file}")
+
+
+def load_open_flamingo_loop() -> ModuleType:
+    """Its file with the training loop; it imports wandb, but uses what it is given instead, so an empty one will do."""
+    absent = importlib.util.find_spec("wandb") is None
+    if absent:
+        sys.modules["wandb"] = ModuleType("wandb")
+    try:
+        return load_open_flamingo("train_utils", folder="train")
+    finally:
+        if absent:
+            del sys.modules["wandb"]
 
 
 def load_flamingo_pytorch() -> ModuleType:

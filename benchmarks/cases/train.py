@@ -77,7 +77,7 @@ def _case(name: str, setup: Setup, bars: tuple[Bar, ...], device: str, dtype: st
         device=device,
         dtype=dtype,
         prepare=partial(_prepare, setup, device, dtype),
-        check=partial(agree, dtype=dtype, rename=_rename),
+        check=partial(agree, dtype=dtype, rename=under_our_parts),
         bar=bars,
         quick=device == "cuda" or not (setup.checkpointing and setup.media > MOST_QUICK_MEDIA),
     )
@@ -112,19 +112,19 @@ def _prepare(setup: Setup, device: str, dtype: str) -> list[Contender]:
     shape = (setup.batch * setup.media, 1, setup.patches, setup.vision_dim)
     ids = torch.empty(setup.batch, setup.text, dtype=torch.long, device=device)
     batch = Batch(setup, ids, Inputs(device, dtype, way="forward", features=shape))
-    flamingo = _ours(setup).to(device, getattr(torch, dtype)).train()
+    flamingo = build_ours(setup).to(device, getattr(torch, dtype)).train()
 
     def our_loss() -> Tensor:
         loss = flamingo(batch.ids, features=batch.inputs["features"], labels=batch.ids).loss
         assert loss is not None
         return loss
 
-    found: list[Contender] = [_step(OURS, our_loss, flamingo, _our_parts(flamingo), batch)]
+    found: list[Contender] = [_step(OURS, our_loss, flamingo, our_parts(flamingo), batch)]
     if why := peers.missing("open_flamingo"):
         return [*found, Contender.left_out("open_flamingo", why)]
     lm, resampler = _open_flamingo(setup, flamingo)
     their_loss = partial(_their_loss, lm, resampler, batch)
-    return [*found, _step("open_flamingo", their_loss, lm, _their_parts(lm, resampler), batch)]
+    return [*found, _step("open_flamingo", their_loss, lm, their_parts(lm, resampler), batch)]
 
 
 def _step(name: str, loss_of: Any, module: nn.Module, parts: Mapping[str, nn.Module], batch: Batch) -> Contender:
@@ -157,7 +157,7 @@ def _step(name: str, loss_of: Any, module: nn.Module, parts: Mapping[str, nn.Mod
     return Checked(name=name, run=run, fresh=fresh, function=OURS, module=module)
 
 
-def _rename(results: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def under_our_parts(results: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A peer's gradients under our names, part by part."""
     renamed: dict[str, Tensor] = {}
     for name, value in results.items():
@@ -167,8 +167,8 @@ def _rename(results: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def _ours(setup: Setup) -> Flamingo:
-    """With open_flamingo's sizes: eight heads of 64 at any width, everywhere."""
+def build_ours(setup: Setup) -> Flamingo:
+    """A Flamingo with open_flamingo's sizes: eight heads of 64 at any width, everywhere."""
     lm = tiny_llama(dim=setup.dim, depth=setup.depth, vocab=setup.vocab)
     resampler = PerceiverResampler(
         vision_dim=setup.vision_dim, dim=setup.vision_dim, num_latents=setup.latents, depth=2, num_heads=8, head_dim=64,
@@ -187,28 +187,20 @@ def _ours(setup: Setup) -> Flamingo:
     return flamingo
 
 
-def _our_parts(flamingo: Flamingo) -> dict[str, nn.Module]:
+def our_parts(flamingo: Flamingo) -> dict[str, nn.Module]:
+    """What trains, by the names of the parts."""
     assert flamingo.resampler is not None
     return {"resampler": flamingo.resampler, **{f"block{layer}": block for layer, block in flamingo.blocks.items()}}
 
 
 def _open_flamingo(setup: Setup, ours: Flamingo) -> tuple[Any, nn.Module]:
     """The language model with its mixin, and its resampler, all with our weights and the language model frozen."""
-    some = next(ours.parameters())
-    lm: Any = tiny_llama(dim=setup.dim, depth=setup.depth, vocab=setup.vocab)
-    peers.load_open_flamingo("utils").extend_instance(lm, peers.load_open_flamingo("flamingo_lm").FlamingoLMMixin)
-    lm.set_decoder_layers_attr_name("model.layers")
+    lm = with_mixin(setup)
     lm.init_flamingo(
         media_token_id=setup.vocab - 1, lang_hidden_size=setup.dim, vis_hidden_size=setup.vision_dim,
         cross_attn_every_n_layers=EVERY, gradient_checkpointing=setup.checkpointing,
     )  # fmt: skip
-    lm.to(some.device, some.dtype).requires_grad_(False)
-    for layer, block in ours.blocks.items():
-        peers.with_our_weights(lm.gated_cross_attn_layers[int(layer)], block).requires_grad_(True)
-    build: Any = peers.load_open_flamingo().PerceiverResampler
-    resampler: Any = build(dim=setup.vision_dim, depth=2, num_latents=setup.latents)
-    assert ours.resampler is not None
-    peers.with_our_weights(resampler, ours.resampler)
+    resampler: Any = with_our_parts(lm, setup, ours)
     if setup.checkpointing:  # as its training script does, without moving activations to the host
         resampler._use_gradient_checkpointing = True  # noqa: SLF001 (its own flag)
         holder = nn.ModuleDict({"lm": lm, "resampler": resampler})
@@ -218,7 +210,28 @@ def _open_flamingo(setup: Setup, ours: Flamingo) -> tuple[Any, nn.Module]:
     return lm.train(), resampler
 
 
-def _their_parts(lm: Any, resampler: nn.Module) -> dict[str, nn.Module]:
+def with_mixin(setup: Setup) -> Any:
+    """The language model as open_flamingo makes it its own."""
+    lm: Any = tiny_llama(dim=setup.dim, depth=setup.depth, vocab=setup.vocab)
+    peers.load_open_flamingo("utils").extend_instance(lm, peers.load_open_flamingo("flamingo_lm").FlamingoLMMixin)
+    lm.set_decoder_layers_attr_name("model.layers")
+    return lm
+
+
+def with_our_parts(lm: Any, setup: Setup, ours: Flamingo) -> nn.Module:
+    """Give their blocks in a language model our weights, freeze the rest of it, and make their resampler likewise."""
+    some = next(ours.parameters())
+    lm.to(some.device, some.dtype).requires_grad_(False)
+    for layer, block in ours.blocks.items():
+        peers.with_our_weights(lm.gated_cross_attn_layers[int(layer)], block).requires_grad_(True)
+    build: Any = peers.load_open_flamingo().PerceiverResampler
+    resampler: nn.Module = build(dim=setup.vision_dim, depth=2, num_latents=setup.latents)
+    assert ours.resampler is not None
+    return peers.with_our_weights(resampler, ours.resampler)
+
+
+def their_parts(lm: Any, resampler: nn.Module) -> dict[str, nn.Module]:
+    """The same of open_flamingo's."""
     blocks = enumerate(lm.gated_cross_attn_layers)
     return {"resampler": resampler, **{f"block{layer}": block for layer, block in blocks if block is not None}}
 

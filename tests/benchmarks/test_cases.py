@@ -26,6 +26,8 @@ OF_EACH_KIND = (
     "decode/dim512/items8",
     "loss/forward+backward/vocab32k/trained-head",
     "train/step/plain/items8",
+    "train/loop/items8",
+    "train/loop/overhead",
     "evaluate/score/32-shots/32-queries",
     "evaluate/generate/32-shots/32-queries",
 )

@@ -190,16 +190,55 @@ def check_messages():
 
 
 class Messages(TorchDispatchMode):
-    """Counts what is sent, by kind."""
+    """Counts what is sent, by kind, and the numbers of which gradients are reduced."""
 
     def __init__(self):
         super().__init__()
         self.counts = Counter()
+        self.reduced = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         if function.namespace == "c10d":
-            self.counts[function.__name__.partition(".")[0].strip("_")] += 1
+            kind = function.__name__.partition(".")[0].strip("_")
+            self.counts[kind] += 1
+            self.reduced += args[1].numel() if kind == "reduce_scatter_base" else 0
         return function(*args, **(kwargs or {}))
+
+
+def check_frozen():
+    """Which frozen weights want a gradient, have one, or have one kept for them between micro-batches; and how many
+    numbers are reduced beyond those of what trains, with the pads that make them divisible.
+    """
+    found, world = {}, distributed.get_world_size()
+    for frozen in FROZEN:
+        model = plainly(make_model().train(), frozen=frozen)
+        batches = split(2, micro_batches=3)
+        with Messages() as messages:
+            accumulate(model, batches, keep_gathered=True)
+        trained = model.trained_parameters().values()
+        padded = sum(-(-len(p) // world) * world * p[:1].numel() for p in (whole(p).detach() for p in trained))
+        weights = {name: p for name, p in model.named_parameters() if not name.startswith(("blocks.", "resampler."))}
+        weights = {name: p for name, p in weights.items() if not name.startswith("token_rows.")}
+        found[frozen] = {
+            "wanted": [name for name, p in weights.items() if p.requires_grad],
+            "there": [name for name, p in weights.items() if p.grad is not None],
+            "sharded": sum(hasattr(p, "device_mesh") for p in weights.values()),
+            "looked at": len(list(kept_by_shards(model))),
+            "kept": [name for name, kept in kept_by_shards(model) if kept],
+            "beyond": messages.reduced - padded,
+        }
+    return found
+
+
+def kept_by_shards(model):
+    """Of each frozen weight that is sharded, whether FSDP keeps a gradient beside the parameter."""
+    for module in model.modules():
+        group = module._get_fsdp_state()._fsdp_param_group if hasattr(module, "_get_fsdp_state") else None
+        for one in [] if group is None else group.fsdp_params:
+            if not one.sharded_param.requires_grad:
+                gathered = getattr(one, "_unsharded_param", None)
+                kept = one.unsharded_accumulated_grad is not None or getattr(gathered, "grad", None) is not None
+                yield one._param_fqn, kept
 
 
 def check_laws():

@@ -18,8 +18,8 @@ from tests.training import sharded_checks
 
 BOUND = 1e-6
 OF_TWO = (
-    "check_gradients", "check_splits", "check_clipping", "check_messages", "check_laws", "check_inference",
-    "check_mixed_precision", "check_start", "check_order",
+    "check_gradients", "check_splits", "check_clipping", "check_messages", "check_frozen", "check_laws",
+    "check_inference", "check_mixed_precision", "check_start", "check_order",
 )  # fmt: skip
 
 
@@ -66,6 +66,15 @@ def test_each_group_is_reduced_once_a_step(found):
         assert rank["gathered"]["allgather_base"] < rank["sync"]["allgather_base"]
 
 
+def test_frozen_weights_need_no_gradient(found):
+    """Whole or sharded they want none, none is made or kept for them, and what ranks reduce is what trains."""
+    for rank in found["check_frozen"]:
+        for frozen, results in rank.items():
+            assert (results.pop("sharded") > 0) == (frozen == "shard")
+            assert (results.pop("looked at") > 0) == (frozen == "shard")
+            assert results == {"wanted": [], "there": [], "kept": [], "beyond": 0}
+
+
 def test_closed_gates_are_the_bare_model_bit_for_bit(found):
     """Of a sharded model too."""
     assert all(rank[frozen, "closed"] for rank in found["check_laws"] for frozen in sharded_checks.FROZEN)
@@ -97,7 +106,7 @@ def test_a_step_in_bfloat16_keeps_what_trains_in_float32(found):
             assert 1e-5 < results["error"] < 0.03
 
 
-def testall_ranks_start_from_the_first(found):
+def test_all_ranks_start_from_the_first(found):
     """However each has drawn its model."""
     assert found["check_start"] == [0.0, 0.0]
 
