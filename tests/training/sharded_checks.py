@@ -5,14 +5,12 @@ Each check runs in all processes of a group alike, and gives plain values.
 
 import itertools
 import warnings
-from collections import Counter
 from contextlib import contextmanager
 from random import Random
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from flamingo_blocks.lm import checkpoint_layers
 from flamingo_blocks.models import build_tiny_flamingo, compile_regions
@@ -22,6 +20,7 @@ from flamingo_blocks.training.ranks.gradients import averaged_over, clip_gradien
 from flamingo_blocks.training.ranks.precision import prepare_precision
 from flamingo_blocks.training.ranks.shard import shard
 from tests.flamingos import EXAMPLE_ROWS, make_batch, make_flamingo
+from tests.training.sent_messages import Messages
 
 TAG, ROWS, LENGTH = 32, 8, 7
 FROZEN = ("replicate", "shard")
@@ -187,22 +186,6 @@ def check_messages():
             accumulate(model, batches, **options)
         found[name] = dict(messages.counts)
     return found
-
-
-class Messages(TorchDispatchMode):
-    """Counts what is sent, by kind, and the numbers of which gradients are reduced."""
-
-    def __init__(self):
-        super().__init__()
-        self.counts = Counter()
-        self.reduced = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if function.namespace == "c10d":
-            kind = function.__name__.partition(".")[0].strip("_")
-            self.counts[kind] += 1
-            self.reduced += args[1].numel() if kind == "reduce_scatter_base" else 0
-        return function(*args, **(kwargs or {}))
 
 
 def check_frozen():

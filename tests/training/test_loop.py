@@ -37,6 +37,19 @@ def test_gradients_of_the_data_sets_are_added_with_their_weights():
     assert report.losses == {"a": 1.0, "b": 2.0}
 
 
+def test_roles_have_rates_of_their_own():
+    """By name, and one that is not there is told."""
+    model, rows = linear(1.0, 2.0), torch.ones(1, 2)
+    objectives = [Objective(name="a", batches=[rows] * 2, loss=mean_output)]
+    before = model.weight.detach().clone()
+    train(config(model, objectives, lr_factors={"rest.matrices": 0.01}))
+    assert float((model.weight.detach() - before).abs().max()) == pytest.approx(
+        0.001, rel=1e-3
+    )  # Adam's first step is the rate
+    with pytest.raises(ValueError, match="'rest.matrix'"):
+        train(config(model, objectives, lr_factors={"rest.matrix": 2.0}))
+
+
 def test_a_data_set_of_weight_zero_is_not_drawn_from():
     """A batch that would fail is never asked for when its data set counts nothing."""
     broken = (1 / 0 for _ in range(1))

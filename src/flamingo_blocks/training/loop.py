@@ -52,6 +52,7 @@ class TrainConfig:
         schedule: Factor on the learning rates by step.
         weight_decay: Decay of the matrices, see `param_groups`.
         gate_lr_factor: Factor on the gates' learning rate, see `param_groups`.
+        lr_factors: Factors on the learning rate by role, such as `{"lora": 10.0}`, see `param_groups`.
         betas: AdamW's decay rates; other optimisers take theirs from `optimizer_options`.
         optimizer: Name of the optimiser, see `make_optimizer`.
         optimizer_options: Further options of it.
@@ -89,6 +90,7 @@ class TrainConfig:
     schedule: Schedule = field(default_factory=lambda: warmup_hold_decay(warmup=5000))
     weight_decay: float = 0.1
     gate_lr_factor: float = 1.0
+    lr_factors: Mapping[str, float] = field(default_factory=dict)
     betas: tuple[float, float] = (0.9, 0.999)
     optimizer: str = "adamw"
     optimizer_options: Mapping[str, Any] = field(default_factory=dict)
@@ -177,8 +179,9 @@ class _Run:
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
         groups = param_groups(
-            config.model, lr=config.lr, weight_decay=config.weight_decay, gate_lr_factor=config.gate_lr_factor
-        )
+            config.model, lr=config.lr, weight_decay=config.weight_decay, gate_lr_factor=config.gate_lr_factor,
+            lr_factors=config.lr_factors,
+        )  # fmt: skip
         options = {"betas": config.betas, **config.optimizer_options} if config.optimizer == "adamw" else {}
         self.optimizer = make_optimizer(
             config.optimizer, groups, sharded=averaged_over(config.model) > 1, **(options or config.optimizer_options)
