@@ -20,7 +20,7 @@ from flamingo_blocks.training import (
 )
 from flamingo_blocks.training.finetune import train_only
 from flamingo_blocks.training.objective import draw
-from flamingo_blocks.training.update import sizes_over_ranks, update
+from flamingo_blocks.training.update import update
 from flamingo_blocks.vision import CallableTower, TransformersTower
 
 BFLOAT16 = torch.bfloat16
@@ -119,8 +119,8 @@ def test_what_trains_is_float32_throughout():
         return losses[0]
 
     drawn = [draw(objective(loss), iter([make_batch()]), model, 0)]
-    sizes, _ = sizes_over_ranks(drawn, stop=False, device=torch.device("cpu"))
-    update(model, optimizer, drawn, sizes, step=0, max_grad_norm=1.0, autocast=BFLOAT16)
+    sizes = [each.sizes for each in drawn]
+    update(model, optimizer, drawn, sizes, step=0, lr=1e-3, began=0.0, max_grad_norm=1.0, autocast=BFLOAT16)
     trained = list(model.trained_parameters().values())
     moments = [value for state in optimizer.state.values() for value in state.values() if value.ndim]
     assert len(gates) == 4 and len(moments) == 2 * len(trained)

@@ -1,6 +1,7 @@
 """The loop: weighted gradients added up, one update a step."""
 
 import itertools
+import time
 
 import pytest
 import torch
@@ -46,7 +47,7 @@ def test_roles_have_rates_of_their_own():
     assert float((model.weight.detach() - before).abs().max()) == pytest.approx(
         0.001, rel=1e-3
     )  # Adam's first step is the rate
-    with pytest.raises(ValueError, match="'rest.matrix'"):
+    with pytest.raises(ValueError, match="lr_factors names the roles rest.matrix"):
         train(config(model, objectives, lr_factors={"rest.matrix": 2.0}))
 
 
@@ -142,3 +143,19 @@ def test_two_data_sets_of_one_name_are_refused():
     objectives = [Objective(name="x", batches=[], loss=mean_output)] * 2
     with pytest.raises(ValueError, match=r"names \['x', 'x'\]"):
         train(config(linear(1.0), objectives))
+
+
+def test_a_report_tells_rate_and_time_of_its_step():
+    """The rate without the factors of roles; the time that its batches took to come is in it."""
+
+    def slow():
+        for _ in range(2):
+            time.sleep(0.02)
+            yield torch.ones(1, 2)
+
+    objectives = [Objective(name="a", batches=slow(), loss=mean_output)]
+    schedule = warmup_hold_decay(warmup=2)
+    roles = {"rest.matrices": 5.0}
+    first, second = train(config(linear(1.0, 2.0), objectives, steps=2, schedule=schedule, lr_factors=roles)).reports
+    assert (first.lr, second.lr) == (0.05, 0.1)
+    assert first.seconds >= 0.02

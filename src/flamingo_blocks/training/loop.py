@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -215,18 +216,19 @@ class _Run:
 
     def do(self, step: int, stop: StopRequest) -> bool:
         """One step; whether it was the last, on all ranks alike."""
-        config = self.config
+        config, began = self.config, time.perf_counter()
         if config.seed is not None:
             torch.manual_seed(_seed_of(config.seed, step, _rank()))
         # All batches first: a data set that runs dry must not leave half a gradient behind.
         asked = self.sources if config.updates == "accumulate" else [self.sources[step % len(self.sources)]]
         drawn, sizes, ends = draw_together(asked, config.model, step=step, stop=bool(stop), device=self.device)
+        factor = config.schedule(step)
         for group in self.optimizer.param_groups:
-            group["lr"] = group["base_lr"] * config.schedule(step)
+            group["lr"] = group["base_lr"] * factor
         report = update(
             config.model, self.optimizer, drawn, sizes,
-            step=step, max_grad_norm=config.max_grad_norm, keep_gathered=config.keep_gathered, autocast=config.autocast,
-            buffers=self.buffers,
+            step=step, lr=config.lr * factor, began=began, max_grad_norm=config.max_grad_norm,
+            keep_gathered=config.keep_gathered, autocast=config.autocast, buffers=self.buffers,
         )  # fmt: skip
         self.tokens += sum(report.tokens.values())
         self.reports.append(report)

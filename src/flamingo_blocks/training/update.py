@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +64,8 @@ def update(
     sizes: Sequence[Sequence[int]],
     *,
     step: int,
+    lr: float,
+    began: float,
     max_grad_norm: float,
     keep_gathered: bool = True,
     autocast: torch.dtype | None = None,
@@ -78,6 +79,8 @@ def update(
         drawn: The batches of this rank.
         sizes: Those of all ranks, as `draw_together` tells.
         step: Its number.
+        lr: That of groups without a factor of their own, to be reported.
+        began: When the step did, by `time.perf_counter()`.
         max_grad_norm: The gradient over all trained parameters is scaled down to this norm.
         keep_gathered: As in `gradient_sync`.
         autocast: As in `TrainConfig`.
@@ -86,7 +89,6 @@ def update(
     Returns:
         What was done.
     """
-    start = time.perf_counter()
     before = [buffer.detach().clone() for buffer in buffers]
     optimizer.zero_grad(set_to_none=True)
     terms = [number for number, *_ in sizes]
@@ -109,8 +111,8 @@ def update(
         size,
         tokens={name: tokens for name, (_, tokens, _) in zip(names, sizes, strict=True)},
         items={name: items for name, (*_, items) in zip(names, sizes, strict=True)},
-        lr=_base_lr(optimizer.param_groups),
-        seconds=time.perf_counter() - start,
+        lr=lr,
+        seconds=time.perf_counter() - began,
         skipped=not finite,
     )
 
@@ -118,8 +120,3 @@ def update(
 def _computing_in(dtype: torch.dtype | None, model: nn.Module) -> AbstractContextManager[object]:
     """Where products are made in another dtype than the weights'; the backward pass follows by itself."""
     return nullcontext() if dtype is None else torch.autocast(next(model.parameters()).device.type, dtype)
-
-
-def _base_lr(groups: Sequence[dict[str, Any]]) -> float:
-    """That of a group without a factor of its own."""
-    return float(next((group["lr"] for group in groups if group.get("name") != "gates"), groups[0]["lr"]))
