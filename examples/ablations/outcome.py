@@ -40,12 +40,14 @@ def format_table(runs: Sequence[Run]) -> str:
     """
     can: list[Column] = [
         *((_shots(number), lambda run, number=number: run["naming"]["closed"][number]) for number in SHOTS),
+        ("8 shots, open", lambda run: run["naming"]["open"]["8"]),
         ("captions", lambda run: run["captions"]["seen"]),
         ("captions, unseen pairs", lambda run: run["captions"]["unseen"]),
     ]
     took: list[Column] = [
         ("loss, naming", lambda run: run["loss"]["last"]["naming"]),
         ("loss, captions", lambda run: run["loss"]["last"]["captions"]),
+        ("largest gradient", lambda run: run["largest_gradient"]),
         ("recall on text", lambda run: run["text_recall"]),
     ]
     first = [["what is changed", *(title for title, _ in can), "the paper's score"]]
@@ -86,7 +88,7 @@ def plot(runs: Sequence[Run], file: Path) -> None:
     )
     curves.legend(fontsize=7, loc="upper left")
     titles = [VARIANTS[name].title for name in by_variant(runs)]
-    captions.set(xlabel="captions right: o seen pairs, x unseen pairs; a mark a seed", xlim=(0, 1.02))
+    captions.set(xlabel="captions right (o seen, x unseen pairs)", xlim=(0, 1.02))
     captions.set_yticks(range(len(titles)), titles, fontsize=7)
     captions.invert_yaxis()
     figure.tight_layout()
