@@ -21,12 +21,14 @@ from flamingo_blocks import Flamingo, GatedCrossAttentionBlock, PerceiverResampl
 
 MOST_PEAK = {8: 0.7, 32: 0.4}  # by items a row, without activation checkpointing
 MOST_QUICK_MEDIA = 8  # with activation checkpointing, of which one size is enough for a short run
-EVERY = 2  # open_flamingo puts its blocks before layers 1, 3, ..., and so do we here
 
 
 @dataclass(frozen=True)
 class Setup:
-    """Rows of text with images, and a small model for them."""
+    """Rows of text with images, and a small model for them.
+
+    open_flamingo puts its blocks before layers `every` - 1, 2 * `every` - 1, ..., and so do we here.
+    """
 
     media: int
     batch: int = 2
@@ -36,6 +38,7 @@ class Setup:
     dim: int = 256
     vision_dim: int = 128
     depth: int = 4
+    every: int = 2
     vocab: int = 1024
     checkpointing: bool = False
 
@@ -178,7 +181,7 @@ def build_ours(setup: Setup) -> Flamingo:
         layer: GatedCrossAttentionBlock(
             setup.dim, vision_dim=setup.vision_dim, num_heads=8, head_dim=64, activation="gelu", media_norm=False
         )
-        for layer in range(EVERY - 1, setup.depth, EVERY)
+        for layer in range(setup.every - 1, setup.depth, setup.every)
     }
     for part in (resampler, *blocks.values()):
         peers.draw_weights(part)
@@ -198,7 +201,7 @@ def _open_flamingo(setup: Setup, ours: Flamingo) -> tuple[Any, nn.Module]:
     lm = with_mixin(setup)
     lm.init_flamingo(
         media_token_id=setup.vocab - 1, lang_hidden_size=setup.dim, vis_hidden_size=setup.vision_dim,
-        cross_attn_every_n_layers=EVERY, gradient_checkpointing=setup.checkpointing,
+        cross_attn_every_n_layers=setup.every, gradient_checkpointing=setup.checkpointing,
     )  # fmt: skip
     resampler: Any = with_our_parts(lm, setup, ours)
     if setup.checkpointing:  # as its training script does, without moving activations to the host
