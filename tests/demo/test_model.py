@@ -1,5 +1,7 @@
 """What may be changed about the demo's Flamingo and its training."""
 
+import copy
+
 import pytest
 
 from flamingo_blocks.demo.model import build_flamingo, train_flamingo
@@ -7,7 +9,7 @@ from flamingo_blocks.demo.parts import prepare_parts
 from flamingo_blocks.demo.progress import Stopwatch
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def parts():
     return prepare_parts(Stopwatch(lambda *_: None), seed=2, tower_steps=1, lm_steps=1)
 
@@ -15,7 +17,7 @@ def parts():
 @pytest.mark.parametrize(("every", "layers"), [(1, ["0", "1"]), (2, ["0"])])
 def test_blocks_stand_before_the_first_of_every_so_many_layers(parts, every, layers):
     """Before each of them by default."""
-    flamingo = build_flamingo(parts.tower, parts.lm, parts.vocabulary, every=every)
+    flamingo = build_flamingo(parts.tower, copy.deepcopy(parts.lm), parts.vocabulary, every=every)
     assert list(flamingo.blocks) == layers
 
 
@@ -25,7 +27,7 @@ def test_blocks_stand_before_the_first_of_every_so_many_layers(parts, every, lay
 )
 def test_tasks_share_an_update_or_take_turns(parts, updates, tasks):
     """In their order."""
-    flamingo = build_flamingo(parts.tower, parts.lm, parts.vocabulary)
+    flamingo = build_flamingo(parts.tower, copy.deepcopy(parts.lm), parts.vocabulary)
     reports = []
     train_flamingo(
         flamingo, parts.training, parts.vocabulary, tasks=("naming", "captions"), steps=3, lr=0.01, seed=2,

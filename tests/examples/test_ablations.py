@@ -5,6 +5,7 @@ import json
 import sys
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from statistics import mean
 
 import pytest
 import torch
@@ -228,7 +229,7 @@ def test_the_table_tells_mean_and_spread(script, folder, few):
     closed = [{"naming": {**one["naming"], "closed": dict.fromkeys("01248", value)}} for value in (0.2, 0.4)]
     first, second = script.format_table([{**one, **change} for change in closed]).split("\n\n")
     assert first.splitlines()[2].startswith("| nothing: the demo | 0.30 ± 0.14 |")
-    assert second.splitlines()[2].split(" | ")[4:7] == ["2", "2", "4"]  # seeds updates batches
+    assert second.splitlines()[2].split(" | ")[5:8] == ["2", "2", "4"]  # seeds updates batches
     table = script.write_outcome(folder, few)
     assert table + "\n" == (folder / "table.md").read_text()
     assert "±" not in table
@@ -272,3 +273,56 @@ def test_the_page_tells_what_was_found(script):
     for table in script.format_table(runs).split("\n\n"):
         assert table in page
     assert (PUBLISHED.parent / "curves.png").is_file()
+
+
+MEASURES = {
+    "naming": lambda run: run["naming"]["closed"]["8"],
+    "open naming": lambda run: run["naming"]["open"]["8"],
+    "captions": lambda run: run["captions"]["seen"],
+    "unseen captions": lambda run: run["captions"]["unseen"],
+    "recall": lambda run: run["text_recall"],
+}
+CLAIMS = {
+    "no_gate": {"naming": "better", "unseen captions": "better"},
+    "all_previous": {"naming": "worse", "open naming": "worse"},
+    "round_robin": {},
+    "round_robin_short": {},
+    "lm_trained": dict.fromkeys(("naming", "open naming", "unseen captions", "recall"), "worse"),
+    "lm_from_scratch": dict.fromkeys(("naming", "open naming", "recall"), "worse"),
+    "every_second": {"unseen captions": "worse"},
+    "mlp": {},
+}
+
+
+def differs(values, others):
+    """The page's rule: the ranges over seeds do not touch, and the means are 0.03 apart or more."""
+    if abs(mean(values) - mean(others)) < 0.03 or not (min(values) > max(others) or max(values) < min(others)):
+        return None
+    return "better" if mean(values) > mean(others) else "worse"
+
+
+def test_what_the_page_says_beside_the_paper_is_in_the_runs(script):
+    """Each difference from the baseline, and no other, by the rule that the page gives."""
+    runs = json.loads(PUBLISHED.read_text())
+
+    def values(name, measure):
+        return [measure(run) for run in runs if run["variant"] == name]
+
+    found = {
+        name: {
+            key: told
+            for key, measure in MEASURES.items()
+            if (told := differs(values(name, measure), values("baseline", measure)))
+        }
+        for name in script.VARIANTS
+        if name != "baseline"
+    }
+    assert found == CLAIMS
+    assert max(values("all_previous", MEASURES["naming"])) < 0.25  # chance is 0.20
+    assert max(values("lm_trained", MEASURES["open naming"])) == 0
+    assert differs(values("lm_from_scratch", MEASURES["naming"]), values("lm_trained", MEASURES["naming"])) == "worse"
+    assert min(values("lm_from_scratch", MEASURES["naming"])) < 0.25
+    largest = [values(name, lambda run: run["largest_gradient"]) for name in ("round_robin", "baseline")]
+    assert all(one > 2 * other for one, other in zip(*largest, strict=True))
+    first = [values(name, lambda run: run["loss"]["first"]["naming"]) for name in ("no_gate", "baseline")]
+    assert all(one > other for one, other in zip(*first, strict=True))
