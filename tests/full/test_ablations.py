@@ -19,7 +19,7 @@ def test_the_mask_and_the_frozen_language_model_matter(tmp_path):
     No claim is made of gates and round-robin but that they train as well as the baseline: there the small world does
     not agree with the paper.
     """
-    words = ("--seeds", "0", "--variants", ",".join(VARIANTS), "--steps", "200", "--episodes", "200")
+    words = ("--seeds", "0", "--variants", ",".join(VARIANTS), "--steps", "200", "--episodes", "100")
     command = [sys.executable, str(SCRIPT), *words, "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
