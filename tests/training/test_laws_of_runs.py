@@ -208,7 +208,7 @@ def test_a_bad_step_counts_in_data_and_random_numbers(tmp_path):
     assert (calm[1], spoilt[1]) == (0, 1)
     assert spoilt[0] == calm[0]
     assert spoilt[2] == calm[2]
-    assert len({str(each) for each in calm[0]}) == 4
+    assert len({str(numbers) for _, numbers in calm[0]}) == 4
 
 
 def test_without_a_label_that_counts_nothing_is_learnt():
