@@ -5,14 +5,12 @@ Each check runs in all processes of a group alike, and gives plain values.
 
 import itertools
 import warnings
-from collections import Counter
 from contextlib import contextmanager
 from random import Random
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from flamingo_blocks.lm import checkpoint_layers
 from flamingo_blocks.models import build_tiny_flamingo, compile_regions
@@ -22,6 +20,7 @@ from flamingo_blocks.training.ranks.gradients import averaged_over, clip_gradien
 from flamingo_blocks.training.ranks.precision import prepare_precision
 from flamingo_blocks.training.ranks.shard import shard
 from tests.flamingos import EXAMPLE_ROWS, make_batch, make_flamingo
+from tests.training.sharded_messages import Messages, kept_by_shards
 
 TAG, ROWS, LENGTH = 32, 8, 7
 FROZEN = ("replicate", "shard")
@@ -189,22 +188,6 @@ def check_messages():
     return found
 
 
-class Messages(TorchDispatchMode):
-    """Counts what is sent, by kind, and the numbers of which gradients are reduced."""
-
-    def __init__(self):
-        super().__init__()
-        self.counts = Counter()
-        self.reduced = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if function.namespace == "c10d":
-            kind = function.__name__.partition(".")[0].strip("_")
-            self.counts[kind] += 1
-            self.reduced += args[1].numel() if kind == "reduce_scatter_base" else 0
-        return function(*args, **(kwargs or {}))
-
-
 def check_frozen():
     """Which frozen weights want a gradient, have one, or have one kept for them between micro-batches; and how many
     numbers are reduced beyond those of what trains, with the pads that make them divisible.
@@ -228,17 +211,6 @@ def check_frozen():
             "beyond": messages.reduced - padded,
         }
     return found
-
-
-def kept_by_shards(model):
-    """Of each frozen weight that is sharded, whether FSDP keeps a gradient beside the parameter."""
-    for module in model.modules():
-        group = module._get_fsdp_state()._fsdp_param_group if hasattr(module, "_get_fsdp_state") else None
-        for one in [] if group is None else group.fsdp_params:
-            if not one.sharded_param.requires_grad:
-                gathered = getattr(one, "_unsharded_param", None)
-                kept = one.unsharded_accumulated_grad is not None or getattr(gathered, "grad", None) is not None
-                yield one._param_fqn, kept
 
 
 def check_laws():
