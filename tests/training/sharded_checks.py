@@ -20,7 +20,7 @@ from flamingo_blocks.training.ranks.gradients import averaged_over, clip_gradien
 from flamingo_blocks.training.ranks.precision import prepare_precision
 from flamingo_blocks.training.ranks.shard import shard
 from tests.flamingos import EXAMPLE_ROWS, make_batch, make_flamingo
-from tests.training.sent_messages import Messages
+from tests.training.sharded_messages import Messages, kept_by_shards
 
 TAG, ROWS, LENGTH = 32, 8, 7
 FROZEN = ("replicate", "shard")
@@ -211,17 +211,6 @@ def check_frozen():
             "beyond": messages.reduced - padded,
         }
     return found
-
-
-def kept_by_shards(model):
-    """Of each frozen weight that is sharded, whether FSDP keeps a gradient beside the parameter."""
-    for module in model.modules():
-        group = module._get_fsdp_state()._fsdp_param_group if hasattr(module, "_get_fsdp_state") else None
-        for one in [] if group is None else group.fsdp_params:
-            if not one.sharded_param.requires_grad:
-                gathered = getattr(one, "_unsharded_param", None)
-                kept = one.unsharded_accumulated_grad is not None or getattr(gathered, "grad", None) is not None
-                yield one._param_fqn, kept
 
 
 def check_laws():

@@ -5,8 +5,8 @@ from torch import distributed, nn
 
 from flamingo_blocks.training import BatchParts, Objective, TrainConfig, flamingo_loss, shard, train, warmup_hold_decay
 from tests.training.loop_runs import batch_of
-from tests.training.sent_messages import Messages
 from tests.training.sharded_checks import make_model, make_rows, whole
+from tests.training.sharded_messages import Messages
 
 WEIGHTS = {"uneven": 1.0, "one rank": 0.2, "none": 0.03}
 

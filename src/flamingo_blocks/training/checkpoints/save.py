@@ -81,7 +81,7 @@ def _copy(tensor: Tensor) -> Tensor:
     takes a slice of the system's time a tensor, and a pause of a tenth of a second became one of a second and more.
     """
     copy = torch.empty_like(tensor, requires_grad=False)
-    torch._foreach_copy_(copy.view(-1).split(_PIECE), tensor.detach().view(-1).split(_PIECE))
+    torch._foreach_copy_(torch.split(copy.view(-1), _PIECE), torch.split(tensor.detach().view(-1), _PIECE))
     return copy
 
 
