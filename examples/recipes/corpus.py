@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from flamingo_blocks import Flamingo, GatedCrossAttentionBlock, PerceiverResampler
@@ -77,7 +77,8 @@ def recipe(
         )  # fmt: skip
 
     return RunConfig(
-        build=lambda: build(data, folder, tower_steps=tower_steps, lm_steps=lm_steps, seed=seed),
+        prepare=lambda: prepare(data, folder, tower_steps=tower_steps, lm_steps=lm_steps, seed=seed),
+        build=lambda: build(folder, seed=seed),
         outline=lambda: between(DigitTower(dim=WIDTH), make_lm(2000)),
         feed=feed,
         batches={each.name: each.shape for each in sets},
@@ -95,21 +96,25 @@ def recipe(
     )
 
 
-def build(data: Path, folder: Path, *, tower_steps: int, lm_steps: int, seed: int) -> Flamingo:
-    """The parts, made by the first process and once, and fresh blocks between them."""
-    file = folder / "parts.pt"
-    several = distributed.is_initialized()
-    if (not several or distributed.get_rank() == 0) and not file.exists():
-        tokenizer = make_tokenizer(data)
-        tokenizer.save_pretrained(folder / "tokenizer")
-        tower = train_tower(tokenizer, data, steps=tower_steps, seed=seed)
-        lm = train_lm(tokenizer, data, steps=lm_steps)
-        whole = file.with_suffix(".tmp")
-        torch.save({"tower": tower.state_dict(), "lm": lm.state_dict()}, whole)
-        whole.rename(file)
-    if several:
-        distributed.barrier()
-    parts = torch.load(file)
+def prepare(data: Path, folder: Path, **settings: int) -> None:
+    """Train tower and language model, once: a run that goes on has them."""
+    file, made = folder / "parts.pt", {"data": str(data), **settings}
+    if file.exists():
+        if (found := torch.load(file)["made"]) != made:
+            raise ValueError(f"{file} was made with {found}, asked for is {made}; take another folder")
+        return
+    tokenizer = make_tokenizer(data)
+    tokenizer.save_pretrained(folder / "tokenizer")
+    tower = train_tower(tokenizer, data, steps=settings["tower_steps"], seed=settings["seed"])
+    lm = train_lm(tokenizer, data, steps=settings["lm_steps"], seed=settings["seed"])
+    whole = file.with_suffix(".tmp")
+    torch.save({"tower": tower.state_dict(), "lm": lm.state_dict(), "made": made}, whole)
+    whole.rename(file)
+
+
+def build(folder: Path, *, seed: int) -> Flamingo:
+    """These parts, and fresh blocks between them."""
+    parts = torch.load(folder / "parts.pt")
     tower, lm = DigitTower(dim=WIDTH), make_lm(len(load_tokenizer(folder)))
     tower.load_state_dict(parts["tower"])
     lm.load_state_dict(parts["lm"])
@@ -210,8 +215,9 @@ def train_tower(tokenizer: Any, data: Path, *, steps: int, seed: int) -> DigitTo
     return tower
 
 
-def train_lm(tokenizer: Any, data: Path, *, steps: int) -> TinyDecoder:
+def train_lm(tokenizer: Any, data: Path, *, steps: int, seed: int) -> TinyDecoder:
     """A language model that has read the pages."""
+    torch.manual_seed(seed)
     lm = make_lm(len(tokenizer))
     ids = [tokenizer.bos_token_id]
     for text in texts(data):

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import distributed
 
 from flamingo_blocks import Flamingo
 from flamingo_blocks.data import FlamingoBatch
@@ -54,14 +53,11 @@ def recipe(
     seed: int = 0,
 ) -> RunConfig:
     """The few-shot demo: made-up names for images, in context; two to three minutes on one core."""
-
-    def parts() -> Parts:
-        return load_parts(folder / "parts.pt", seed=seed, tower_steps=tower_steps, lm_steps=lm_steps)
-
     return RunConfig(
-        build=lambda: build(parts(), seed=seed),
+        prepare=lambda: prepare(folder, seed=seed, tower_steps=tower_steps, lm_steps=lm_steps),
+        build=lambda: build(load_parts(folder), seed=seed),
         outline=outline,
-        feed=lambda model: feed(model, parts(), seed=seed, score_every=score_every, episodes=episodes),
+        feed=lambda model: feed(model, load_parts(folder), seed=seed, score_every=score_every, episodes=episodes),
         batches=SHAPES,
         steps=steps,
         lr=lr,
@@ -79,17 +75,23 @@ def recipe(
     )
 
 
-def load_parts(file: Path, **settings: int) -> Parts:
-    """Tower, language model and features of all images, made by the first process and once."""
-    several = distributed.is_initialized()
-    if not file.exists() and (not several or distributed.get_rank() == 0):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        whole = file.with_suffix(".tmp")
-        torch.save(prepare_parts(Stopwatch(lambda _name, _done, _total: None), **settings), whole)
-        whole.rename(file)
-    if several:
-        distributed.barrier()
-    parts: Parts = torch.load(file, weights_only=False)  # of this run
+def prepare(folder: Path, **settings: int) -> None:
+    """Train tower and language model and compute the features of all images, once: a run that goes on has them."""
+    file = folder / "parts.pt"
+    if file.exists():
+        if (found := torch.load(file, weights_only=False)["made"]) != settings:
+            raise ValueError(f"{file} was made with {found}, asked for is {settings}; take another folder")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = prepare_parts(Stopwatch(lambda _name, _done, _total: None), **settings)
+    whole = file.with_suffix(".tmp")
+    torch.save({"parts": parts, "made": settings}, whole)
+    whole.rename(file)
+
+
+def load_parts(folder: Path) -> Parts:
+    """Those of a run."""
+    parts: Parts = torch.load(folder / "parts.pt", weights_only=False)["parts"]
     return parts
 
 
@@ -108,6 +110,8 @@ def build(parts: Parts, *, seed: int) -> Flamingo:
 def feed(model: Any, parts: Parts, *, seed: int, score_every: int, episodes: int) -> Feed:
     """Episodes and captions, and the demo's question of five names for pairs that no training image showed."""
     rank, world_size = data_parallel_rank()
+    if ROWS % world_size:
+        raise ValueError(f"{ROWS} rows cannot be shared out evenly over {world_size} processes")
     rows = ROWS // world_size
     source = EpisodeSource(
         bank=parts.training, vocabulary=parts.vocabulary, pairs=SEEN_PAIRS, names=NAMES_BESIDE_IMAGES, hard_share=0.5

@@ -97,7 +97,8 @@ def build(
     dtype: torch.dtype,
 ) -> Flamingo:
     """The saved model around its frozen parts, with adapters if they are to train, and what trains chosen."""
-    tower = TransformersTower(CLIPVisionModel.from_pretrained(vision, dtype=dtype), image_size=image_size)
+    own = torch.float32 if "tower" in train else dtype  # what trains keeps all its digits
+    tower = TransformersTower(CLIPVisionModel.from_pretrained(vision, dtype=own), image_size=image_size)
     language_model = AutoModelForCausalLM.from_pretrained(lm, dtype=dtype)
     flamingo = Flamingo.from_pretrained(model, lm=language_model, vision=tower)
     if "lora" in train:

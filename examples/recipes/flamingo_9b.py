@@ -67,7 +67,7 @@ def recipe(
         build=partial(load, lm, vision, dtype=dtype, seed=seed, every=EVERY),
         outline=outline,
         feed=feed,
-        batches={each.name: each.shape for each in chosen},
+        batches={each.name: each.shape_in(parts) for each in chosen},
         steps=steps,
         lr=lr,
         folder=folder,

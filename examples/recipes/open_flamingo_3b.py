@@ -76,7 +76,7 @@ def recipe(
         build=partial(load, lm, vision, dtype=dtype, seed=seed),
         outline=outline,
         feed=feed,
-        batches={each.name: each.shape for each in sets},
+        batches={each.name: each.shape_in(parts) for each in sets},
         steps=steps,
         lr=lr,
         folder=folder,

@@ -13,12 +13,13 @@ from flamingo_blocks.cli import main as run_main
 RECIPE = """
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from flamingo_blocks.models import build_tiny_flamingo
-from flamingo_blocks.training import BatchShape, Feed, Objective, RunConfig
+from flamingo_blocks.training import BatchShape, Feed, Objective, RunConfig, TrainConfig, train
 
 
 class Counted:
@@ -60,6 +61,20 @@ def recipe(*, folder: Path = Path("run"), steps: int = 3, stop_at: int = -1, lr:
     )
 
 
+def prepared(*, steps: int = 3) -> RunConfig:
+    def prepare():
+        model = torch.nn.Linear(2, 1)
+        objective = Objective(name="before", batches=[torch.ones(1, 2)], loss=lambda model, x: model(x).mean())
+        train(TrainConfig(model=model, objectives=[objective], steps=1, lr=0.1))
+        Path("before").write_text("made")
+
+    def build():
+        assert Path("before").read_text() == "made"
+        return build_tiny_flamingo()
+
+    return replace(recipe(steps=steps), prepare=prepare, build=build)
+
+
 def not_a_run(*, steps: int = 3):
     return steps
 
@@ -83,7 +98,7 @@ def test_a_run_says_what_it_did_and_where(capsys):
     """Steps, losses, and the files; the same words again do nothing more."""
     assert main("steps=3") == 0
     out = capsys.readouterr().out.splitlines()
-    assert out[0].startswith("3 steps done, 0 of them skipped; last losses: numbers ")
+    assert out[0].startswith("3 steps done, 0 skipped; last losses: numbers ")
     assert [line.split(":")[0].strip() for line in out[1:]] == ["run/model", "run/checkpoints", "run/metrics.jsonl"]
     assert main("steps=3") == 0
     assert capsys.readouterr().out.startswith("all 3 steps were done already\n")
@@ -140,12 +155,15 @@ def test_an_error_of_the_recipe_shows_where_it_is():
         run_main(["train", "mine.py:wrong"])
 
 
-def test_torchrun_starts_the_same_command(tmp_path):
-    """Two processes: one line on the screen, one line a step, and one model."""
+@pytest.mark.parametrize("recipe", ["mine.py", "mine.py:prepared"])
+def test_torchrun_starts_the_same_command(recipe, tmp_path):
+    """Two processes: one line on the screen, one line a step, and one model; what has to be trained before is trained
+    by the first of them, alone.
+    """
     words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "flamingo_blocks.cli"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, *words, "train", "mine.py", "steps=3"], capture_output=True, text=True, timeout=300,
+        [sys.executable, *words, "train", recipe, "steps=3"], capture_output=True, text=True, timeout=300,
         check=False, env=environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -3,6 +3,7 @@
 import io
 import itertools
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from flamingo_blocks.training import Objective, TrainConfig, train
 from flamingo_blocks.training.step_report import StepReport
 from flamingo_blocks.training.watching.bad_batches import BadBatches
 from flamingo_blocks.training.watching.run_log import RunLog
-from flamingo_blocks.training.watching.step_lines import read_metrics
+from flamingo_blocks.training.watching.step_lines import StepLines, read_metrics
 from tests.processes import run_together
 
 
@@ -140,6 +141,27 @@ def test_batches_of_bad_steps_are_kept_and_the_last_ones_only(tmp_path):
     BadBatches(tmp_path, keep=2)(report(4, loss=float("inf")), {"pages": torch.zeros(1)})
     assert {file.name[:13] for file in (tmp_path / "bad_batches").iterdir()} == {"step-00000004", "step-00000009"}
     assert [line["step"] for line in read_metrics(tmp_path / "bad_batches.jsonl")] == [3, 4]
+
+
+def test_sources_of_bad_batches_are_told_part_by_part(tmp_path):
+    """As `train` hands batches over: in parts, each with the data set of its rows."""
+    bad, parts = BadBatches(tmp_path), tuple(SimpleNamespace(source=[name]) for name in ("m3w", "other"))
+    bad(report(3, loss=float("nan")), {"pages": parts, "pairs": (torch.zeros(1),)})
+    assert read_metrics(tmp_path / "bad_batches.jsonl")[0]["sources"] == {"pages": ["m3w", "other"]}
+
+
+def test_a_disk_that_is_full_ends_no_run(tmp_path, monkeypatch, caplog):
+    """What cannot be written is told, and the next step goes on."""
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(StepLines, "append", full)
+    RunLog(tmp_path, progress=False)(report(0))
+    BadBatches(tmp_path)(report(1, loss=float("nan")), {"pages": torch.zeros(1)})
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
+        f"step 0 is not in {tmp_path / 'metrics.jsonl'}", f"the batches of step 1 were not kept in {tmp_path}",
+    ]  # fmt: skip
 
 
 def test_keeping_no_file_is_refused(tmp_path):

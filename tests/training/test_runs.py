@@ -13,7 +13,16 @@ from torch import nn
 
 from flamingo_blocks.data import FlamingoExample, collate
 from flamingo_blocks.data.loading import DataSource, Mixture
-from flamingo_blocks.training import BatchParts, Objective, TrainConfig, train, warmup_hold_decay
+from flamingo_blocks.errors import CheckpointError
+from flamingo_blocks.training import (
+    BatchParts,
+    Objective,
+    TrainConfig,
+    make_optimizer,
+    param_groups,
+    train,
+    warmup_hold_decay,
+)
 from flamingo_blocks.training.checkpoints import Checkpointer
 from tests.training.loop_runs import weights_after
 
@@ -127,6 +136,72 @@ def test_a_run_that_goes_on_is_the_uninterrupted_run(first, tmp_path):
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
+@pytest.mark.parametrize("optimizer", ["madgrad", "lookahead", "torch_optimizer.radam", "AdamW"])
+def test_counts_that_optimisers_keep_beside_their_options_go_on_too(optimizer, tmp_path):
+    """Steps of MADGRAD and Lookahead stand in the groups; they are no difference of the configuration."""
+    _, expected = run(None, 7, optimizer=optimizer)
+    run(tmp_path, 3, optimizer=optimizer)
+    went_on, found = run(tmp_path, 7, optimizer=optimizer)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert went_on.differences == ("steps: was 3, is 7",)
+
+
+def test_betas_are_those_of_the_config_however_the_optimiser_is_written():
+    """`AdamW` is `adamw`."""
+    after = []
+    for name in ("adamw", "AdamW"):
+        objective = Objective(name="x", batches=[ROWS, 2 * ROWS], loss=squares)
+        model = layer()[0]
+        train(config(model, [objective], steps=2, optimizer=name, betas=(0.5, 0.6)))
+        after.append(model.weight.detach().clone())
+    assert torch.equal(*after)
+
+
+def test_an_error_costs_no_checkpoint(tmp_path):
+    """A save that is under way is on the disk before the error is heard."""
+
+    def fail(report):
+        if report.step == 2:
+            raise RuntimeError("of the callback")
+
+    with pytest.raises(RuntimeError, match="of the callback"):
+        run(tmp_path, 7, on_step=fail)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000002"]
+
+
+def test_a_second_signal_does_not_break_the_last_save_off(tmp_path, monkeypatch):
+    """Signals are remembered until it is on the disk."""
+    wait = Checkpointer.wait
+
+    def wait_and_hear(self):
+        signal.raise_signal(signal.SIGTERM)
+        wait(self)
+
+    monkeypatch.setattr(Checkpointer, "wait", wait_and_hear)
+    result, _ = run(tmp_path, 2)
+    assert len(result.reports) == 2
+    assert Checkpointer(tmp_path).latest() == 2
+
+
+def test_a_checkpoint_of_another_loop_is_told(tmp_path):
+    """Which lacks what `train` goes on with."""
+    model = layer()
+    keeper = Checkpointer(tmp_path, asynchronous=False)
+    optimizer = make_optimizer("adamw", param_groups(model, lr=0.1, weight_decay=0.0))
+    keeper.save(3, model, optimizer, state={"step": 3})
+    with pytest.raises(CheckpointError, match=r"has no \['data', 'tokens'\] in its state"):
+        run(tmp_path, 7)
+
+
+def test_a_part_without_terms_may_have_a_loss_of_nan():
+    """A mean over no label: it counts nothing, and the step is made."""
+    batch = BatchParts([ROWS, ROWS[:0]])
+    objective = Objective(name="x", batches=[batch], loss=squares, count=lambda _, rows: len(rows))
+    whole = Objective(name="x", batches=[ROWS], loss=squares)
+    reports = [train(config(nn.Linear(3, 1), [each])).reports[0] for each in (objective, whole)]
+    assert not any(report.skipped for report in reports)
+
+
 def test_a_signal_saves_and_ends(tmp_path):
     """At the end of the step at which it came; the run that goes on ends like the uninterrupted one."""
 
@@ -195,6 +270,8 @@ def test_several_processes_train_as_one(tmp_path):
     [({"updates": "both"}, "updates is 'both', wanted one of 'accumulate', 'round_robin'"),
      ({"on_bad_step": "ask"}, "on_bad_step is 'ask', wanted one of 'skip', 'stop'"),
      ({"optimizer": "Adahessian"}, "optimizer is 'Adahessian', which needs the graph of the gradients"),
+     ({"optimizer": "swats"}, "optimizer is 'swats', which sets its own learning rate"),
+     ({"max_grad_norm": 0.0}, "max_grad_norm is 0.0, wanted a norm above 0"),
      ({"save_every": 0}, "save_every is 0, wanted 1 step or more"),
      ({"checkpointer": Checkpointer("nowhere")}, "checkpointer is given and data is None")],
 )  # fmt: skip

@@ -120,7 +120,7 @@ def test_the_papers_sets():
 @pytest.mark.parametrize(
     ("call", "says"),
     [(lambda data: paper_sets(data, names=["page"]), r"names has \['page'\], wanted some of pages, pairs"),
-     (lambda data: paper_sets(data, divide=0), "divide is 0, wanted 1 to 64"),
+     (lambda data: paper_sets(data, divide=0), "divide is 0, wanted a divisor of 64"),
      (lambda data: feed_of(build_tiny_flamingo(), sets=make_sets(data), parts=3), "parts is 3, wanted a divisor"),
      (lambda data: feed_of(build_tiny_flamingo(), sets=make_sets(data / "none")), "folder of 'pages' is .*none"),
      (lambda data: make_config(data, data, precision="half"), "precision is 'half', wanted one of 'float32'"),

@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -38,6 +39,34 @@ def test_a_run_killed_at_any_byte_and_resumed_leaves_the_lines_of_one_that_was_n
     cut = folder / "metrics.cut.jsonl"
     kept = b"".join(written.splitlines(keepends=True)[:resumed])
     assert (cut.read_bytes().rstrip(b"\n") if cut.exists() else b"") == written[len(kept) : left].rstrip(b"\n")
+
+
+def test_a_line_that_does_not_fit_on_the_disk_goes_before_the_next(tmp_path, monkeypatch):
+    """It is told, and the file is whole again once there is room."""
+    path = tmp_path / "metrics.jsonl"
+    lines = StepLines(path)
+    lines.append({"step": 0})
+    opened = Path.open
+
+    class Full:
+        def __init__(self, file):
+            self.file = file
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.file.close()
+
+        def write(self, data):
+            return self.file.write(data[:5])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", lambda self, *args, **options: Full(opened(self, *args, **options)))
+        with pytest.raises(OSError, match="No space left"):
+            lines.append({"step": 1})
+    lines.append({"step": 2})
+    assert [line["step"] for line in read_metrics(path)] == [0, 2]
 
 
 @given(

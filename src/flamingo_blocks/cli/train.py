@@ -55,6 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
         config = call_recipe(recipe, arguments.settings)
         if arguments.dry_run:
             print(plan_config(config, world_size=arguments.ranks, device=arguments.on))
+            if config.precision == "float32":
+                print("counted in bfloat16: with precision=float32 frozen weights and activations take twice as much")
             return 0
         logging.basicConfig(level=logging.INFO if rank_of_process() == 0 else logging.WARNING, format="%(message)s")
         result = start_run(config)
@@ -69,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def print_result(config: RunConfig, result: TrainResult) -> None:
     """Print what a run did, and where its results are."""
-    last = result.first_step + len(result.reports)
+    last = result.reports[-1].step + 1 if result.reports else result.first_step
     for message in result.passed_over:
         print(f"passed over: {message}")
     if result.stopped_by is not None:
@@ -80,7 +82,7 @@ def print_result(config: RunConfig, result: TrainResult) -> None:
         print(f"all {config.steps} steps were done already")
     else:
         losses = ", ".join(f"{name} {loss:.3f}" for name, loss in result.reports[-1].losses.items())
-        print(f"{last} steps done, {result.skipped} of them skipped; last losses: {losses}")
+        print(f"{last} steps done, {result.skipped} skipped; last losses: {losses}")
     for name, what in (("model", "trained model"), ("checkpoints", "checkpoints"), ("metrics.jsonl", "a line a step")):
         if (config.folder / name).exists():
             print(f"  {config.folder / name}: {what}")

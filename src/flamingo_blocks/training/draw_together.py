@@ -8,10 +8,16 @@ from torch import distributed, nn
 
 from flamingo_blocks.training.objective import Drawn, Objective, draw
 from flamingo_blocks.training.ranks.gradients import several_ranks, sum_over_ranks
+from flamingo_blocks.training.stop import StopRequest
 
 
 def draw_together(
-    asked: Sequence[tuple[Objective, Iterator[Any]]], model: nn.Module, *, step: int, stop: bool, device: torch.device
+    asked: Sequence[tuple[Objective, Iterator[Any]]],
+    model: nn.Module,
+    *,
+    step: int,
+    stop: StopRequest | bool,
+    device: torch.device,
 ) -> tuple[list[Drawn], list[list[int]], bool]:
     """Draw the batches of a step, and tell what they hold on all ranks together and whether one was asked to end.
 
@@ -22,7 +28,7 @@ def draw_together(
         asked: The data sets and what their batches come from, the same in the same order on all ranks.
         model: As in `Objective.count`.
         step: Its number.
-        stop: Whether this rank was asked to end.
+        stop: Whether this rank was asked to end, looked at when the batches are there, which may take long.
         device: That of the process group.
 
     Returns:
@@ -40,7 +46,7 @@ def draw_together(
             raise
         drawn, failure = [], error
     sizes = [size for one in drawn for size in one.sizes] if failure is None else [0, 0, 0] * len(asked)
-    whole = [*sizes, int(stop), int(failure is not None)]
+    whole = [*sizes, int(bool(stop)), int(failure is not None)]
     if several_ranks():  # in one process they are the host's own numbers, and nothing has to be read
         whole = sum_over_ranks(torch.tensor(whole, dtype=torch.int64, device=device)).tolist()
     *sizes, ends, failures = whole

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import distributed, nn
 
+from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.training.checkpoints import Checkpointer
 from flamingo_blocks.training.checkpoints.trained_tensors import trained_buffers
 from flamingo_blocks.training.draw_together import draw_together
@@ -20,6 +21,7 @@ from flamingo_blocks.training.optim.optimiser_table import OPTIMISERS
 from flamingo_blocks.training.optim.optimisers import make_optimizer
 from flamingo_blocks.training.optim.schedule import Schedule, warmup_hold_decay
 from flamingo_blocks.training.ranks.gradients import averaged_over
+from flamingo_blocks.training.ranks.rank_of_process import rank_of_process
 from flamingo_blocks.training.step_report import StepReport
 from flamingo_blocks.training.stop import StopRequest, stop_on
 from flamingo_blocks.training.update import update
@@ -71,7 +73,8 @@ class TrainConfig:
         save_every: Steps from one checkpoint to the next; one more is made at the end.
         seed: Seeds torch's generators before each step, by the step and the rank, so that a run that goes on draws what
             it would have drawn; None leaves them alone.
-        keep_gathered: As in `gradient_sync`.
+        keep_gathered: As in `gradient_sync`: weights stay gathered over the batches of a step. Turn it off where they
+            do not fit so, as with frozen weights that are sharded.
         autocast: `torch.bfloat16` makes the matrix products of the losses in it, over weights that stay in float32, as
             `prepare_precision` stores them; None for the weights' own dtypes, and for a model that `shard` has given
             its mixed precision.
@@ -149,6 +152,7 @@ def train(config: TrainConfig) -> TrainResult:
         FloatingPointError: If `max_skipped` steps in a row have a gradient that is not finite, or one has and
             `on_bad_step` is `"stop"`.
         CheckpointError: If a checkpoint cannot be loaded, or several in a row cannot be saved.
+        RuntimeError: If another rank has no batch; the message says why.
 
     Example:
         >>> model = nn.Linear(2, 1)
@@ -165,13 +169,26 @@ def train(config: TrainConfig) -> TrainResult:
     run = _Run(config)
     run.resume()
     config.model.train()
-    with stop_on() as stop:
-        for step in range(run.first_step, config.steps):
-            if run.do(step, stop):
-                break
-    if config.checkpointer is not None:
-        config.checkpointer.wait()
+    with stop_on() as stop:  # until the last checkpoint is on the disk: a second signal must not break it off
+        try:
+            for step in range(run.first_step, config.steps):
+                if run.do(step, stop):
+                    break
+        except BaseException:
+            _settle(config.checkpointer)
+            raise
+        if config.checkpointer is not None:
+            config.checkpointer.wait()
     return run.result(stop)
+
+
+def _settle(checkpointer: Checkpointer | None) -> None:
+    """Let a save that is under way end, so that an error costs no checkpoint; how it failed is logged beside it."""
+    try:
+        if checkpointer is not None:
+            checkpointer.wait()
+    except CheckpointError as error:
+        _log.warning("%s", error)
 
 
 class _Run:
@@ -183,7 +200,8 @@ class _Run:
             config.model, lr=config.lr, weight_decay=config.weight_decay, gate_lr_factor=config.gate_lr_factor,
             lr_factors=config.lr_factors,
         )  # fmt: skip
-        options = {"betas": config.betas, **config.optimizer_options} if config.optimizer == "adamw" else {}
+        adamw = config.optimizer.lower() == "adamw"
+        options = {"betas": config.betas, **config.optimizer_options} if adamw else {}
         self.optimizer = make_optimizer(
             config.optimizer, groups, sharded=averaged_over(config.model) > 1, **(options or config.optimizer_options)
         )
@@ -204,6 +222,11 @@ class _Run:
         if config.checkpointer is not None and not config.checkpointer.is_empty():
             assert config.data is not None
             loaded = config.checkpointer.load(config.model, self.optimizer, fall_back=True)
+            if missing := sorted({"data", "tokens"} - loaded.state.keys()):
+                raise CheckpointError(
+                    f"the checkpoint of step {loaded.step} in {config.checkpointer.folder} has no {missing} in its "
+                    "state, so train did not write it; give train a folder of its own"
+                )
             changed = _compare(_told(config), loaded.config, folder=config.checkpointer.folder)
             config.data.load_state_dict(loaded.state["data"])
             self.first_step, self.tokens = loaded.step, int(loaded.state["tokens"])
@@ -218,10 +241,10 @@ class _Run:
         """One step; whether it was the last, on all ranks alike."""
         config, began = self.config, time.perf_counter()
         if config.seed is not None:
-            torch.manual_seed(_seed_of(config.seed, step, _rank()))
+            torch.manual_seed(_seed_of(config.seed, step, rank_of_process()))
         # All batches first: a data set that runs dry must not leave half a gradient behind.
         asked = self.sources if config.updates == "accumulate" else [self.sources[step % len(self.sources)]]
-        drawn, sizes, ends = draw_together(asked, config.model, step=step, stop=bool(stop), device=self.device)
+        drawn, sizes, ends = draw_together(asked, config.model, step=step, stop=stop, device=self.device)
         factor = config.schedule(step)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
@@ -301,10 +324,6 @@ def _seed_of(seed: int, step: int, rank: int) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def _rank() -> int:
-    return distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
-
-
 def _check(config: TrainConfig) -> None:
     if config.max_skipped < 1:
         raise ValueError(
@@ -323,10 +342,17 @@ def _check(config: TrainConfig) -> None:
             f"optimizer is {config.optimizer!r}, which needs the graph of the gradients, and train keeps none: take "
             "another, such as 'adamw', or write a loop that calls backward(create_graph=True)"
         )
+    if known is not None and known.own_rate:
+        raise ValueError(
+            f"optimizer is {config.optimizer!r}, which sets its own learning rate, and train sets it in each step: "
+            "take another, such as 'adamw', or write a loop without a schedule"
+        )
     if config.autocast not in (None, torch.bfloat16):
         raise ValueError(
             f"autocast is {config.autocast}, wanted torch.bfloat16 or None: in float16 small gradients would vanish"
         )
+    if not config.max_grad_norm > 0:
+        raise ValueError(f"max_grad_norm is {config.max_grad_norm}, wanted a norm above 0; math.inf clips nothing")
     if config.save_every < 1:
         raise ValueError(f"save_every is {config.save_every}, wanted 1 step or more")
     if config.checkpointer is not None and config.data is None:
@@ -341,11 +367,12 @@ def _check(config: TrainConfig) -> None:
 
 def _check_ranks(config: TrainConfig) -> None:
     """All ranks draw the same data sets in the same order, or they wait for each other in vain."""
-    mine = [(one.name, one.weight) for one in config.objectives]
+    mine = {**_told(config), "objectives": [(one.name, one.weight) for one in config.objectives]}
     of_all: list[Any] = [None] * distributed.get_world_size()
     distributed.all_gather_object(of_all, mine)
     if any(one != of_all[0] for one in of_all):
-        raise ValueError(f"ranks have different objectives: {of_all}; give all of them the same in the same order")
+        differ = {name: [each[name] for each in of_all] for name in mine if any(e[name] != mine[name] for e in of_all)}
+        raise ValueError(f"ranks have different {differ}; give all of them the same, objectives in the same order")
     if averaged_over(config.model) == 1:
         raise ValueError(
             f"model is not sharded, and there are {len(of_all)} processes, whose weights would part; "

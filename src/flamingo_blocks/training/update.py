@@ -47,8 +47,8 @@ def backward(
             with gradient_sync(model, last=number == last, keep_gathered=keep_gathered):
                 with _computing_in(autocast, model):
                     loss = one.objective.loss(model, part)
-                # A data set without a term on any rank adds an exact zero, whatever its loss says.
-                share = loss * (count / of_all) if of_all else torch.zeros_like(loss) * loss.nan_to_num()
+                # Without a term here a mean of none may be NaN: it adds an exact zero, and takes part in all messages.
+                share = loss * (count / of_all) if count else torch.zeros_like(loss) * loss.nan_to_num()
                 torch.autograd.backward(share * (one.objective.weight * ranks))
             seen = share.detach().reshape(1)
             total = seen if total is None else total + seen
@@ -96,7 +96,8 @@ def update(
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     norm = clip_gradients(trained, max_grad_norm).reshape(1)
     losses = sum_over_ranks(torch.cat([share.to(norm.device) for share in shares]))
-    # Each reading waits until the device has done all its work, so there is one a step.
+    # Each reading waits until the device has done all its work, so there is one a step; with several ranks that of
+    # their sizes comes before it.
     *values, size = torch.cat([losses, norm]).tolist()
     finite = size < float("inf")
     if finite:

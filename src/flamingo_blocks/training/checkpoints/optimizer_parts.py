@@ -1,5 +1,6 @@
 """An optimiser, taken apart by the names of its parameters, and put together again."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch.distributed.tensor import DTensor, empty
 from torch.optim import Optimizer
 
 _STATE = "optimizer.state"
+_OF_GROUPS = ("params", "name", "lr", "base_lr", "initial_lr", "weight_decay")
 
 
 class OptimizerParts:
@@ -75,7 +77,7 @@ class OptimizerParts:
         for number, (group, names) in enumerate(self._groups):
             now = _values(group)
             for name in names:
-                for key in sorted(now.keys() | before[name].keys()):
+                for key in sorted((now.keys() | before[name].keys()) - _counts_of(self._optimizer, group)):
                     was, is_now = before[name].get(key), now.get(key)
                     if was != is_now:
                         label = group.get("name", number)
@@ -103,10 +105,21 @@ class OptimizerParts:
             for name, parameter in zip(names, group["params"], strict=True):
                 if name in saved["state"]:
                     self._optimizer.state[parameter] = _put_back(saved["state"][name], tensors)
+        before = {name: group["values"] for group in saved["groups"] for name in group["parameters"]}
+        for group, names in self._groups:  # counts that some optimisers keep beside their options
+            kept = before[names[0]] if names else {}
+            group.update({key: kept[key] for key in _counts_of(self._optimizer, group) if key in kept})
 
 
 def _class_of(optimizer: Optimizer) -> str:
     return f"{type(optimizer).__module__}:{type(optimizer).__qualname__}"
+
+
+def _counts_of(optimizer: Optimizer, group: Mapping[str, Any]) -> set[str]:
+    """What a group holds that nobody set: neither an option of the optimiser, nor of `param_groups`."""
+    inner: Any = getattr(optimizer, "optimizer", optimizer)  # Lookahead has the groups of what it wraps
+    options = inspect.signature(type(inner)).parameters
+    return {key for key in group if key not in options and key not in _OF_GROUPS}
 
 
 def _values(group: Mapping[str, Any]) -> dict[str, Any]:

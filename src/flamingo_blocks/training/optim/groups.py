@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from flamingo_blocks.lm import TokenRows
+from flamingo_blocks.models.adapters import adapter_weights
 from flamingo_blocks.nn import GatedCrossAttentionBlock, PerceiverResampler, TanhGate
 
 ROLES = ("blocks.matrices", "blocks.other", "gates", "resampler", "new_tokens", "lora", "rest.matrices", "rest.other")
@@ -136,13 +137,14 @@ def _settings(
 def _roles(model: nn.Module) -> Iterator[tuple[str, str, nn.Parameter]]:
     """Each trained parameter once, with its name and the role of the closest module above it that has one."""
     seen: set[int] = set()
+    adapters = {id(weight) for weight in adapter_weights(model)}
 
     def walk(module: nn.Module, path: tuple[str, ...], above: str) -> Iterator[tuple[str, str, nn.Parameter]]:
         role = _role_of(module, path[-1] if path else "", above=above)
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.requires_grad and id(parameter) not in seen:
                 seen.add(id(parameter))
-                own = "lora" if name.startswith(_ADAPTERS) else role
+                own = "lora" if id(parameter) in adapters or name.startswith(_ADAPTERS) else role
                 kind = "matrices" if parameter.ndim > 1 else "other"
                 yield (f"{own}.{kind}" if own in ("blocks", "rest") else own), ".".join((*path, name)), parameter
         for name, child in module.named_children():

@@ -14,6 +14,7 @@ class OptimiserEntry:
         not_sharded: Why it cannot step on parameters that are sharded; empty where it can.
         options: Options that differ from the package's own defaults.
         needs_graph: Whether the backward pass must keep its graph, `backward(create_graph=True)`.
+        own_rate: Whether it changes its learning rate by itself, so that no schedule may set it.
 
     Example:
         >>> OPTIMISERS["lamb"].class_name
@@ -25,6 +26,7 @@ class OptimiserEntry:
     not_sharded: str = ""
     options: dict[str, Any] = field(default_factory=dict)
     needs_graph: bool = False
+    own_rate: bool = False
 
 
 def _of_torch(class_name: str, **options: Any) -> OptimiserEntry:
@@ -78,7 +80,7 @@ OPTIMISERS: dict[str, OptimiserEntry] = {
     "sgdp": _extra("SGDP", not_sharded=_NORMS),
     "sgdw": _extra("SGDW"),
     "shampoo": _extra("Shampoo", not_sharded="it transposes gradients in place, which sharded ones cannot"),
-    "swats": _extra("SWATS", not_sharded="its estimate of a learning rate is a tensor that is not sharded"),
+    "swats": _extra("SWATS", own_rate=True, not_sharded="its estimate of a rate is a tensor that is not sharded"),
     "torch_optimizer.radam": _extra("RAdam"),  # "radam" is torch's own
     "yogi": _extra("Yogi"),
 }

@@ -14,9 +14,10 @@ class BatchShape:
         items: Images and clips of a row; a mean, where rows differ.
         frames: Frames of an item; 1 for images.
         weight: Factor on the loss. A data set of weight 0 is not drawn from, so it costs nothing.
+        parts: How many parts the batch comes in, one after the other: memory is that of one.
 
     Raises:
-        ValueError: If `rows` or `text` is less than 1, or another number is negative or not finite.
+        ValueError: If `rows`, `text` or `parts` is less than 1, or another number is negative or not finite.
 
     Example:
         >>> pages = BatchShape(rows=256, text=256, items=5)
@@ -29,10 +30,12 @@ class BatchShape:
     items: float = 1
     frames: float = 1
     weight: float = 1.0
+    parts: int = 1
 
     def __post_init__(self) -> None:
-        if self.rows < 1 or self.text < 1:
-            raise ValueError(f"rows is {self.rows} and text is {self.text}, wanted 1 or more of each")
+        for name in ("rows", "text", "parts"):
+            if (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name} is {value}, wanted 1 or more")
         for name in ("items", "frames", "weight"):
             value = getattr(self, name)
             if not (isfinite(value) and value >= 0):

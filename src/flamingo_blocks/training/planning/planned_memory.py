@@ -99,14 +99,14 @@ def account_memory(
     kept = [(kept_numbers(sizes, b, patches=patches, checkpoint=checkpoint), b) for b in batches]
     peaks = [
         (
-            COMPUTED * (k.text + k.recomputed_text) * b.tokens / world_size,
-            COMPUTED * (k.item + k.recomputed_item) * b.num_items / world_size,
+            COMPUTED * (k.text + k.recomputed_text) * b.tokens / (b.parts * world_size),
+            COMPUTED * (k.item + k.recomputed_item) * b.num_items / (b.parts * world_size),
         )
         for k, b in kept
     ]
     text, media = max(peaks, key=sum)
     account |= {"activations of text": text, "activations of media": media}
-    account["loss"] = max(_loss(sizes, b.labels / world_size) for _, b in kept)
+    account["loss"] = max(_loss(sizes, b.labels / (b.parts * world_size)) for _, b in kept)
     return account
 
 

@@ -44,6 +44,8 @@ def load_recipe(name: str) -> Recipe:
         try:
             module = importlib.import_module(where)
         except ModuleNotFoundError as error:
+            if error.name is None or not f"{where}.".startswith(f"{error.name}."):
+                raise  # it is there, and imports what is not
             raise RecipeError(f"RECIPE is {name!r}, and there is no file or module of that name: {error}") from error
     found = getattr(module, function or "recipe", None)
     if not callable(found):
@@ -122,10 +124,7 @@ def describe_recipe(recipe: Recipe) -> str:
           steps=3    int
     """
     known = inspect.signature(recipe).parameters
-    shown = {
-        key: f"{key}={'...' if what.default is inspect.Parameter.empty else what.default}"
-        for key, what in known.items()
-    }
+    shown = {key: f"{key}={_default(what)}" for key, what in known.items()}
     width = max(map(len, shown.values()), default=0)
     hints = get_type_hints(recipe)
     lines = [f"  {text:<{width}}    {_name(hints.get(key, str))}" for key, text in shown.items()]
@@ -135,10 +134,11 @@ def describe_recipe(recipe: Recipe) -> str:
 def _module_of_file(path: Path) -> types.ModuleType:
     if not path.is_file():
         raise RecipeError(f"RECIPE is {str(path)!r}, and there is no such file")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise RecipeError(f"RECIPE is {str(path)!r}, wanted a file of Python")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # for what looks a class's module up, and for workers
     sys.path.insert(0, str(path.parent))  # as for a script: a recipe may share a file with its neighbours
     try:
         spec.loader.exec_module(module)

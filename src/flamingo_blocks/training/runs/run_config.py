@@ -13,6 +13,8 @@ from flamingo_blocks.training.planning import BatchShape
 from flamingo_blocks.training.planning.tower_facts import TowerFacts
 from flamingo_blocks.training.watching.measures import Measure
 
+_MADE = ("model", "objectives", "data", "checkpointer", "on_step", "on_bad_batches", "autocast")  # by `start_run`
+
 
 @dataclass(frozen=True, kw_only=True)
 class Feed:
@@ -39,6 +41,8 @@ class RunConfig:
 
     Args:
         build: Makes the model, on the CPU and the same on all ranks; called once in each process.
+        prepare: Makes what `build` and `feed` read, such as parts that are trained before, if it is not there yet;
+            called by the first process, before the others join it, so it may train by itself.
         feed: Makes the data of that model, which is then on its device, and sharded where there are several ranks.
         batches: How large a step's batch of each data set is, all ranks together, for the plan.
         steps: Updates.
@@ -64,7 +68,8 @@ class RunConfig:
         export: Whether a `Flamingo` is saved as `folder/model` at the end, by `save_pretrained`.
 
     Raises:
-        ValueError: If a word is none of its choices, or `save_every`, `steps` or `gates_every` is less than 1.
+        ValueError: If a word is none of its choices, a number of steps or checkpoints is less than 1, or `options` has
+            what is a field here.
 
     Example:
         >>> from flamingo_blocks.models import build_tiny_flamingo
@@ -84,6 +89,7 @@ class RunConfig:
     folder: Path
     options: Mapping[str, Any] = field(default_factory=dict)
     outline: Callable[[], nn.Module] | None = None
+    prepare: Callable[[], None] | None = None
     tower: TowerFacts | None = None
     seed: int = 0
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -102,6 +108,8 @@ class RunConfig:
         for name, choices in (("precision", ("float32", "bfloat16")), ("frozen", ("replicate", "shard"))):
             if (value := getattr(self, name)) not in choices:
                 raise ValueError(f"{name} is {value!r}, wanted one of {', '.join(map(repr, choices))}")
+        if said := sorted(set(self.options) & {*vars(self), *_MADE}):
+            raise ValueError(f"options has {', '.join(said)}, which the run itself says or makes; leave it out there")
         for name in ("steps", "save_every", "keep_last", "gates_every"):
             if (value := getattr(self, name)) < 1:
                 raise ValueError(f"{name} is {value}, wanted 1 or more")

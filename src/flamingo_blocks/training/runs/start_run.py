@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -14,9 +15,12 @@ from flamingo_blocks.training.checkpoints import Checkpointer
 from flamingo_blocks.training.loop import TrainConfig, TrainResult, train
 from flamingo_blocks.training.planning import DeviceFacts, RunPlan, plan_run
 from flamingo_blocks.training.ranks import prepare_precision, shard
+from flamingo_blocks.training.ranks.rank_of_process import rank_of_process
 from flamingo_blocks.training.runs.run_config import RunConfig
 from flamingo_blocks.training.watching import BadBatches, GateValues, RunLog
 from flamingo_blocks.training.watching.measures import Measure
+
+_WHILE_PREPARED = timedelta(hours=2)  # that other processes wait for the first one
 
 
 def start_run(config: RunConfig, *, progress: bool | None = None) -> TrainResult:
@@ -52,7 +56,11 @@ def start_run(config: RunConfig, *, progress: bool | None = None) -> TrainResult
         >>> len(start_run(config, progress=False).reports), sorted(path.name for path in Path("run").iterdir())
         (1, ['metrics.jsonl'])
     """
-    with _process_group():
+    if config.prepare is not None:
+        _check_alone()
+        if rank_of_process() == 0:
+            config.prepare()
+    with _process_group(config):
         model = _placed(config)
         feed = config.feed(model)
         measures: list[Measure] = [GateValues(model, every=config.gates_every), *feed.measures]
@@ -64,7 +72,7 @@ def start_run(config: RunConfig, *, progress: bool | None = None) -> TrainResult
                 TrainConfig(
                     model=model, objectives=feed.objectives, data=feed.data, steps=config.steps, lr=config.lr,
                     seed=config.seed, autocast=_autocast(config), checkpointer=keeper, save_every=config.save_every,
-                    on_step=log, on_bad_batches=BadBatches(config.folder), **config.options,
+                    on_step=log, on_bad_batches=BadBatches(config.folder), **_gathering(config), **config.options,
                 )
             )  # fmt: skip
         if config.export and result.stopped_by is None and isinstance(model, Flamingo):
@@ -130,6 +138,19 @@ def _placed(config: RunConfig) -> nn.Module:
     return result
 
 
+def _gathering(config: RunConfig) -> dict[str, Any]:
+    """Frozen weights that are sharded, for they do not fit, are not kept gathered over the batches of a step."""
+    return {} if "keep_gathered" in config.options else {"keep_gathered": config.frozen == "replicate"}
+
+
+def _check_alone() -> None:
+    if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
+        raise ValueError(
+            "prepare is for the first process before the others join it, and there is a process group already; let "
+            "start_run make the group, or call prepare yourself before and leave it out"
+        )
+
+
 def _autocast(config: RunConfig) -> torch.dtype | None:
     """Over several ranks FSDP casts what trains, at its own edges."""
     alone = not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1)
@@ -137,7 +158,7 @@ def _autocast(config: RunConfig) -> torch.dtype | None:
 
 
 def _device(asked: str | None) -> torch.device:
-    if asked is not None:
+    if asked not in (None, "cuda"):
         return torch.device(asked)
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
@@ -145,16 +166,19 @@ def _device(asked: str | None) -> torch.device:
 
 
 @contextmanager
-def _process_group() -> Iterator[None]:
+def _process_group(config: RunConfig) -> Iterator[None]:
     """Join the processes that torchrun has started, if it has, and leave them again."""
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if not several or not distributed.is_available() or distributed.is_initialized():
         yield
         return
-    cuda = torch.cuda.is_available()
+    device = config.device
+    if device is not None and ":" in device:
+        raise ValueError(f"device is {device!r}, and there are several processes: leave it out, each has its own")
+    cuda = torch.cuda.is_available() if device is None else device == "cuda"
     if cuda:
         torch.cuda.set_device(_device(None))
-    distributed.init_process_group("nccl" if cuda else "gloo")
+    distributed.init_process_group("nccl" if cuda else "gloo", timeout=_WHILE_PREPARED if config.prepare else None)
     try:
         yield
     finally:

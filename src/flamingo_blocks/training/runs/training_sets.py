@@ -52,8 +52,14 @@ class TrainingSet:
 
     @property
     def shape(self) -> BatchShape:
-        """For a plan."""
-        return BatchShape(rows=self.rows, text=self.text, items=self.items, frames=self.frames, weight=self.weight)
+        """For a plan of batches that come whole."""
+        return self.shape_in(1)
+
+    def shape_in(self, parts: int) -> BatchShape:
+        """For a plan of batches that come in so many parts."""
+        return BatchShape(
+            rows=self.rows, text=self.text, items=self.items, frames=self.frames, weight=self.weight, parts=parts
+        )
 
 
 def paper_sets(data: Path, *, names: Sequence[str] = ("pages", "pairs", "clips"), divide: int = 1) -> list[TrainingSet]:
@@ -68,7 +74,7 @@ def paper_sets(data: Path, *, names: Sequence[str] = ("pages", "pairs", "clips")
         The sets, in this order.
 
     Raises:
-        ValueError: If a name is unknown, or a batch would have no row.
+        ValueError: If a name is unknown, or `divide` is no divisor of 64.
 
     Example:
         >>> [(each.name, each.rows, each.weight) for each in paper_sets(Path("data"), divide=64)]
@@ -92,8 +98,8 @@ def paper_sets(data: Path, *, names: Sequence[str] = ("pages", "pairs", "clips")
     }
     if unknown := set(names) - set(known):
         raise ValueError(f"names has {sorted(unknown)}, wanted some of {', '.join(known)}")
-    if divide < 1 or divide > 64:
-        raise ValueError(f"divide is {divide}, wanted 1 to 64, which leaves one row of clips")
+    if divide < 1 or 64 % divide:
+        raise ValueError(f"divide is {divide}, wanted a divisor of 64, so that the batches keep their proportions")
     chosen = [known[name] for name in names]
     return [TrainingSet(**{**vars(each), "rows": each.rows // divide}) for each in chosen]
 
@@ -201,4 +207,4 @@ class _InParts(Iterator[BatchParts]):
         self._batches, self._parts = batches, parts
 
     def __next__(self) -> BatchParts:
-        return BatchParts(next(self._batches) for _ in range(self._parts))
+        return BatchParts([next(self._batches) for _ in range(self._parts)])

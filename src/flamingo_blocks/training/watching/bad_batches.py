@@ -1,5 +1,6 @@
 """Batches at which a loss or a gradient was not finite are kept, to be looked at."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ from flamingo_blocks.training.ranks.rank_of_process import rank_of_process
 from flamingo_blocks.training.step_report import StepReport
 from flamingo_blocks.training.watching.step_lines import StepLines
 
+_log = logging.getLogger(__name__)
+
 
 class BadBatches:
-    """Keeps the batches of steps whose losses or gradient were not finite.
+    """Keeps the batches of steps whose gradient was not finite.
 
     Each rank keeps its own, since only one of them may be bad: a line in `bad_batches.jsonl` (on rank 0, and
     `bad_batches.rank1.jsonl` and so on), and the batches in `bad_batches/step-00000012.rank0.pt`, for
@@ -51,7 +54,12 @@ class BadBatches:
         """
         if report.finite:
             return
-        rank = rank_of_process()
+        try:
+            self._keep(report, batches, rank_of_process())
+        except OSError as error:  # no reason to end a run on all ranks
+            _log.warning("the batches of step %d were not kept in %s: %s", report.step, self.folder, error)
+
+    def _keep(self, report: StepReport, batches: Mapping[str, Any], rank: int) -> None:
         if self._lines is None:
             name = "bad_batches.jsonl" if rank == 0 else f"bad_batches.rank{rank}.jsonl"
             self._lines = StepLines(self.folder / name)
@@ -77,5 +85,8 @@ class BadBatches:
 
 def _sources(batches: Mapping[str, Any]) -> dict[str, list[Any]]:
     """Which source each row of a batch is of, where the batch tells it."""
-    sources = {name: getattr(batch, "source", None) for name, batch in batches.items()}
-    return {name: list(source) for name, source in sources.items() if source is not None}
+    found: dict[str, list[Any]] = {}
+    for name, batch in batches.items():
+        for part in batch if isinstance(batch, tuple) else (batch,):
+            found.setdefault(name, []).extend(getattr(part, "source", None) or ())
+    return {name: sources for name, sources in found.items() if sources}

@@ -1,5 +1,6 @@
 """What a run writes about itself while it goes on: a line a step, a bar, and TensorBoard."""
 
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from flamingo_blocks.training.ranks.rank_of_process import rank_of_process
 from flamingo_blocks.training.step_report import StepReport
 from flamingo_blocks.training.watching.measures import Measure
 from flamingo_blocks.training.watching.step_lines import StepLines
+
+_log = logging.getLogger(__name__)
 
 
 class RunLog:
@@ -68,7 +71,10 @@ class RunLog:
         if rank_of_process() != 0:
             return
         line = _line(report, found)
-        self._lines.append(line)
+        try:
+            self._lines.append(line)
+        except OSError as error:  # no reason to end a run on all ranks; the checkpoints have their own account
+            _log.warning("step %d is not in %s: %s", report.step, self._lines.path, error)
         if self._make_writer is not None:
             self._write(line)
         if self._tqdm is not None:

@@ -1,7 +1,9 @@
 """A file of one JSON object a step, that a run may be killed over and go on with."""
 
+import errno
 import json
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,14 +40,20 @@ class StepLines:
 
         Args:
             line: Has a `step`; numbers that are not finite are written as `"NaN"`, `"Infinity"` and `"-Infinity"`.
+
+        Raises:
+            OSError: If it cannot be written, on a full disk for example; a torn line goes before the next is written.
         """
         if self._last is None or line["step"] <= self._last:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._cut(line["step"])
         text = json.dumps(_written(line), ensure_ascii=False, allow_nan=False)
+        # Half of a surrogate pair, which a model may write, becomes the escape that JSON has for it.
+        data = text.encode(errors="backslashreplace") + b"\n"
+        self._last = None  # until all of it is written: what is torn is cut before the next
         with self.path.open("ab", buffering=0) as file:
-            # Half of a surrogate pair, which a model may write, becomes the escape that JSON has for it.
-            file.write(text.encode(errors="backslashreplace") + b"\n")
+            if file.write(data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
         self._last = line["step"]
 
     def _cut(self, step: int) -> None:
