@@ -10,6 +10,7 @@ steps the model is asked for digit and colour of pictures that it never saw, aft
 """
 
 import io
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -44,6 +45,7 @@ from flamingo_blocks.training import (
     warmup_hold_decay,
 )
 
+_log = logging.getLogger(__name__)
 WIDTH = 64  # of the tower
 SPECIAL = ("<pad>", "<unk>", "<bos>", "<eos>")
 
@@ -105,7 +107,9 @@ def prepare(data: Path, folder: Path, **settings: int) -> None:
         return
     tokenizer = make_tokenizer(data)
     tokenizer.save_pretrained(folder / "tokenizer")
+    _log.info("the vision tower, by captions: %d steps", settings["tower_steps"])
     tower = train_tower(tokenizer, data, steps=settings["tower_steps"], seed=settings["seed"])
+    _log.info("the language model, by the text of the pages: %d steps", settings["lm_steps"])
     lm = train_lm(tokenizer, data, steps=settings["lm_steps"], seed=settings["seed"])
     whole = file.with_suffix(".tmp")
     torch.save({"tower": tower.state_dict(), "lm": lm.state_dict(), "made": made}, whole)

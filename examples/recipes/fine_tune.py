@@ -55,6 +55,11 @@ def recipe(
     seed: int = 0,
 ) -> RunConfig:
     """A saved model on images or clips with their texts; `model`, `pairs`, `lm` and `vision` are folders or names."""
+    if cache is not None and ("tower" in train or augment):
+        raise ValueError(
+            f"cache is {cache}, which keeps features of a frozen tower and of pictures that stay the same; leave it "
+            "out, or say train= without tower and leave augment out"
+        )
     sets = [TrainingSet(name="pairs", folder=pairs, kind="captions", rows=rows, text=text, frames=8)]
 
     def feed(flamingo: Any) -> Feed:

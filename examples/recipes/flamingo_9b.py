@@ -49,6 +49,7 @@ def recipe(
     precision: Literal["bfloat16", "float32"] = "bfloat16",
     recompute: bool = True,
     save_every: int = 1000,
+    tensorboard: bool = False,
     seed: int = 0,
 ) -> RunConfig:
     """Pages, pairs, long pairs and clips in folders of `data`; `divide` makes batches smaller, `parts` cuts them up."""
@@ -78,7 +79,7 @@ def recipe(
         hybrid=hybrid,
         recompute=recompute,
         save_every=save_every,
-        tensorboard=True,
+        tensorboard=tensorboard,
     )
 
 

@@ -44,9 +44,11 @@ def recipe(
     parts: int = 1,
     workers: int = 4,
     frozen: Literal["replicate", "shard"] = "replicate",
+    hybrid: bool = False,
     precision: Literal["bfloat16", "float32"] = "bfloat16",
     recompute: bool = True,
     save_every: int = 1000,
+    tensorboard: bool = False,
     seed: int = 42,
 ) -> RunConfig:
     """Pages (MMC4) and pairs (LAION-2B) in `data/documents/shards` and `data/pairs`; batches over all ranks."""
@@ -84,9 +86,10 @@ def recipe(
         seed=seed,
         precision=precision,
         frozen=frozen,
+        hybrid=hybrid,
         recompute=recompute,
         save_every=save_every,
-        tensorboard=True,
+        tensorboard=tensorboard,
     )
 
 

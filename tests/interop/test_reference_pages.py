@@ -20,7 +20,7 @@ PARTS = {"shapes", "lm", "vision", "flamingo"}
 def test_the_page_names_every_word_of_a_command(name):
     """Each word that a command takes stands in its section, and no other."""
     page = (REFERENCE / "command-line.md").read_text()
-    (section,) = re.findall(rf"^## {name}\n(.*?)^## ", page, re.MULTILINE | re.DOTALL)
+    (section,) = re.findall(rf"^## {name}\n(.*?)(?:^## |\Z)", page, re.MULTILINE | re.DOTALL)
     commands = argparse.ArgumentParser().add_subparsers()
     COMMANDS[name].add_to(commands)
     words = {word for action in commands.choices[name]._actions for word in action.option_strings} - {"-h", "--help"}

@@ -83,7 +83,7 @@ def test_words_that_people_type(words, key, value):
      (["zzz=3"], "no setting 'zzz'; its settings are steps, lr"),
      (["steps=3", "steps=4"], "steps is said twice, as 3 and as '4'"),
      (["steps=many"], "steps=many: wanted int"), (["steps=2.5"], "steps=2.5: wanted int"),
-     (["steps=True"], "steps=True: wanted int"), (["tensorboard=1"], "tensorboard=1: wanted bool"),
+     (["steps=True"], "steps=True: wanted int"), (["tensorboard=1"], "tensorboard=1: wanted true or false"),
      (["lr=None"], "lr=None: wanted float"), (["frozen=both"], "frozen=both: wanted replicate or shard"),
      (["rows=1,b"], "rows=1,b: wanted ints with commas"), (["seed=x"], "seed=x: wanted int or None")],
 )  # fmt: skip

@@ -27,7 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in (demo, generate, convert, inspect, _data, train):
         command.add_to(commands)
-    parsed = parser.parse_args(arguments)
+    parsed, others = parser.parse_known_args(arguments)
+    if others and hasattr(parsed, "settings") and all("=" in word and not word.startswith("-") for word in others):
+        parsed.settings = [*parsed.settings, *others]  # words behind an option, which argparse leaves aside
+    elif others:
+        parser.error(f"unrecognized arguments: {' '.join(others)}")
     try:
         status: int = parsed.run(parsed)
         sys.stdout.flush()

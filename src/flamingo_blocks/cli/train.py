@@ -33,7 +33,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "recipe", metavar="RECIPE", help="FILE.py, FILE.py:FUNCTION or package.module:FUNCTION; its code runs"
     )
-    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="arguments of the recipe")
+    parser.add_argument("settings", nargs="*", default=[], metavar="KEY=VALUE", help="arguments of the recipe")
     parser.add_argument("--settings", action="store_true", dest="tell", help="print what the recipe takes, and end")
     parser.add_argument(
         "--dry-run", action="store_true", help="print sizes, memory, operations and days; nothing is read or computed"
@@ -79,7 +79,8 @@ def print_result(config: RunConfig, result: TrainResult) -> None:
             f"stopped by {result.stopped_by} after step {last} of {config.steps}; the same command goes on from there"
         )
     elif not result.reports:
-        print(f"all {config.steps} steps were done already")
+        behind = "" if last == config.steps else f": the run is at step {last}; more steps, or another folder"
+        print(f"all {config.steps} steps were done already{behind}")
     else:
         losses = ", ".join(f"{name} {loss:.3f}" for name, loss in result.reports[-1].losses.items())
         print(f"{last} steps done, {result.skipped} skipped; last losses: {losses}")

@@ -25,7 +25,7 @@ from flamingo_blocks.training.optim import (
     restore_hyperparameters,
     warmup_hold_decay,
 )
-from flamingo_blocks.training.planning import DEVICES, BatchShape, DeviceFacts, RunPlan, plan_run
+from flamingo_blocks.training.planning import DEVICES, NFNET_F6, BatchShape, DeviceFacts, RunPlan, TowerFacts, plan_run
 from flamingo_blocks.training.ranks import (
     averaged_over,
     clip_gradients,
@@ -56,11 +56,13 @@ from flamingo_blocks.training.watching import (
     SampleGenerations,
     gate_values,
     read_metrics,
+    undisturbed,
 )
 
 __all__ = [
     "DEVICES",
     "IGNORED",
+    "NFNET_F6",
     "BadBatches",
     "BatchParts",
     "BatchShape",
@@ -82,6 +84,7 @@ __all__ = [
     "Schedule",
     "StepReport",
     "StopRequest",
+    "TowerFacts",
     "TrainConfig",
     "TrainResult",
     "TrainingSet",
@@ -120,5 +123,6 @@ __all__ = [
     "train",
     "train_only",
     "two_towers_loss",
+    "undisturbed",
     "warmup_hold_decay",
 ]

@@ -190,4 +190,6 @@ def _name(kind: Any) -> str:
         return " or ".join(_name(part) for part in get_args(kind))
     if get_origin(kind) is tuple:
         return f"{_name(get_args(kind)[0])}s with commas between them"
+    if kind is bool:
+        return "true or false"
     return "None" if kind is type(None) else str(getattr(kind, "__name__", kind))

@@ -1,13 +1,14 @@
 """A run from its parts to its folder: what a recipe returns."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import nn
 
-from flamingo_blocks.training.loop import Position
+from flamingo_blocks.training.loop import Position, TrainConfig
 from flamingo_blocks.training.objective import Objective
 from flamingo_blocks.training.planning import BatchShape
 from flamingo_blocks.training.planning.tower_facts import TowerFacts
@@ -69,7 +70,7 @@ class RunConfig:
 
     Raises:
         ValueError: If a word is none of its choices, a number of steps or checkpoints is less than 1, or `options` has
-            what is a field here.
+            what is a field here, or no argument of `TrainConfig`.
 
     Example:
         >>> from flamingo_blocks.models import build_tiny_flamingo
@@ -108,6 +109,14 @@ class RunConfig:
         for name, choices in (("precision", ("float32", "bfloat16")), ("frozen", ("replicate", "shard"))):
             if (value := getattr(self, name)) not in choices:
                 raise ValueError(f"{name} is {value!r}, wanted one of {', '.join(map(repr, choices))}")
+        known = {each.name for each in fields(TrainConfig)}
+        for name in self.options:
+            if name not in known:
+                close = get_close_matches(name, known)
+                meant = (
+                    f"did you mean {' or '.join(close)}" if close else f"TrainConfig takes {', '.join(sorted(known))}"
+                )
+                raise ValueError(f"options has {name!r}, which is no argument of TrainConfig; {meant}")
         if said := sorted(set(self.options) & {*vars(self), *_MADE}):
             raise ValueError(f"options has {', '.join(said)}, which the run itself says or makes; leave it out there")
         for name in ("steps", "save_every", "keep_last", "gates_every"):

@@ -56,6 +56,10 @@ def start_run(config: RunConfig, *, progress: bool | None = None) -> TrainResult
         >>> len(start_run(config, progress=False).reports), sorted(path.name for path in Path("run").iterdir())
         (1, ['metrics.jsonl'])
     """
+    try:  # better now than after the first step
+        config.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"folder is {config.folder}, which cannot be made: {error}") from error
     if config.prepare is not None:
         _check_alone()
         if rank_of_process() == 0:
@@ -107,8 +111,16 @@ def plan_config(config: RunConfig, *, world_size: int = 1, device: DeviceFacts |
         >>> plan_config(config).tokens
         128
     """
-    with torch.device("meta"):
-        model = (config.outline or config.build)()
+    try:
+        with torch.device("meta"):
+            model = (config.outline or config.build)()
+    except Exception as error:
+        if config.outline is not None:
+            raise
+        raise ValueError(
+            f"build cannot make the model without weights ({type(error).__name__}: {error}); give the config an "
+            "outline that builds it from sizes alone"
+        ) from error
     return plan_run(
         model, batches=config.batches, steps=config.steps, world_size=world_size, frozen=config.frozen,
         checkpoint=config.recompute, sync_last=True, device=device, tower=config.tower,

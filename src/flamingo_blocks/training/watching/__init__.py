@@ -4,6 +4,7 @@ from flamingo_blocks.training.watching.bad_batches import BadBatches
 from flamingo_blocks.training.watching.measures import FewShotScore, GateValues, SampleGenerations, gate_values
 from flamingo_blocks.training.watching.run_log import RunLog
 from flamingo_blocks.training.watching.step_lines import read_metrics
+from flamingo_blocks.training.watching.undisturbed import undisturbed
 
 __all__ = [
     "BadBatches",
@@ -13,4 +14,5 @@ __all__ = [
     "SampleGenerations",
     "gate_values",
     "read_metrics",
+    "undisturbed",
 ]
