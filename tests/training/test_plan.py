@@ -327,7 +327,8 @@ def test_a_model_whose_cost_is_not_known_is_refused():
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"rows": 0}, "rows is 0 and text is 8, wanted 1 or more"),
+        ({"rows": 0}, "rows is 0, wanted 1 or more"),
+        ({"parts": 0}, "parts is 0, wanted 1 or more"),
         ({"items": -1.0}, "items is -1.0, wanted a finite number"),
         ({"weight": float("nan")}, "weight is nan, wanted a finite number"),
     ],
@@ -343,3 +344,22 @@ def test_devices_are_checked():
     assert all(24e9 <= device.memory_bytes <= 141e9 for device in DEVICES.values())
     with pytest.raises(ValueError, match="device 'mine' has.*utilisation 40"):
         DeviceFacts(name="mine", memory_bytes=1e9, flops_per_s=1e12, utilisation=40)
+
+
+def test_a_batch_in_parts_takes_the_memory_of_one_of_them():
+    """Activations are those of a part; operations, tokens and weights are those of the whole, and the loss, which is
+    made for a few tokens at a time, hardly less.
+    """
+    model = build_paper_flamingo("3b")
+
+    def plan(parts):
+        batches = {"pages": BatchShape(rows=64, text=256, items=5, parts=parts)}
+        return plan_run(model, batches=batches, steps=1, tower=NFNET_F6)
+
+    whole, parted = plan(1), plan(8)
+    assert 0 < parted.memory["loss"] < whole.memory["loss"]
+    for name, size in whole.memory.items():
+        if name != "loss":
+            expected = size / 8 if name.startswith("activations") else size
+            assert parted.memory[name] == pytest.approx(expected, rel=1e-6), name
+    assert (parted.flops, parted.tokens, parted.items) == (whole.flops, whole.tokens, whole.items)

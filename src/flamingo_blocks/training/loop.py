@@ -368,11 +368,13 @@ def _check(config: TrainConfig) -> None:
 def _check_ranks(config: TrainConfig) -> None:
     """All ranks draw the same data sets in the same order, or they wait for each other in vain."""
     mine = {**_told(config), "objectives": [(one.name, one.weight) for one in config.objectives]}
+    del mine["weights"]  # which these hold
     of_all: list[Any] = [None] * distributed.get_world_size()
     distributed.all_gather_object(of_all, mine)
     if any(one != of_all[0] for one in of_all):
-        differ = {name: [each[name] for each in of_all] for name in mine if any(e[name] != mine[name] for e in of_all)}
-        raise ValueError(f"ranks have different {differ}; give all of them the same, objectives in the same order")
+        name = next(name for name in mine if any(each[name] != of_all[0][name] for each in of_all))
+        values = [each[name] for each in of_all]
+        raise ValueError(f"ranks have different {name}: {values}; give all of them the same in the same order")
     if averaged_over(config.model) == 1:
         raise ValueError(
             f"model is not sharded, and there are {len(of_all)} processes, whose weights would part; "

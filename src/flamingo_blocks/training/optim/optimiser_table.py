@@ -80,7 +80,9 @@ OPTIMISERS: dict[str, OptimiserEntry] = {
     "sgdp": _extra("SGDP", not_sharded=_NORMS),
     "sgdw": _extra("SGDW"),
     "shampoo": _extra("Shampoo", not_sharded="it transposes gradients in place, which sharded ones cannot"),
-    "swats": _extra("SWATS", own_rate=True, not_sharded="its estimate of a rate is a tensor that is not sharded"),
+    "swats": _extra(
+        "SWATS", own_rate=True, not_sharded="its estimate of a learning rate is a tensor that is not sharded"
+    ),
     "torch_optimizer.radam": _extra("RAdam"),  # "radam" is torch's own
     "yogi": _extra("Yogi"),
 }
