@@ -278,3 +278,13 @@ def test_names_of_embedding_and_head_are_kept(tmp_path):
     make_flamingo("plain", lm=lm, embedding="embedding", head="head").float().save_pretrained(tmp_path)
     parts = {"lm": make_language_model("plain", max_text=50), "vision": make_flamingo("plain").vision.float()}
     assert Flamingo.from_pretrained(tmp_path, **parts).embedding == "embedding"
+
+
+def test_files_are_for_all_whom_the_folder_is_for(tmp_path):
+    """They have the mode of any new file, the weights too."""
+    plain = tmp_path / "plain"
+    plain.touch()
+    build_tiny_flamingo().save_pretrained(tmp_path / "model", frozen="include")
+    modes = {path.name: path.stat().st_mode for path in (tmp_path / "model").iterdir()}
+    assert len(modes) == 3
+    assert set(modes.values()) == {plain.stat().st_mode}

@@ -340,10 +340,16 @@ def _load(model: "Flamingo", tensors: dict[str, Tensor], config: dict[str, Any])
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file beside its name, then rename it, so that no reader meets half of one."""
+    """Write a file beside its name, then rename it, so that no reader meets half of one.
+
+    It gets the mode of any new file: safetensors writes for its owner alone, and folders are shared.
+    """
     beside = path.with_name(path.name + ".tmp")
     try:
+        beside.touch()
+        mode = beside.stat().st_mode
         write(beside)
+        beside.chmod(mode)
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
