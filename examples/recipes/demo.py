@@ -52,7 +52,7 @@ def recipe(
     save_every: int = 100,
     seed: int = 0,
 ) -> RunConfig:
-    """The few-shot demo: made-up names for images, in context; two to three minutes on one core."""
+    """The few-shot demo: made-up names for images, in context; as long as `flamingo-blocks demo` takes."""
     return RunConfig(
         prepare=lambda: prepare(folder, seed=seed, tower_steps=tower_steps, lm_steps=lm_steps),
         build=lambda: build(load_parts(folder), seed=seed),
