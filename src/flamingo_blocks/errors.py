@@ -27,3 +27,7 @@ class ConformanceError(FlamingoBlocksError, AssertionError):
 
 class RecipeError(FlamingoBlocksError, ValueError):
     """A recipe of a training run cannot be found, or a setting does not fit it; the message names what it takes."""
+
+
+class EvaluationError(FlamingoBlocksError, ValueError):
+    """Files of a task or settings of an evaluation do not fit; the message names file, row, key and what was there."""

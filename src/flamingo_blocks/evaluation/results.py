@@ -1,0 +1,70 @@
+"""What an evaluation found, before it is written: one cell for each task, number of shots, seed and control."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flamingo_blocks.evaluation.score import Score
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """The scores of one task with one number of shots, one seed and one control.
+
+    Args:
+        task: Name of the task.
+        shots: Shots of each query.
+        seed: Decides what was drawn.
+        control: What was taken away from the model, or the baseline without one (`"baseline:majority"`); `"none"` for
+            the model's own score.
+        scores: The headline first.
+        interval: 95 % of the headline under a bootstrap over clusters, or None.
+        difference: Own score less this control's on the same queries, for controls, with its 95 % interval:
+            `(difference, low, high)`.
+        counts: Queries asked, scored, empty, truncated, ...; how often each thing stopped the writing.
+        rates: Shares: of answers that equal a shot's (`"copy_any"`) or the last shot's (`"copy_last"`), ...
+        facts: How it was run: whether prompts were shared, which scorer ran, what the self-check found.
+    """
+
+    task: str
+    shots: int
+    seed: int
+    control: str = "none"
+    scores: tuple[Score, ...]
+    interval: tuple[float, float] | None = None
+    difference: tuple[float, float, float] | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    rates: Mapping[str, float] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationResult:
+    """All cells of an evaluation, and what was measured.
+
+    Args:
+        cells: Sorted by task, control, shots and seed.
+        run: What was run: model, versions, settings, device, seconds; as it stands in `results.json`.
+        tasks: For each task its title, metric, kind, number of queries and of support, and the hash of its support ids.
+    """
+
+    cells: tuple[Cell, ...]
+    run: Mapping[str, Any]
+    tasks: Mapping[str, Mapping[str, Any]]
+
+    def cell(self, task: str, shots: int, *, seed: int = 0, control: str = "none") -> Cell:
+        """One cell.
+
+        Args:
+            task: Name of the task.
+            shots: Number of shots.
+            seed: The seed.
+            control: The control.
+
+        Raises:
+            KeyError: If there is none.
+        """
+        for cell in self.cells:
+            if (cell.task, cell.shots, cell.seed, cell.control) == (task, shots, seed, control):
+                return cell
+        raise KeyError((task, shots, seed, control))

@@ -1,0 +1,71 @@
+"""A task that was read: its queries, its support, how it is asked and how it is scored."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from flamingo_blocks.evaluation.item import TaskItem
+from flamingo_blocks.evaluation.score import Metric
+
+Kind = Literal["caption", "question", "memes", "dialogue", "action", "class", "continue"]
+Answering = Literal["open", "closed"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Task:
+    """A task with its items, ready to be asked.
+
+    Args:
+        name: Short name, as on the command line: `"vqav2"`.
+        kind: Which template of the prompt profile it is asked by.
+        answering: `"open"`: the model writes, up to the end of its chunk. `"closed"`: candidates are ranked by their
+            log-likelihood.
+        metrics: The headline first, then what is reported beside it.
+        queries: What is asked.
+        support: Where shots are drawn from; of the training split, and none of the queries.
+        candidates: What may be answered, where it is one list for all; of `"closed"` tasks.
+        demo_answer: Which of its answers a shot shows: the first, or the most frequent (ties: first).
+        num_support: Most items of `support` that shots are drawn from: 2048 in the paper.
+        classes: What tells the class of a shot, for draws that are balanced.
+        max_new_tokens: Most tokens that are written, where the task knows better than the profile.
+        version: Raised when the same files would give other items or other scores.
+    """
+
+    name: str
+    kind: Kind
+    answering: Answering
+    metrics: tuple[Metric, ...]
+    queries: tuple[TaskItem, ...]
+    support: tuple[TaskItem, ...] = ()
+    candidates: tuple[str, ...] = ()
+    demo_answer: Literal["first", "majority"] = "first"
+    num_support: int = 2048
+    classes: Callable[[TaskItem], str] | None = None
+    max_new_tokens: int | None = None
+    version: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskReader:
+    """How a task is read from its official files.
+
+    Args:
+        name: Short name, as on the command line.
+        title: As papers print it.
+        metric: Headline metric, in words.
+        kind: Which template it is asked by.
+        answering: As in `Task`.
+        files: The files that it wants below its folder, with what each is.
+        splits: Splits that may be asked, the one of the paper first.
+        read: Reads `(folder, split)` into a task.
+    """
+
+    name: str
+    title: str
+    metric: str
+    kind: Kind
+    answering: Answering
+    files: Mapping[str, str]
+    splits: tuple[str, ...]
+    read: Callable[[Path, str], Task] = field(compare=False)
