@@ -152,7 +152,7 @@ class PromptProfile:
             texts[name], more = plain_field(item.texts[name])
             removed += more
         turns = ""
-        for question, answer in item.turns:
+        for question, answer in item.turns if template.turn else ():
             (asked, first), (told, second) = plain_field(question), plain_field(answer)
             turns += template.turn.format(question=asked, answer=told)
             removed += first + second

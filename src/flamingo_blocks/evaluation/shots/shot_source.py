@@ -1,12 +1,13 @@
 """What gives the shots of a query."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from flamingo_blocks.errors import EvaluationError
 from flamingo_blocks.evaluation.item import TaskItem
 
 
+@runtime_checkable
 class ShotSource(Protocol):
     """Chooses the shots of each query.
 
