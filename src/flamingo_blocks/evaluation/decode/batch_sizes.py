@@ -82,28 +82,44 @@ def in_batches(
     """
     found: dict[int, Made] = {}
     batch: list[QueryRow] = []
+    largest = 0
     for row in sorted(rows, key=lambda row: (len(row.ids), row.number)):
-        full = (len(batch) + 1) * need(row) > memory_bytes or len(batch) == max_rows
+        largest = max(largest, need(row))
+        full = (len(batch) + 1) * largest > memory_bytes or len(batch) == max_rows
         if batch and (full or (not padded and len(batch[0].ids) != len(row.ids))):
             found |= _numbered(batch, run)
-            batch = []
+            batch, largest = [], need(row)
         batch.append(row)
     return found | (_numbered(batch, run) if batch else {})
 
 
-def skips_pads(flamingo: Flamingo, *, between: bool) -> bool:
+def skips_pads(flamingo: Flamingo, *, between: bool, num_tokens: int) -> bool:
     """Whether a model can be given rows of different lengths.
 
     Args:
         flamingo: The model.
-        between: Whether pads stand between a prompt and the rows, and not before all.
+        between: Whether pads stand between a prompt and the rows, and not before all. There they also take the place of
+            words in a sliding window.
+        num_tokens: The longest text that is to be read.
     """
-    if not accepts(flamingo.lm, "attention_mask"):
+    window = short_window(flamingo.lm, num_tokens)
+    if not accepts(flamingo.lm, "attention_mask") or (between and window is not None):
         return False
     if remembered(flamingo).left_pads is None:
         look_at_language_model(flamingo)
     seen = remembered(flamingo)
     return (seen.inner_pads if between else seen.left_pads) is True
+
+
+def short_window(lm: nn.Module, num_tokens: int) -> int | None:
+    """The sliding window of a model that is too short for a text; None where there is no such.
+
+    Args:
+        lm: A language model.
+        num_tokens: The text's.
+    """
+    window = getattr(text_config(lm), "sliding_window", None)
+    return window if isinstance(window, int) and num_tokens > window else None
 
 
 def halved(batch: Sequence[Work], run: Callable[[list[Work]], list[Made]]) -> list[Made]:

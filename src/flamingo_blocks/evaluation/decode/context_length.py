@@ -18,5 +18,5 @@ def context_length(lm: nn.Module) -> int | None:
         True
     """
     config = text_config(lm)
-    told = config.get if isinstance(config, dict) else lambda name: getattr(config, name, None)
-    return next((found for name in _NAMES if isinstance(found := told(name), int) and found > 0), None)
+    told = config if isinstance(config, dict) else {name: getattr(config, name, None) for name in _NAMES}
+    return next((found for name in _NAMES if isinstance(found := told.get(name), int) and found > 0), None)

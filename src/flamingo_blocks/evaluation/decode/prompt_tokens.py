@@ -93,8 +93,9 @@ class PromptTokenizer:
         found = []
         for candidate, ids in zip(candidates, joint, strict=True):
             rest = tuple(ids[kept:])
-            if not rest or specials & set(rest):
-                what = f"the special token {min(specials & set(rest))}" if rest else "no token"
+            special = next((token for token in rest if token in specials), None)
+            if not rest or special is not None:
+                what = "no token" if special is None else f"the special token {special}"
                 raise EvaluationError(f"candidate {candidate!r} encodes to {what}, wanted text; leave it out")
             found.append(rest + end)
         return prompt.stable + kept, tuple(found)
