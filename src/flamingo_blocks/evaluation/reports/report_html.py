@@ -105,9 +105,8 @@ def _ratios(summaries: Sequence[Summary], titles: Mapping[str, str], lines: Sequ
         'the tasks that both have.</p><div class="grid-of">'
     )
     for number, (tasks, series) in enumerate(groups):
-        told = (
-            f"Mean over {len(tasks)} task{'' if len(tasks) == 1 else 's'}: {', '.join(titles[task] for task in tasks)}"
-        )
+        names = ", ".join(titles[task] for task in tasks)
+        told = f"Mean over {len(tasks)} task{'' if len(tasks) == 1 else 's'}: {names}"
         chart = draw_curves(series, identity=f"ratio{number}", title=told, unit="% of fine-tuned")
         yield f'<section class="card"><h3>{as_text(told)}</h3>{chart}</section>'
     yield "</div>\n"
@@ -116,7 +115,7 @@ def _ratios(summaries: Sequence[Summary], titles: Mapping[str, str], lines: Sequ
 def _curves(summaries: Sequence[Summary], titles: Mapping[str, str], lines: Sequence[str], name: str) -> Iterable[str]:
     yield f'<h2>Score over shots</h2>{key(name)}<div class="grid-of">'
     for number, (task, title) in enumerate(titles.items()):
-        variants = list(dict.fromkeys(each.variant for each in summaries if _is_headline(each, task)))
+        variants = list(dict.fromkeys(each.variant for each in summaries if each.task == task and each.place == 0))
         series = task_series(summaries, task, lines=lines, name=name)
         yield f'<section class="card"><h3>{as_text(title)}</h3>'
         if any(each.style != "published" for each in series):
@@ -129,10 +128,6 @@ def _curves(summaries: Sequence[Summary], titles: Mapping[str, str], lines: Sequ
             yield "<p>Nothing was scored.</p>"
         yield "</section>"
     yield "</div>\n"
-
-
-def _is_headline(each: Summary, task: str) -> bool:
-    return (each.task, each.control, each.place) == (task, OWN, 0) or (each.task == task and each.place == 0)
 
 
 def _about_published(task: str, models: Sequence[str]) -> str:
@@ -148,8 +143,8 @@ def _about_published(task: str, models: Sequence[str]) -> str:
 def _image_use(summaries: Sequence[Summary], titles: Mapping[str, str]) -> Iterable[str]:
     yield "<h2>Does it use the images?</h2>"
     yield (
-        "<p>Own score less the score when one thing was taken away, on the same queries, with its 95 % interval. Filled "
-        "points: the interval does not hold zero. In parentheses: shots.</p>"
+        "<p>Own score less the score when one thing was taken away, on the same queries, with its 95 % interval. "
+        "Filled points: the interval does not hold zero. In parentheses: shots.</p>"
         '<div class="grid-of">'
     )
     for number, (task, title) in enumerate(titles.items()):
@@ -169,12 +164,14 @@ def _samples(
     answers: Mapping[tuple[str, str], Sequence[str]],
 ) -> Iterable[str]:
     head = ("query", "end of the prompt", "answer", "right", "stopped by")
-    for at, (task, title) in enumerate(titles.items()):
+    begun = False
+    for task, title in titles.items():
         picked = pick_samples(predictions, task, number=samples)
         if picked:
             rows = tuple(sample_row(each, answers.get((task, each.id), ())) for each in picked)
             shots = f"{picked[0].shots} shot{'' if picked[0].shots == 1 else 's'}, seed {picked[0].seed}"
-            yield "<h2>Samples</h2>" if at == 0 else ""
+            yield "" if begun else "<h2>Samples</h2>"
+            begun = True
             yield f"<h3>{as_text(title)}, {shots}</h3>{table(Table(head=head, rows=rows), 'samples', title)}\n"
 
 
