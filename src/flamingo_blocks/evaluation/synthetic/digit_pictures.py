@@ -16,7 +16,7 @@ from flamingo_blocks.evaluation.synthetic.shapes import draw_ground
 
 Writing = Literal["handwritten", "bars"]
 Side = Literal["query", "support"]
-_Glyph = Float[Tensor, "rows columns"]
+_Glyph = Float[Tensor, "_ _"]  # a picture has glyphs of several sizes
 
 # Which of its bars a digit has: top, upper left, upper right, middle, lower left, lower right, bottom.
 _BARS = ("1110111", "0010010", "1011101", "1011011", "0111010", "1101011", "1101111", "1010010", "1111111", "1111011")

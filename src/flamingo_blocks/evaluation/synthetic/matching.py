@@ -27,7 +27,6 @@ def matching_task(setting: Setting, *, answering: Answering) -> Task:
         setting: What decides the task.
         answering: `"closed"`: `yes` and `no` may be answered.
     """
-    candidates = ANSWERS if answering == "closed" else ()
 
     def item(id_: str, name: str, *, rule: str, answer: str) -> TaskItem:
         agree = rule if answer == "yes" else next(other for other in RULES if other != rule)
@@ -37,7 +36,6 @@ def matching_task(setting: Setting, *, answering: Answering) -> Task:
             media=tuple(_images(setting, name, things)),
             texts={"question": QUESTION},
             answers=(answer,),
-            candidates=candidates,
             facts={"rule": rule, "things": tuple(thing.words for thing in things)},
         )
 
@@ -62,7 +60,7 @@ def matching_task(setting: Setting, *, answering: Answering) -> Task:
         answering=answering,
         metrics=(CutExactMatch("contains_yes"),),
         queries=tuple(query(number) for number in range(setting.queries)),
-        candidates=candidates,
+        candidates=ANSWERS if answering == "closed" else (),
         max_new_tokens=15,
     )
 

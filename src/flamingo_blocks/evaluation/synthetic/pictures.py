@@ -8,9 +8,10 @@ from torch import Tensor
 from flamingo_blocks.evaluation.synthetic.choices import Choices
 from flamingo_blocks.evaluation.synthetic.shapes import Placed, Thing, draw_ground, draw_shapes
 
-MIN_SIZE = 24
+MIN_SIZE = 8
 _CELLS = 3  # several things stand in a grid of so many rows and columns, one a cell
 MOST_THINGS = _CELLS**2
+_GAP = 0.012  # from the edge of a cell
 
 
 def choose_ground(choices: Choices) -> tuple[list[int], list[int]]:
@@ -53,7 +54,7 @@ def picture_of_several(things: Sequence[Thing], choices: Choices, *, size: int) 
         zip(things, choices.several(range(MOST_THINGS), len(things), "cells"), strict=True)
     ):
         radius = choices.between(0.09, 0.14, "radius", number)
-        slack = 0.5 / _CELLS - radius
+        slack = 0.5 / _CELLS - radius - _GAP
         x, y = (
             (place + 0.5) / _CELLS + choices.between(-slack, slack, axis, number)
             for place, axis in zip((cell % _CELLS, cell // _CELLS), "xy", strict=True)
