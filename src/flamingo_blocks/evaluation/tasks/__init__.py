@@ -1,0 +1,1 @@
+"""Tasks of the paper, read from their official files, and tasks of one's own."""
