@@ -18,7 +18,17 @@ from PIL import Image
 from flamingo_blocks.data.video import encode_clip
 
 WORDS = "red blue green dog cat cup ball runs sits holds opens near under a the of table tree bread two".split()
-ODD = ('"quoted", twice', "naïve café", "semi; colon: 50 %", "don't", "tab\there", "line\nbreak", "中文", "#1-2", "<image>")
+ODD = (
+    '"quoted", twice',
+    "naïve café",
+    "semi; colon: 50 %",
+    "don't",
+    "tab\there",
+    "line\nbreak",
+    "中文",
+    "#1-2",
+    "<image>",
+)
 SIDE_PX = 32
 CLIP_S = 4.0
 RARE = (("hammer", "phone"), ("wash", "egg"), ("measure", "carrots"), ("hammer", "egg"), ("fry", "ice"))
@@ -34,7 +44,7 @@ class Drawn:
     """Values drawn from a seed; texts with marks that files stumble over, if `odd`."""
 
     def __init__(self, seed: int, *, odd: bool = False) -> None:
-        self.random, self.odd = random.Random(seed), odd
+        self.random, self.odd = random.Random(seed), odd  # noqa: S311 - no secret
 
     def text(self, words: int = 4) -> str:
         found = [self.random.choice(WORDS) for _ in range(words)]
@@ -176,9 +186,7 @@ def write_youcook2(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0,
         found[split] = []
         while len(found[split]) < count:  # two steps of one video
             video, steps = drawn.youtube(), min(2, count - len(found[split]))
-            annotations = [
-                {"segment": [step, step + 2], "id": step, "sentence": drawn.text()} for step in range(steps)
-            ]
+            annotations = [{"segment": [step, step + 2], "id": step, "sentence": drawn.text()} for step in range(steps)]
             database[video] = {
                 "duration": CLIP_S,
                 "subset": split,

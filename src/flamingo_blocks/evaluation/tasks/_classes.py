@@ -2,7 +2,7 @@
 
 from flamingo_blocks.evaluation.item import TaskItem
 
-SHOTS_A_CLASS = 32  # support of the paper
+SHOTS_A_CLASS = 32  # that shots are drawn from, in the paper
 
 
 def class_of(item: TaskItem) -> str:

@@ -1,7 +1,8 @@
 """The metrics of the video tasks, dialogues and classes, headline first."""
 
 import importlib
-from types import ModuleType
+from collections.abc import Callable, Mapping
+from types import MappingProxyType, ModuleType
 from typing import cast
 
 from flamingo_blocks.evaluation.score import Metric
@@ -49,3 +50,22 @@ def of_rareact() -> tuple[Metric, ...]:
 def of_classes(*, top: tuple[int, ...]) -> tuple[Metric, ...]:
     """The share of items whose class is among the likeliest; the mean, where there are several such shares."""
     return (cast(Metric, _metrics().ClassAccuracy(top=top)),)
+
+
+NAMED: Mapping[str, Callable[[], Metric]] = MappingProxyType(
+    {
+        "cider": lambda: of_captions()[0],
+        "class_top1": lambda: of_classes(top=(1,))[0],
+        "class_top1_top5": lambda: of_classes(top=(1, 5))[0],
+        "exact_match": lambda: of_single_answers()[0],
+        "ivqa": lambda: of_ivqa()[0],
+        "ndcg": lambda: of_dialogues()[0],
+        "roc_auc": lambda: cast(Metric, _metrics().RocAuc()),
+        "star": lambda: of_star()[0],
+        "vqa_always": lambda: cast(Metric, _metrics().VqaAccuracy(profile="always")),
+        "vqa_official": lambda: cast(Metric, _metrics().VqaAccuracy(profile="official")),
+        "vqa_textvqa": lambda: cast(Metric, _metrics().VqaAccuracy(profile="textvqa")),
+        "vqa_vizwiz": lambda: cast(Metric, _metrics().VqaAccuracy(profile="vizwiz")),
+        "wups": lambda: of_next_qa()[0],
+    }
+)

@@ -44,12 +44,24 @@ class ClipFiles:
         path = self._files.find(name.rpartition("/")[2]) or self._folder / official
         if cut_s is None:
             return ClipSegment(url=official, data=path)
-        start_s, end_s = cut_s
-        return ClipSegment(
-            url=f"{official}#{_short(start_s)}-{_short(end_s)}",
-            data=path,
-            metadata={"start_s": start_s, "end_s": end_s},
-        )
+        return cut_segment(official, path, cut_s)
+
+
+def cut_segment(name: str, path: Path, cut_s: tuple[float, float]) -> ClipSegment:
+    """A piece of a clip.
+
+    Args:
+        name: What the official files call the whole clip.
+        path: Where its file is.
+        cut_s: Where the piece begins and ends, in seconds.
+
+    Example:
+        >>> cut_segment("6H78U.mp4", Path("6H78U.mp4"), (11.1, 19)).url
+        '6H78U.mp4#11.1-19'
+    """
+    start_s, end_s = cut_s
+    metadata = {"start_s": start_s, "end_s": end_s}
+    return ClipSegment(url=f"{name}#{_short(start_s)}-{_short(end_s)}", data=path, metadata=metadata)
 
 
 def cut_of(row: Row, start: str = "start", end: str = "end") -> tuple[float, float]:

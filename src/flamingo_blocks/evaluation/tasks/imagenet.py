@@ -55,7 +55,7 @@ def read_imagenet(folder: Path, split: str) -> Task:
         queries=queries,
         support=support,
         candidates=tuple(names.values()),
-        num_support=SHOTS_A_CLASS * len(names),
+        num_support=SHOTS_A_CLASS,
         classes=class_of,
     )
 

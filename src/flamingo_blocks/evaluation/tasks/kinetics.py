@@ -53,7 +53,7 @@ def read_kinetics700(folder: Path, split: str) -> Task:
         queries=queries,
         support=support,
         candidates=labels,
-        num_support=SHOTS_A_CLASS * len(labels),
+        num_support=SHOTS_A_CLASS,
         classes=class_of,
     )
 
