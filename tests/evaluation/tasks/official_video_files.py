@@ -1,7 +1,8 @@
 """Tiny data sets of drawn values, in exactly the layout of the official files of the video tasks, dialogues, classes.
 
 Each writer makes the files below a folder that is made if need be: `train` items for shots and `val` items of the split
-that the paper asks. It gives back what it wrote, so that a test can compare what is read.
+that the paper asks. It gives back what it wrote, so that a test can compare what is read. `odd=True` draws texts with
+marks that readers stumble over, `media=False` leaves images and clips empty, for tests that open none.
 """
 
 import csv
@@ -41,10 +42,10 @@ Rows = dict[str, list[dict[str, Any]]]
 
 
 class Drawn:
-    """Values drawn from a seed; texts with marks that files stumble over, if `odd`."""
+    """Values drawn from a seed; texts with marks that files stumble over, if `odd`; images and clips, if `media`."""
 
-    def __init__(self, seed: int, *, odd: bool = False) -> None:
-        self.random, self.odd = random.Random(seed), odd  # noqa: S311 - no secret
+    def __init__(self, seed: int, *, odd: bool = False, media: bool = True) -> None:
+        self.random, self.odd, self.media = random.Random(seed), odd, media  # noqa: S311 - no secret
 
     def text(self, words: int = 4) -> str:
         found = [self.random.choice(WORDS) for _ in range(words)]
@@ -66,8 +67,8 @@ class Drawn:
         return start, start + self.random.choice((1, 1.5, 2.25))
 
 
-def write_visdial(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0, odd: bool = False) -> Rows:
-    drawn = Drawn(seed, odd=odd)
+def write_visdial(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0, **how: bool) -> Rows:
+    drawn = Drawn(seed, **how)
     answers, questions = drawn.distinct(120), drawn.distinct(30)
 
     def dialogue(number: int) -> dict[str, Any]:
@@ -105,8 +106,8 @@ def write_visdial(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0, 
     return found
 
 
-def write_msvd_qa(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0, odd: bool = False) -> Rows:
-    drawn = Drawn(seed, odd=odd)
+def write_msvd_qa(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0, **how: bool) -> Rows:
+    drawn = Drawn(seed, **how)
     found = _video_qa(drawn, train=train, val=val)
     names = {row["video_id"]: f"{drawn.youtube()}_{index}_{index + 4}" for index, row in enumerate(_all(found))}
     lines = [f"{name} vid{video}\n" for video, name in names.items()]
@@ -121,8 +122,8 @@ def write_msvd_qa(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0, 
     return found
 
 
-def write_msrvtt_qa(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0, odd: bool = False) -> Rows:
-    drawn = Drawn(seed, odd=odd)
+def write_msrvtt_qa(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0, **how: bool) -> Rows:
+    drawn = Drawn(seed, **how)
     found = _video_qa(drawn, train=train, val=val)
     for split, rows in found.items():
         _json(folder / f"{split}_qa.json", [{**row, "category_id": 14} for row in rows])
@@ -131,8 +132,8 @@ def write_msrvtt_qa(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0
     return found
 
 
-def write_star(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0, odd: bool = False) -> Rows:
-    drawn = Drawn(seed, odd=odd)
+def write_star(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0, **how: bool) -> Rows:
+    drawn = Drawn(seed, **how)
     found: Rows = {}
     for split, count in (("train", train), ("val", val)):
         found[split] = []
@@ -160,8 +161,8 @@ def write_star(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0, odd
     return found
 
 
-def write_vatex(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0, odd: bool = False) -> Rows:
-    drawn = Drawn(seed, odd=odd)
+def write_vatex(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0, **how: bool) -> Rows:
+    drawn = Drawn(seed, **how)
     found: Rows = {}
     for split, count in (("train", train), ("public_test", val), ("private_test", val)):
         found[split] = [
@@ -178,8 +179,8 @@ def write_vatex(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0, od
     return found
 
 
-def write_youcook2(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0, odd: bool = False) -> Rows:
-    drawn = Drawn(seed, odd=odd)
+def write_youcook2(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0, **how: bool) -> Rows:
+    drawn = Drawn(seed, **how)
     found: Rows = {}
     database: dict[str, Any] = {}
     for split, count in (("training", train), ("validation", val)):
@@ -201,8 +202,8 @@ def write_youcook2(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0,
     return found
 
 
-def write_ivqa(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0, odd: bool = False) -> Rows:
-    drawn = Drawn(seed, odd=odd)
+def write_ivqa(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0, **how: bool) -> Rows:
+    drawn = Drawn(seed, **how)
     found: Rows = {}
     for split, count in (("train", train), ("test", val)):
         found[split] = []
@@ -216,8 +217,8 @@ def write_ivqa(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0, odd
     return found
 
 
-def write_next_qa(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0, odd: bool = False) -> Rows:
-    drawn = Drawn(seed, odd=odd)
+def write_next_qa(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0, **how: bool) -> Rows:
+    drawn = Drawn(seed, **how)
     found: Rows = {}
     names: dict[str, str] = {}
     more: dict[str, dict[str, str]] = {}
@@ -240,9 +241,9 @@ def write_next_qa(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0, 
     return found
 
 
-def write_rareact(folder: Path, *, train: int = 0, val: int = 10, seed: int = 0, odd: bool = False) -> Rows:
+def write_rareact(folder: Path, *, train: int = 0, val: int = 10, seed: int = 0, **how: bool) -> Rows:
     """Ten clips at least, two of each class, the first of which shows it. There is nothing to train on."""
-    drawn = Drawn(seed, odd=odd)
+    drawn = Drawn(seed, **how)
     rows = []
     for number in range(max(val, 10)):
         start = drawn.random.choice((0, 1))
@@ -261,9 +262,9 @@ def write_rareact(folder: Path, *, train: int = 0, val: int = 10, seed: int = 0,
     return {"test": rows}
 
 
-def write_kinetics700(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0, odd: bool = False) -> Rows:
+def write_kinetics700(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0, **how: bool) -> Rows:
     """Three clips at least to train on, one of each label."""
-    drawn = Drawn(seed, odd=odd)
+    drawn = Drawn(seed, **how)
     found: Rows = {}
     for split, count in (("train", max(train, len(LABELS))), ("validate", val)):
         found[split] = [
@@ -283,8 +284,8 @@ def write_kinetics700(folder: Path, *, train: int = 6, val: int = 4, seed: int =
     return found
 
 
-def write_imagenet(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0, odd: bool = False) -> Rows:
-    drawn = Drawn(seed, odd=odd)
+def write_imagenet(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0, **how: bool) -> Rows:
+    drawn = Drawn(seed, **how)
     wnids = list(WNIDS)
     found: Rows = {"train": [], "val": []}
     for number in range(train):
@@ -350,12 +351,18 @@ def _csv(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def _image(file: Path, drawn: Drawn) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (SIDE_PX, SIDE_PX), _colour(drawn)).save(file, "JPEG")
+    if drawn.media:
+        Image.new("RGB", (SIDE_PX, SIDE_PX), _colour(drawn)).save(file, "JPEG")
+    else:
+        file.touch()
 
 
 def _clip(file: Path, drawn: Drawn) -> None:
     """Sixteen frames at 4 a second, each of one colour, so that a cut can be told from another."""
     file.parent.mkdir(parents=True, exist_ok=True)
+    if not drawn.media:
+        file.touch()
+        return
     colours = torch.tensor([_colour(drawn) for _ in range(int(4 * CLIP_S))], dtype=torch.uint8)
     frames = colours[:, :, None, None].expand(-1, -1, SIDE_PX, SIDE_PX)
     container, codec = {

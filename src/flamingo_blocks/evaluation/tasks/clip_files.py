@@ -94,10 +94,13 @@ def number_of(row: Row, key: str) -> float:
         EvaluationError: Naming file, row, key and what was found.
     """
     value = row.get(key)
-    try:
-        number = float(value) if isinstance(value, str) else row.take(key, float)
-    except ValueError as error:
-        raise row.wrong(key, "wanted a number") from error
+    if isinstance(value, str):
+        try:
+            number = float(value)
+        except ValueError as error:
+            raise row.wrong(key, "wanted a number") from error
+    else:
+        number = row.take(key, float)
     if not math.isfinite(number):
         raise row.wrong(key, "wanted a finite number")
     return number

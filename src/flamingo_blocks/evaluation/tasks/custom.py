@@ -69,8 +69,9 @@ def read_custom_task(file: Path) -> Task:
         raise EvaluationError(f"{spec.place}, fields: has no {missing[0]!r}, which a task of kind {kind!r} is asked by")
     _check_candidates(spec, answering, for_all=bool(candidates), own="candidates" in fields.known)
     rows = file.parent / spec.take("rows", str)
+    asked = _items(rows, fields)
     shown = _items(file.parent / spec.take("support", str), fields) if "support" in spec else []
-    queries, support = distinct(_items(rows, fields), shown, file=rows)
+    queries, support = distinct(asked, shown, file=rows)
     return Task(
         name=spec.take("name", str),
         kind=kind,

@@ -36,6 +36,7 @@ def read_msvd_qa(folder: Path, split: str) -> Task:
     Source:
         Xu et al., Video Question Answering via Gradually Refined Attention (2017).
     """
+    check_split("msvd_qa", split, _SPLITS)
     return _read("msvd_qa", folder, split, suffix=".avi", names=partial(_mapped, _mapping(folder / _MAPPING)))
 
 
@@ -55,11 +56,11 @@ def read_msrvtt_qa(folder: Path, split: str) -> Task:
     Source:
         Xu et al., Video Question Answering via Gradually Refined Attention (2017).
     """
+    check_split("msrvtt_qa", split, _SPLITS)
     return _read("msrvtt_qa", folder, split, suffix=".mp4", names=lambda row: f"video{row.take('video_id', int)}")
 
 
 def _read(name: str, folder: Path, split: str, *, suffix: str, names: Callable[[Row], str]) -> Task:
-    check_split(name, split, _SPLITS)
     clips = ClipFiles(folder, suffix=suffix)
     file, train = folder / f"{split}_qa.json", folder / "train_qa.json"
     asked, shown = (_items(each, clips, names, pieces=suffix == ".avi") for each in (file, train))
