@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from flamingo_blocks.errors import EvaluationError, MissingDependencyError
 from flamingo_blocks.evaluation.tasks import _metrics_of_video_tasks
 from flamingo_blocks.evaluation.tasks.custom import read_custom_task
+from tests.evaluation.tasks.stand_in_metrics import stand_in_metrics  # noqa: F401 - a fixture
 
 SPEC = {
     "name": "signs",

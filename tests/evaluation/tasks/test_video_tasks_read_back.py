@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from flamingo_blocks.data import ClipSegment
 from flamingo_blocks.data.video import decode_clip
 from tests.evaluation.tasks.official_video_files import RARE, VIDEO_WRITERS, WNIDS
+from tests.evaluation.tasks.stand_in_metrics import stand_in_metrics  # noqa: F401 - a fixture
 from tests.evaluation.tasks.video_readers import VIDEO_READERS
 
 SIZES = {"train": st.integers(1, 5), "val": st.integers(1, 5), "seed": st.integers(0, 10**6), "odd": st.booleans()}
