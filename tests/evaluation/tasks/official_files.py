@@ -104,7 +104,7 @@ def _question(record: Record, image: Any) -> dict[str, Any]:
 
 
 def _annotation(record: Record, image: Any, answers: list[dict[str, Any]]) -> dict[str, Any]:
-    kinds = {"question_type": "what", "answer_type": "other", "multiple_choice_answer": record.answers[0]}
+    kinds = {"question_type": "what", "answer_type": "other", "multiple_choice_answer": "".join(record.answers[:1])}
     return {"question_id": record.number, "image_id": image, "answers": answers, **kinds}
 
 
