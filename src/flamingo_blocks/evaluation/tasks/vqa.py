@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from flamingo_blocks.data import ImageSegment
 from flamingo_blocks.evaluation.item import TaskItem
 from flamingo_blocks.evaluation.read_rows import Row
 from flamingo_blocks.evaluation.task import Task, TaskReader
@@ -88,11 +89,14 @@ def _read(
     folder: Path, questions: Path, annotations: Path | None, images: str, facts: Callable[[Row], dict[str, object]]
 ) -> list[Placed]:
     found = []
+    seen: dict[int, ImageSegment] = {}  # several questions are about one image
     for question, annotation in pair_rows(questions, annotations):
         number = question.take("image_id", int)
+        if number not in seen:
+            seen[number] = image_file(folder, f"{images}/COCO_{images}_{number:012d}.jpg")
         item = TaskItem(
             id=question.text("question_id"),
-            media=(image_file(folder, f"{images}/COCO_{images}_{number:012d}.jpg"),),
+            media=(seen[number],),
             texts={"question": question.take("question", str)},
             answers=() if annotation is None else ten_answers(annotation),
             cluster=str(number),
