@@ -36,7 +36,9 @@ def load_evaluated(name: str, *, tokenizer: Path | None = None) -> tuple[Flaming
         return flamingo, demo_processor(vocabulary, flamingo)
     if is_of_transformers(folder):
         return _from_transformers(folder)
-    beside = tokenizer or next((each for each in (folder / "tokenizer", folder.parent / "tokenizer") if each.is_dir()), None)
+    beside = tokenizer or next(
+        (each for each in (folder / "tokenizer", folder.parent / "tokenizer") if each.is_dir()), None
+    )
     flamingo = Flamingo.from_pretrained(folder)
     if beside is None:
         raise EvaluationError(f"{folder} has no tokenizer beside it; name one with --tokenizer")

@@ -54,7 +54,9 @@ def add_to(commands: Any) -> None:
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("settings")
-    group.add_argument("--shots", type=_numbers, default=(0, 4, 8, 16, 32), metavar="N,...", help="default: 0,4,8,16,32")
+    group.add_argument(
+        "--shots", type=_numbers, default=(0, 4, 8, 16, 32), metavar="N,...", help="default: 0,4,8,16,32"
+    )
     group.add_argument("--seeds", type=_numbers, default=(0, 1, 2), metavar="N,...", help="default: 0,1,2")
     group.add_argument("--profile", choices=sorted(PROFILES), default="paper", help="default: %(default)s")
     group.add_argument(
@@ -65,7 +67,9 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--groups", type=natural, default=64, metavar="N", help="draws of shots; 0: one for each query")
     group.add_argument("--rices", action="store_true", help="shots whose images are most like the query's")
     group.add_argument("--balanced", action="store_true", help="shots show each class as often as any other")
-    group.add_argument("--ensemble", type=positive, default=1, metavar="N", help="orders that closed tasks average over")
+    group.add_argument(
+        "--ensemble", type=positive, default=1, metavar="N", help="orders that closed tasks average over"
+    )
     group.add_argument("--beams", type=positive, metavar="N", help="beams of open tasks; default: the profile's")
     group.add_argument("--max-missing", type=float, default=0.0, metavar="SHARE", help="of queries without image")
     group.add_argument("--memory-gb", type=float, default=2.0, metavar="GB", help="for caches and logits")
@@ -127,7 +131,9 @@ def _task(name: str, arguments: argparse.Namespace) -> Task:
     if Path(name).suffix in (".yaml", ".yml", ".json"):
         return read_custom_task(Path(name))
     if arguments.data is None:
-        raise EvaluationError(f"--data names no folder, which task {name} is read from; wanted one with a folder {name}")
+        raise EvaluationError(
+            f"--data names no folder, which task {name} is read from; wanted one with a folder {name}"
+        )
     return read_task(name, arguments.data)
 
 

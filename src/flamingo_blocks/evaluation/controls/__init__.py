@@ -4,13 +4,13 @@ from flamingo_blocks.evaluation.controls.baselines import BASELINES, baseline_pr
 from flamingo_blocks.evaluation.controls.control import (
     CONTROLS,
     DEFAULT_CONTROLS,
+    AtHand,
     Control,
-    apply_control,
     find_control,
 )
 from flamingo_blocks.evaluation.controls.shown import Shown, ShownShot
 
 __all__ = [
-    "BASELINES", "CONTROLS", "DEFAULT_CONTROLS", "Control", "Shown", "ShownShot", "apply_control",
+    "BASELINES", "CONTROLS", "DEFAULT_CONTROLS", "AtHand", "Control", "Shown", "ShownShot",
     "baseline_predictions", "copy_rates", "find_control", "most_frequent",
 ]  # fmt: skip

@@ -29,7 +29,7 @@ def baseline_predictions(
     support_answers: Sequence[str],
     candidates: Sequence[str] = (),
 ) -> dict[str, list[Prediction]]:
-    """What would be answered by who copies: the commonest answer of the support, of the shots, or that of the last shot.
+    """What would be answered by who copies: the commonest answer of the support or the shots, or that of the last shot.
 
     Args:
         own: The model's predictions, whose shots are used.

@@ -7,10 +7,39 @@ from flamingo_blocks.data import ClipSegment, ImageSegment
 from flamingo_blocks.data.examples.keyed_draws import KeyedDraws
 from flamingo_blocks.errors import EvaluationError
 from flamingo_blocks.evaluation.controls.shown import Shown, ShownShot
-from flamingo_blocks.evaluation.decode import blank
 from flamingo_blocks.evaluation.item import TaskItem
 
-Change = Callable[[Shown, KeyedDraws, Sequence[TaskItem]], Shown]
+MediaSegment = ImageSegment | ClipSegment
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AtHand:
+    """What a control may use besides what is shown.
+
+    Args:
+        task: Name of the task.
+        seed: Decides what is drawn.
+        queries: All queries of the task.
+        blank: Gives an item of the same shape that shows nothing.
+    """
+
+    task: str
+    seed: int
+    queries: Sequence[TaskItem]
+    blank: Callable[[MediaSegment], MediaSegment]
+
+    def order(self, shown: Shown, purpose: str) -> list[int]:
+        """Places of the shots in a drawn order. It depends on the shots alone, so queries of one prompt share it.
+
+        Args:
+            shown: What is shown.
+            purpose: What the order is for.
+        """
+        draws = KeyedDraws((self.task, purpose, self.seed, *(shot.item.id for shot in shown.shots)))
+        return sorted(range(len(shown.shots)), key=draws.uniform)
+
+
+Change = Callable[[Shown, AtHand], Shown]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +49,7 @@ class Control:
     Args:
         name: As in files and on the command line.
         says: What a score that stays as it was would mean.
-        change: Changes what is shown, with draws keyed by the shots, and the other queries at hand.
+        change: Changes what is shown.
         closes_gates: Whether the gates of the model are closed, so that it sees nothing.
         min_shots: Fewest shots that it changes anything about; with fewer it is not asked.
     """
@@ -32,59 +61,53 @@ class Control:
     min_shots: int = 0
 
 
-def _as_it_was(shown: Shown, _draws: KeyedDraws, _queries: Sequence[TaskItem]) -> Shown:
+def _as_it_was(shown: Shown, _at_hand: AtHand) -> Shown:
     return shown
 
 
-def _text_only(shown: Shown, _draws: KeyedDraws, _queries: Sequence[TaskItem]) -> Shown:
+def _text_only(shown: Shown, _at_hand: AtHand) -> Shown:
     return replace(shown, shots=tuple(replace(shot, with_media=False) for shot in shown.shots))
 
 
-def _no_shot_images(shown: Shown, _draws: KeyedDraws, _queries: Sequence[TaskItem]) -> Shown:
-    return replace(shown, shots=tuple(_with_media(shot, tuple(map(blank, shot.item.media))) for shot in shown.shots))
+def _no_shot_images(shown: Shown, at_hand: AtHand) -> Shown:
+    blanks = (tuple(map(at_hand.blank, shot.item.media)) for shot in shown.shots)
+    return replace(shown, shots=tuple(map(_with_media, shown.shots, blanks)))
 
 
-def _shuffle_images(shown: Shown, draws: KeyedDraws, _queries: Sequence[TaskItem]) -> Shown:
-    order = _order(len(shown.shots), draws)
-    media = [shown.shots[place].item.media for place in order]
-    return replace(shown, shots=tuple(_with_media(*pair) for pair in zip(shown.shots, media, strict=True)))
+def _shuffle_images(shown: Shown, at_hand: AtHand) -> Shown:
+    media = (shown.shots[place].item.media for place in at_hand.order(shown, "shuffle_images"))
+    return replace(shown, shots=tuple(map(_with_media, shown.shots, media)))
 
 
-def _shuffle_labels(shown: Shown, draws: KeyedDraws, _queries: Sequence[TaskItem]) -> Shown:
+def _shuffle_labels(shown: Shown, at_hand: AtHand) -> Shown:
     """Each shot gets the answer of the next one in a drawn circle, so that none keeps its own place."""
-    order = _order(len(shown.shots), draws)
+    order = at_hand.order(shown, "shuffle_labels")
     answers = {place: shown.shots[after].answer for place, after in zip(order, order[1:] + order[:1], strict=True)}
-    return replace(
-        shown, shots=tuple(replace(shot, answer=answers[place]) for place, shot in enumerate(shown.shots))
-    )
+    return replace(shown, shots=tuple(replace(shot, answer=answers[place]) for place, shot in enumerate(shown.shots)))
 
 
-def _shuffle_order(shown: Shown, draws: KeyedDraws, _queries: Sequence[TaskItem]) -> Shown:
-    return replace(shown, shots=tuple(shown.shots[place] for place in _order(len(shown.shots), draws)))
+def _shuffle_order(shown: Shown, at_hand: AtHand) -> Shown:
+    return replace(shown, shots=tuple(shown.shots[place] for place in at_hand.order(shown, "shuffle_order")))
 
 
-def _blind(shown: Shown, _draws: KeyedDraws, _queries: Sequence[TaskItem]) -> Shown:
+def _blind(shown: Shown, _at_hand: AtHand) -> Shown:
     return replace(shown, query_with_media=False)
 
 
-def _swap_query_image(shown: Shown, _draws: KeyedDraws, queries: Sequence[TaskItem]) -> Shown:
+def _swap_query_image(shown: Shown, at_hand: AtHand) -> Shown:
     own = shown.query
-    others = [item for item in queries if item.cluster != own.cluster and len(item.media) == len(own.media)]
+    others = [item for item in at_hand.queries if item.cluster != own.cluster and len(item.media) == len(own.media)]
     if not others:
         raise EvaluationError(
             f"control swap_query_image: no other query has {len(own.media)} images of another picture than query "
             f"{own.id!r}; leave the control out"
         )
-    draws = KeyedDraws(("swap_query_image", own.id))
+    draws = KeyedDraws((at_hand.task, "swap_query_image", at_hand.seed, own.id))
     return replace(shown, query=replace(own, media=others[int(draws.uniform() * len(others))].media))
 
 
-def _with_media(shot: ShownShot, media: tuple[ImageSegment | ClipSegment, ...]) -> ShownShot:
+def _with_media(shot: ShownShot, media: tuple[MediaSegment, ...]) -> ShownShot:
     return replace(shot, item=replace(shot.item, media=media))
-
-
-def _order(count: int, draws: KeyedDraws) -> list[int]:
-    return sorted(range(count), key=lambda place: draws.uniform("order", place))
 
 
 _ALL = (
@@ -93,7 +116,9 @@ _ALL = (
         name="gates_closed", says="the language model answers without the images", change=_as_it_was, closes_gates=True
     ),
     Control(name="text_only", says="the texts of the shots are enough", change=_text_only, min_shots=1),
-    Control(name="no_shot_images", says="the images of the shots are not looked at", change=_no_shot_images, min_shots=1),
+    Control(
+        name="no_shot_images", says="the images of the shots are not looked at", change=_no_shot_images, min_shots=1
+    ),
     Control(
         name="shuffle_images", says="which image belongs to which shot does not matter", change=_shuffle_images,
         min_shots=2,
@@ -126,19 +151,3 @@ def find_control(name: str) -> Control:
     if name not in CONTROLS:
         raise EvaluationError(f"controls has {name!r}, wanted of {', '.join(CONTROLS)}")
     return CONTROLS[name]
-
-
-def apply_control(
-    control: Control, shown: Shown, *, task: str, seed: int, queries: Sequence[TaskItem]
-) -> Shown:
-    """What is shown under a control. What is drawn depends on the shots alone, so queries of one prompt still share it.
-
-    Args:
-        control: The control.
-        shown: What is shown without it.
-        task: Name of the task.
-        seed: Decides the draws.
-        queries: All queries of the task.
-    """
-    ids = tuple(shot.item.id for shot in shown.shots)
-    return control.change(shown, KeyedDraws((task, control.name, seed, *ids)), queries)

@@ -26,15 +26,19 @@ class Asker:
         decoder: Runs prompts and queries.
         task: The task.
         profile: Writes prompts and cleans up answers.
+        max_new_tokens: Most tokens of an open answer.
         ensemble: Orders of the shots that closed answers are averaged over.
     """
 
     decoder: Decoder
     task: Task
     profile: PromptProfile
+    max_new_tokens: int
     ensemble: int = 1
 
-    def ask_all(self, prompts: Iterable[list[Asked]], *, control: str, keep: Callable[[list[Prediction]], None]) -> None:
+    def ask_all(
+        self, prompts: Iterable[list[Asked]], *, control: str, keep: Callable[[list[Prediction]], None]
+    ) -> None:
         """Ask what was planned, prompt by prompt.
 
         Args:
@@ -80,7 +84,7 @@ class Asker:
 
     def _answer_tokens(self, shown: Shown) -> int:
         if self.task.answering == "open":
-            return self.decoder.max_new_tokens
+            return self.max_new_tokens
         texts = self._candidates(shown)
         return max(self.decoder.tokens(InterleavedDocument((TextSegment(text),))) for text in texts) + 2
 
@@ -91,7 +95,7 @@ class Asker:
         keep: Callable[[list[Prediction]], None],
     ) -> tuple[tuple[str, ...], SharedPrompt] | None:
         """Ask the queries of one prompt; gives it with its key, for the next one to go on from."""
-        shared, orders = len(queries) > 1 and self.decoder.shares, self._orders(queries[0].shown)
+        shared, orders = len(queries) > 1, self._orders(queries[0].shown)
         last = None
         for start in range(0, len(queries), _AT_ONCE):
             some = queries[start : start + _AT_ONCE]
@@ -112,8 +116,9 @@ class Asker:
         if self.task.answering == "open" or self.ensemble == 1 or len(shown.shots) < 2:
             return [shown.shots]
         by_id = {shot.item.id: shot for shot in shown.shots}
-        orders = permutations_of(tuple(by_id), count=self.ensemble, key=(self.task.name, *sorted(by_id)))
-        return [tuple(by_id[each] for each in order) for order in orders]
+        items = [shot.item for shot in shown.shots]
+        orders = permutations_of(items, count=self.ensemble, key="\n".join((self.task.name, *sorted(by_id))))
+        return [tuple(by_id[item.id] for item in order) for order in orders]
 
     def _begin(
         self,

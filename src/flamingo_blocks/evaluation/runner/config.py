@@ -68,7 +68,7 @@ class EvalConfig:
             ("memory_bytes", 1), ("bootstrap", 0),
         ):  # fmt: skip
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < least):
+            if value is not None and value < least:
                 raise EvaluationError(f"{name} is {value!r}, wanted a whole number, {least} or more")
         if not 0 <= self.max_missing <= 1:
             raise EvaluationError(f"max_missing is {self.max_missing}, wanted a share from 0 to 1")
@@ -77,7 +77,9 @@ class EvalConfig:
         if self.share not in (True, False, "auto"):
             raise EvaluationError(f'share is {self.share!r}, wanted True, False or "auto"')
         if unknown := sorted(set(self.control_shots or ()) - set(self.shots)):
-            raise EvaluationError(f"control_shots has {unknown}, which shots {list(self.shots)} has not; add them there")
+            raise EvaluationError(
+                f"control_shots has {unknown}, which shots {list(self.shots)} has not; add them there"
+            )
         find_profile(self.profile)
         for control in self.controls:
             if find_control(control).name == "none":

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 
+from flamingo_blocks.data.examples.read_item import ItemReader
 from flamingo_blocks.errors import EvaluationError
-from flamingo_blocks.evaluation.decode import Decoder, MediaPool
-from flamingo_blocks.evaluation.item import TaskItem
+from flamingo_blocks.evaluation.controls import AtHand, find_control
+from flamingo_blocks.evaluation.decode import Decoder, MediaPool, cut_frames
 from flamingo_blocks.evaluation.prediction import Prediction
 from flamingo_blocks.evaluation.prompts import PromptProfile, find_profile
 from flamingo_blocks.evaluation.results import EvaluationResult
@@ -18,7 +19,8 @@ from flamingo_blocks.evaluation.runner.config import EvalConfig
 from flamingo_blocks.evaluation.runner.described import describe_run, describe_task
 from flamingo_blocks.evaluation.runner.plan import Asked, part_of_rank, plan_family, shot_sources
 from flamingo_blocks.evaluation.runner.prepare import PreparedTask, prepare_task
-from flamingo_blocks.evaluation.runner.run_folder import RunFolder
+from flamingo_blocks.evaluation.runner.readable import look_for_images
+from flamingo_blocks.evaluation.runner.run_folder import RunFolder, rank_and_ranks
 from flamingo_blocks.evaluation.runner.score_cells import score_cells
 from flamingo_blocks.evaluation.shots import RicesShots, ShotSource, rices_features
 from flamingo_blocks.evaluation.task import Task
@@ -83,9 +85,11 @@ def evaluate(
     if not tasks:
         raise EvaluationError("tasks is empty: nothing to evaluate")
     profile, started = find_profile(config.profile), time.monotonic()
-    pool = MediaPool(flamingo, processor)
+    pool = MediaPool(flamingo, item_reader(processor))
     with in_eval_mode(flamingo):
-        prepared = [prepare_task(task, config, unreadable=pool.why_unreadable) for task in tasks]
+        rank, ranks = rank_and_ranks()
+        look = look_for_images(pool, rank=rank, ranks=ranks)
+        prepared = [prepare_task(task, config, unreadable=look) for task in tasks]
         run = RunFolder.open(folder, describe_run(flamingo, processor, prepared, config, name=name))
         facts = {
             each.task.name: _ask_task(each, config, flamingo, processor, pool, profile, run, on_progress)
@@ -121,15 +125,21 @@ def _ask_task(
 ) -> dict[str, object]:
     """Ask all of a task that is not answered yet; gives how it was asked."""
     task = prepared.task
-    asker = Asker(
-        decoder=_decoder(task, config, flamingo, processor, pool, profile),
-        task=task, profile=profile, ensemble=config.ensemble,
+    longest = config.max_new_tokens or task.max_new_tokens or profile.max_new_tokens[task.kind]
+    decoder = Decoder(
+        flamingo, processor, pool, num_beams=config.num_beams or profile.num_beams,
+        length_penalty=profile.length_penalty, max_new_tokens=longest, terminator=profile.terminator,
+        memory_bytes=config.memory_bytes, share=config.share,
     )  # fmt: skip
-    sources = shot_sources(prepared, config, _rices(prepared, config, flamingo, processor))
+    asker = Asker(decoder=decoder, task=task, profile=profile, max_new_tokens=longest, ensemble=config.ensemble)
+    sources = shot_sources(prepared, config, _rices(prepared, config, flamingo))
     families = []
     for control in ("none", *config.controls):
         for seed in config.seeds:
-            asked = plan_family(prepared, config, profile=profile, source=sources[seed], seed=seed, control=control)
+            at_hand = AtHand(task=task.name, seed=seed, queries=prepared.queries, blank=pool.blank)
+            asked = plan_family(
+                prepared, config, profile=profile, source=sources[seed], control=find_control(control), at_hand=at_hand
+            )
             families.append((control, part_of_rank(plan_prompts(asker, asked), rank=run.rank, ranks=run.ranks)))
     total = sum(len(queries) for _, prompts in families for queries in prompts)
     done = 0
@@ -145,7 +155,8 @@ def _ask_task(
         done += sum(map(len, prompts)) - sum(map(len, left))
         on_progress(task.name, done, total)
         asker.ask_all(left, control=control, keep=keep)
-    return {"decoding": dict(asker.decoder.facts), "excluded": sum(one.excluded for one in set(sources.values()))}
+    excluded = {query for source in sources.values() for query in source.excluded}
+    return {"decoding": dict(decoder.facts), "queries_with_excluded_shots": len(excluded)}
 
 
 def _not_yet(prompts: Sequence[list[Asked]], run: RunFolder) -> Iterator[list[Asked]]:
@@ -154,37 +165,29 @@ def _not_yet(prompts: Sequence[list[Asked]], run: RunFolder) -> Iterator[list[As
             yield left
 
 
-def _decoder(
-    task: Task,
-    config: EvalConfig,
-    flamingo: Flamingo,
-    processor: FlamingoProcessor,
-    pool: MediaPool,
-    profile: PromptProfile,
-) -> Decoder:
-    longest = config.max_new_tokens or task.max_new_tokens or profile.max_new_tokens(task.kind)
-    return Decoder(
-        flamingo, processor, pool, num_beams=config.num_beams or profile.num_beams,
-        length_penalty=profile.length_penalty, max_new_tokens=longest, terminator=profile.terminator,
-        memory_bytes=config.memory_bytes, share=config.share,
-    )  # fmt: skip
-
-
-def _rices(
-    prepared: PreparedTask, config: EvalConfig, flamingo: Flamingo, processor: FlamingoProcessor
-) -> ShotSource | None:
+def _rices(prepared: PreparedTask, config: EvalConfig, flamingo: Flamingo) -> ShotSource | None:
     if config.selection != "rices":
         return None
     if flamingo.vision is None:
         raise EvaluationError('selection is "rices", but the model has no vision tower; use selection="random"')
 
-    def features(items: Sequence[TaskItem]) -> torch.Tensor:
-        return rices_features(items, tower=flamingo.vision, preprocess=processor.preprocess)
-
+    task = prepared.task
+    features = [rices_features(items, tower=flamingo.vision) for items in (prepared.support, prepared.queries)]
     return RicesShots(
-        prepared.support, features(prepared.support), queries=prepared.queries,
-        query_features=features(prepared.queries), task=prepared.task.name,
+        prepared.support, *features, queries=prepared.queries, task=task.name,
+        balanced=config.balanced and task.classes is not None, classes=task.classes,
     )  # fmt: skip
+
+
+def item_reader(processor: FlamingoProcessor) -> ItemReader:
+    """Reads images and clips as the processor of a model does.
+
+    Args:
+        processor: That of the model.
+    """
+    if processor.features is not None:
+        return ItemReader(features=processor.features)
+    return ItemReader(preprocess=processor.preprocess, clip_images=cut_frames)
 
 
 @contextmanager
@@ -197,4 +200,3 @@ def in_eval_mode(flamingo: Flamingo) -> Iterator[None]:
             yield
     finally:
         flamingo.train(training)
-

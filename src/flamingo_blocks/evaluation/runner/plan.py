@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from flamingo_blocks.evaluation.controls import Shown, ShownShot, apply_control, find_control
+from flamingo_blocks.evaluation.controls import AtHand, Control, Shown, ShownShot
 from flamingo_blocks.evaluation.item import TaskItem
 from flamingo_blocks.evaluation.prediction import Prediction
 from flamingo_blocks.evaluation.prompts import PromptProfile, demo_answer
@@ -28,7 +28,7 @@ class Asked:
 
     @property
     def prompt_key(self) -> tuple[str, ...]:
-        """Equal where the shots are written in the same way; begins with that of a prompt that this one goes on from."""
+        """Equal where the shots are written in the same way; that of a prompt that goes on from this one begins with it."""
         return tuple(repr(shot.key) for shot in self.shown.shots)
 
 
@@ -47,15 +47,21 @@ def shot_sources(prepared: PreparedTask, config: EvalConfig, rices: ShotSource |
         return {seed: OwnShots(task=task.name, seed=seed) for seed in config.seeds}
     return {
         seed: RandomShots(
-            prepared.support, task=task.name, seed=seed, num_groups=config.groups, queries=prepared.queries,
-            classes=task.classes if config.balanced else None,
+            prepared.support, task=task.name, seed=seed, num_groups=config.groups,
+            balanced=config.balanced and task.classes is not None, classes=task.classes,
         )
         for seed in config.seeds
     }  # fmt: skip
 
 
 def plan_family(
-    prepared: PreparedTask, config: EvalConfig, *, profile: PromptProfile, source: ShotSource, seed: int, control: str
+    prepared: PreparedTask,
+    config: EvalConfig,
+    *,
+    profile: PromptProfile,
+    source: ShotSource,
+    control: Control,
+    at_hand: AtHand,
 ) -> list[Asked]:
     """All that is asked of a task with one seed and one control, with every number of shots.
 
@@ -64,15 +70,14 @@ def plan_family(
         config: What decides the run.
         profile: Says how many shots in text alone stand for none.
         source: Where shots come from.
-        seed: The seed.
-        control: Name of the control.
+        control: The control.
+        at_hand: What it may use, the seed among it.
     """
-    task = prepared.task
-    text_shots = profile.text_shots(task.answering)
-    changed = find_control(control)
+    task, seed = prepared.task, at_hand.seed
+    text_shots = profile.text_shots[task.answering]
     found = []
     for query in prepared.queries:
-        for shots in config.shots_of(control):
+        for shots in config.shots_of(control.name):
             drawn = source.draw(query, shots) if shots else ()
             in_text = source.draw(query, text_shots) if not shots and text_shots and _has_shots(prepared, query) else ()
             shown = Shown(
@@ -82,9 +87,9 @@ def plan_family(
                 ),
                 query=query,
             )
-            shown = apply_control(changed, shown, task=task.name, seed=seed, queries=prepared.queries)
+            shown = control.change(shown, at_hand)
             blank = Prediction(
-                task=task.name, id=query.id, shots=shots, seed=seed, control=control, text_shots=len(in_text),
+                task=task.name, id=query.id, shots=shots, seed=seed, control=control.name, text_shots=len(in_text),
                 shot_ids=tuple(shot.item.id for shot in shown.shots),
             )  # fmt: skip
             found.append(Asked(blank=blank, shown=shown))

@@ -10,7 +10,7 @@ from flamingo_blocks.evaluation.runner.config import EvalConfig
 from flamingo_blocks.evaluation.shots import keyed_order, select_support
 from flamingo_blocks.evaluation.task import Task
 
-Unreadable = Callable[[TaskItem], str | None]
+Unreadable = Callable[[Sequence[TaskItem]], dict[str, str]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,7 +38,7 @@ def prepare_task(task: Task, config: EvalConfig, *, unreadable: Unreadable) -> P
     Args:
         task: The task.
         config: What decides the run.
-        unreadable: Says why the images of an item cannot be read, or None.
+        unreadable: Tells which of some items cannot be shown, by id, and why.
 
     Raises:
         EvaluationError: If an id comes twice, there is nothing to ask, more images are missing than `max_missing`, or
@@ -47,8 +47,7 @@ def prepare_task(task: Task, config: EvalConfig, *, unreadable: Unreadable) -> P
     _check_ids(task)
     by_id = {item.id: item for item in task.queries}
     chosen = [by_id[each] for each in keyed_order(by_id, task=task.name, purpose="query", seed=0)[: config.num_queries]]
-    reasons = {item.id: unreadable(item) for item in chosen}
-    missing = {each: reason for each, reason in reasons.items() if reason is not None}
+    missing = unreadable(chosen)
     if chosen and len(missing) > config.max_missing * len(chosen):
         each, reason = next(iter(missing.items()))
         raise EvaluationError(
@@ -67,12 +66,22 @@ def _support(task: Task, unreadable: Unreadable) -> tuple[tuple[TaskItem, ...], 
     replaced: dict[str, str] = {}
     left = list(task.support)
     while True:
-        chosen = select_support(left, task=task.name, size=task.num_support)
-        new = {item.id: reason for item in chosen if (reason := unreadable(item)) is not None}
+        chosen = choose_support(task, left)
+        new = unreadable(chosen)
         if not new:
-            return tuple(chosen), replaced
+            return chosen, replaced
         replaced |= new
         left = [item for item in left if item.id not in new]
+
+
+def choose_support(task: Task, items: Sequence[TaskItem]) -> tuple[TaskItem, ...]:
+    """The items that shots are drawn from.
+
+    Args:
+        task: The task.
+        items: Those of its support that can be shown.
+    """
+    return select_support(items, task=task.name, size=task.num_support, classes=task.classes)
 
 
 def _check_ids(task: Task) -> None:

@@ -8,10 +8,9 @@ from typing import Any
 from flamingo_blocks.errors import EvaluationError
 from flamingo_blocks.evaluation.reports import read_predictions, read_results, write_report
 from flamingo_blocks.evaluation.results import EvaluationResult
-from flamingo_blocks.evaluation.runner.prepare import PreparedTask, hash_of_ids
-from flamingo_blocks.evaluation.runner.run_folder import PREDICTIONS
+from flamingo_blocks.evaluation.runner.prepare import PreparedTask, choose_support, hash_of_ids
+from flamingo_blocks.evaluation.runner.run_folder import PREDICTIONS, right_answers
 from flamingo_blocks.evaluation.runner.score_cells import score_cells
-from flamingo_blocks.evaluation.shots import select_support
 from flamingo_blocks.evaluation.task import Task
 
 
@@ -44,9 +43,7 @@ def rescore(folder: Path, tasks: Sequence[Task]) -> EvaluationResult:
         prepared.append(ready)
         cells += score_cells(ready, own, bootstrap=before.run["settings"]["bootstrap"])
     result = replace(before, cells=tuple(cells))
-    write_report(
-        folder, result, predictions, items={each.task.name: {q.id: q for q in each.queries} for each in prepared}
-    )
+    write_report(folder, result, predictions, name=before.run["model"]["name"], answers=right_answers(prepared))
     return result
 
 
@@ -58,7 +55,7 @@ def _prepared(task: Task, told: Mapping[str, Any], asked: set[str]) -> PreparedT
             f"task {task.name} has no query {lost[0]!r}, which was answered ({len(lost)} such); give the files of then"
         )
     left = [item for item in task.support if item.id not in told["replaced"]]
-    support = tuple(select_support(left, task=task.name, size=task.num_support))
+    support = choose_support(task, left)
     if (found := hash_of_ids(support)) != told["support_ids"]:
         raise EvaluationError(
             f"task {task.name} has a support of ids {found}, then it was {told['support_ids']}; give the files of then"

@@ -40,7 +40,7 @@ class RunFolder:
     ) -> None:
         self.folder, self.described, self.rank, self.ranks = folder, described, rank, ranks
         self.answered = dict(answered)
-        self._journal = None if folder is None else Journal(folder / JOURNALS / f"{rank}.jsonl")
+        self._journal = None if folder is None else Journal(folder / JOURNALS, process=rank)
 
     @classmethod
     def open(cls, folder: Path | None, described: Mapping[str, Any]) -> "RunFolder":
@@ -53,7 +53,7 @@ class RunFolder:
         Raises:
             EvaluationError: If the folder holds answers of another run.
         """
-        rank, ranks = _ranks()
+        rank, ranks = rank_and_ranks()
         answered = {}
         if folder is not None:
             if rank == 0:
@@ -98,12 +98,21 @@ class RunFolder:
             prepared: The tasks, for what would have been right.
         """
         if self.folder is not None and self.rank == 0:
-            items = {each.task.name: {item.id: item for item in each.queries} for each in prepared}
-            write_report(self.folder, result, predictions, items=items)
+            name = result.run["model"]["name"]
+            write_report(self.folder, result, predictions, name=name, answers=right_answers(prepared))
             for journal in (self.folder / JOURNALS).glob("*.jsonl"):
                 journal.unlink()
             (self.folder / JOURNALS).rmdir()
         _barrier()
+
+
+def right_answers(prepared: Sequence[PreparedTask]) -> dict[tuple[str, str], tuple[str, ...]]:
+    """What counts as right, by task and query, as a report shows it.
+
+    Args:
+        prepared: The tasks.
+    """
+    return {(each.task.name, item.id): item.answers for each in prepared for item in each.queries if item.answers}
 
 
 def _read(folder: Path) -> list[Prediction]:
@@ -147,19 +156,20 @@ def _write(file: Path, values: Mapping[str, Any]) -> None:
         opened.write((json.dumps(values, indent=1, sort_keys=True) + "\n").encode())
 
 
-def _ranks() -> tuple[int, int]:
+def rank_and_ranks() -> tuple[int, int]:
+    """Number of this process, and of all that work together."""
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return 0, 1
 
 
 def _barrier() -> None:
-    if _ranks()[1] > 1:
+    if rank_and_ranks()[1] > 1:
         distributed.barrier()
 
 
 def _gathered(own: dict[Any, Any]) -> list[dict[Any, Any]]:
-    ranks = _ranks()[1]
+    ranks = rank_and_ranks()[1]
     if ranks == 1:
         return [own]
     parts: list[Any] = [None] * ranks

@@ -1,7 +1,7 @@
 """From predictions to scores: cells with intervals, baselines, and differences to each control."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from flamingo_blocks.evaluation.controls import BASELINES, baseline_predictions, copy_rates
@@ -54,9 +54,7 @@ class _Shown:
             each.id: [self._answers[shot] for shot in each.shot_ids if shot in self._answers] for each in predictions
         }
 
-    def baselines(
-        self, own: Sequence[Prediction], items: Mapping[str, TaskItem]
-    ) -> dict[str, list[Prediction]]:
+    def baselines(self, own: Sequence[Prediction], items: Mapping[str, TaskItem]) -> dict[str, list[Prediction]]:
         found = baseline_predictions(
             own, items, answers=self.answers(own), support_answers=self._support, candidates=self._task.candidates
         )
@@ -114,5 +112,3 @@ def _with_difference(
 
 def _seed(key: CellKey) -> int:
     return key[2]
-
-
