@@ -21,9 +21,10 @@ NOUNS = (
 ADJECTIVES = "red large black-and-white old two 3 several well-lit multi-colored grey 50's 1980s half-eaten 2nd".split()
 VERBS = "riding holding sitting walking playing isn't wearing flying can't doesn't it's he's they're cannot".split()
 ENDS = """
-    |.|||| .|!|, and a dog.|; it's sunny.|...|?| it doesn't matter.| (left).| at 5 p.m.| at 10:30 am.| on the U.S. flag.|
-    that says "STOP".| for $5.00.| number 42.| with the letter a.| at McDonald's.| on St. John's street.| - close up.| &
-    bottles.| with 1,000 people.| and more...| w/ a dog| in b/w.| called 'Rex'.| 100% wool| y'all.| saying no.
+    |.|||| .|!|, and a dog.|; it's sunny.|...|?| it doesn't matter.| (left).| at 5 p.m.| at 10:30 am.| on the
+    U.S. flag.| that says "STOP".| for $5.00.| number 42.| with the letter a.| at McDonald's.| on St. John's street.|
+    - close up.| & bottles.| with 1,000 people.| and more...| w/ a dog| in b/w.| called 'Rex'.| 100% wool| y'all.|
+    saying no.
     """.replace("\n    ", " ").split("|")
 DROPPED = {"''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"}
 
