@@ -87,7 +87,7 @@ def write_clip(file: Path, drawn: Drawn) -> None:
     container, codec = {
         ".mkv": ("matroska", "mpeg4"), ".avi": ("avi", "mpeg4"), ".webm": ("webm", "libvpx"), ".mp4": ("mp4", "mpeg4"),
     }[file.suffix]  # fmt: skip
-    file.write_bytes(encodewrite_clip(frames, fps=4.0, codec=codec, container=container))
+    file.write_bytes(encode_clip(frames, fps=4.0, codec=codec, container=container))
 
 
 def _colour(drawn: Drawn) -> tuple[int, int, int]:
