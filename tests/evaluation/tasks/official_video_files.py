@@ -5,33 +5,12 @@ that the paper asks. It gives back what it wrote, so that a test can compare wha
 marks that readers stumble over, `media=False` leaves images and clips empty, for tests that open none.
 """
 
-import csv
-import json
-import random
-import string
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from PIL import Image
+from tests.evaluation.tasks.drawn_files import CLIP_S, SIDE_PX, Drawn, write_clip, write_csv, write_image, write_json
 
-from flamingo_blocks.data.video import encode_clip
-
-WORDS = "red blue green dog cat cup ball runs sits holds opens near under a the of table tree bread two".split()
-ODD = (
-    '"quoted", twice',
-    "naïve café",
-    "semi; colon: 50 %",
-    "don't",
-    "tab\there",
-    "line\nbreak",
-    "中文",
-    "#1-2",
-    "<image>",
-)
-SIDE_PX = 32
-CLIP_S = 4.0
 RARE = (("hammer", "phone"), ("wash", "egg"), ("measure", "carrots"), ("hammer", "egg"), ("fry", "ice"))
 STAR_TYPES = ("Interaction", "Sequence", "Prediction", "Feasibility")
 NEXT_QA_TYPES = ("CW", "CH", "TN", "TP", "TC", "DB", "DC", "DL", "DO")
@@ -39,32 +18,6 @@ LABELS = ("abseiling", "air drumming", "zumba")
 WNIDS = {"n01440764": "tench", "n01443537": "goldfish", "n02084071": "dog"}
 
 Rows = dict[str, list[dict[str, Any]]]
-
-
-class Drawn:
-    """Values drawn from a seed; texts with marks that files stumble over, if `odd`; images and clips, if `media`."""
-
-    def __init__(self, seed: int, *, odd: bool = False, media: bool = True) -> None:
-        self.random, self.odd, self.media = random.Random(seed), odd, media  # noqa: S311 - no secret
-
-    def text(self, words: int = 4) -> str:
-        found = [self.random.choice(WORDS) for _ in range(words)]
-        if self.odd:
-            found[self.random.randrange(words)] = self.random.choice(ODD)
-        return " ".join(found)
-
-    def word(self) -> str:
-        return self.text(1)
-
-    def distinct(self, count: int) -> list[str]:
-        return [f"{self.text(2)} {number}" for number in range(count)]
-
-    def youtube(self) -> str:
-        return "".join(self.random.choices(f"{string.ascii_letters}{string.digits}-_", k=11))
-
-    def cut(self) -> tuple[float, float]:
-        start = self.random.choice((0, 0.5, 1))
-        return start, start + self.random.choice((1, 1.5, 2.25))
 
 
 def write_visdial(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0, **how: bool) -> Rows:
@@ -86,7 +39,7 @@ def write_visdial(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0, 
     found["val"] = [dialogue(9000 + number) for number in range(val)]
     for split, dialogues in found.items():
         data = {"questions": questions, "answers": answers, "dialogs": dialogues}
-        _json(folder / f"visdial_1.0_{split}.json", {"split": split, "version": "1.0", "data": data})
+        write_json(folder / f"visdial_1.0_{split}.json", {"split": split, "version": "1.0", "data": data})
     relevance = [0.0] * 96 + [1, 0.4, 0.2, 0.6]
     found["dense"] = [
         {
@@ -96,12 +49,12 @@ def write_visdial(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0, 
         }
         for row in reversed(found["val"])
     ]
-    _json(folder / "visdial_1.0_val_dense_annotations.json", found["dense"])
+    write_json(folder / "visdial_1.0_val_dense_annotations.json", found["dense"])
     for number, row in enumerate(found["train"]):  # of both halves of COCO
         half = ("train2014", "val2014")[number % 2]
-        _image(folder / half / f"COCO_{half}_{row['image_id']:012d}.jpg", drawn)
+        write_image(folder / half / f"COCO_{half}_{row['image_id']:012d}.jpg", drawn)
     for row in found["val"]:
-        _image(folder / "VisualDialog_val2018" / f"VisualDialog_val2018_{row['image_id']:012d}.jpg", drawn)
+        write_image(folder / "VisualDialog_val2018" / f"VisualDialog_val2018_{row['image_id']:012d}.jpg", drawn)
     found["texts"] = [{"questions": questions, "answers": answers}]
     return found
 
@@ -114,9 +67,9 @@ def write_msvd_qa(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0, 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "youtube_mapping.txt").write_text("".join(lines))
     for name in names.values():
-        _clip(folder / "YouTubeClips" / f"{name}.avi", drawn)
+        write_clip(folder / "YouTubeClips" / f"{name}.avi", drawn)
     for split, rows in found.items():
-        _json(folder / f"{split}_qa.json", rows)
+        write_json(folder / f"{split}_qa.json", rows)
     for row in _all(found):
         row["clip"] = names[row["video_id"]]
     return found
@@ -126,9 +79,11 @@ def write_msrvtt_qa(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0
     drawn = Drawn(seed, **how)
     found = _video_qa(drawn, train=train, val=val)
     for split, rows in found.items():
-        _json(folder / f"{split}_qa.json", [{**row, "category_id": 14} for row in rows])
+        write_json(folder / f"{split}_qa.json", [{**row, "category_id": 14} for row in rows])
         for row in rows:
-            _clip(folder / ("TestVideo" if split == "test" else "TrainValVideo") / f"video{row['video_id']}.mp4", drawn)
+            write_clip(
+                folder / ("TestVideo" if split == "test" else "TrainValVideo") / f"video{row['video_id']}.mp4", drawn
+            )
     return found
 
 
@@ -155,9 +110,9 @@ def write_star(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0, **h
                     "situations": {},
                 }
             )
-        _json(folder / f"STAR_{split}.json", found[split])
+        write_json(folder / f"STAR_{split}.json", found[split])
     for video in sorted({row["video_id"] for row in _all(found)}):
-        _clip(folder / "Charades_v1_480" / f"{video}.mp4", drawn)
+        write_clip(folder / "Charades_v1_480" / f"{video}.mp4", drawn)
     return found
 
 
@@ -170,12 +125,12 @@ def write_vatex(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0, **
             for number in range(count)
         ]
         for row in found[split]:
-            _clip(folder / "clips" / f"{row['videoID']}.mp4", drawn)
+            write_clip(folder / "clips" / f"{row['videoID']}.mp4", drawn)
     chinese = [{**row, "chCap": ["中文"] * 10} for row in found["train"]]
-    _json(folder / "vatex_training_v1.0.json", chinese)
-    _json(folder / "vatex_public_test_english_v1.1.json", found["public_test"])
+    write_json(folder / "vatex_training_v1.0.json", chinese)
+    write_json(folder / "vatex_public_test_english_v1.1.json", found["public_test"])
     names = [{"videoID": row["videoID"]} for row in found["private_test"]]
-    _json(folder / "vatex_private_test_without_annotations.json", names)
+    write_json(folder / "vatex_private_test_without_annotations.json", names)
     return found
 
 
@@ -197,8 +152,8 @@ def write_youcook2(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0,
             }
             found[split] += [{"video": video, **annotation} for annotation in annotations]
             container = drawn.random.choice(("mp4", "mkv"))  # what was to be had
-            _clip(folder / "raw_videos" / split / "113" / f"{video}.{container}", drawn)
-    _json(folder / "youcookii_annotations_trainval.json", {"database": database})
+            write_clip(folder / "raw_videos" / split / "113" / f"{video}.{container}", drawn)
+    write_json(folder / "youcookii_annotations_trainval.json", {"database": database})
     return found
 
 
@@ -212,8 +167,8 @@ def write_ivqa(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0, **h
             row = {"video_id": drawn.youtube(), "start": start, "end": start + 2, "question": drawn.text()}
             row |= {f"answer{number}": drawn.word() for number in range(1, 6)}
             found[split].append(row)
-            _clip(folder / "videos" / f"{row['video_id']}.webm", drawn)
-        _csv(folder / f"{split}.csv", found[split])
+            write_clip(folder / "videos" / f"{row['video_id']}.webm", drawn)
+        write_csv(folder / f"{split}.csv", found[split])
     return found
 
 
@@ -232,11 +187,11 @@ def write_next_qa(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0, 
             found[split].append(row)
             if split == "test" and number % 2 == 0:
                 more.setdefault(video, {})[str(number)] = drawn.text(2)
-        _csv(folder / f"{split}.csv", found[split])
-    _json(folder / "map_vid_vidorID.json", names)
-    _json(folder / "add_reference_answer_test.json", more)
+        write_csv(folder / f"{split}.csv", found[split])
+    write_json(folder / "map_vid_vidorID.json", names)
+    write_json(folder / "add_reference_answer_test.json", more)
     for name in names.values():
-        _clip(folder / "NExTVideo" / f"{name}.mp4", drawn)
+        write_clip(folder / "NExTVideo" / f"{name}.mp4", drawn)
     found["more"] = [{"video": video, "qid": qid, "answer": of[qid]} for video, of in more.items() for qid in of]
     return found
 
@@ -256,9 +211,9 @@ def write_rareact(folder: Path, *, train: int = 0, val: int = 10, seed: int = 0,
                 "verb": verb, "noun": noun, "annotation": annotation,
             }
         )  # fmt: skip
-        _clip(folder / "videos" / f"{rows[-1]['video_id']}.mp4", drawn)
+        write_clip(folder / "videos" / f"{rows[-1]['video_id']}.mp4", drawn)
     rows.append({**rows[-1], "id": len(rows)})  # some clips are in the file twice
-    _csv(folder / "rareact.csv", rows)
+    write_csv(folder / "rareact.csv", rows)
     return {"test": rows}
 
 
@@ -278,9 +233,9 @@ def write_kinetics700(folder: Path, *, train: int = 6, val: int = 4, seed: int =
             }
             for number in range(count)
         ]
-        _csv(folder / f"{split}.csv", found[split])
+        write_csv(folder / f"{split}.csv", found[split])
         for row in found[split]:
-            _clip(folder / split / f"{row['youtube_id']}_{row['time_start']:06d}_{row['time_end']:06d}.mp4", drawn)
+            write_clip(folder / split / f"{row['youtube_id']}_{row['time_start']:06d}_{row['time_end']:06d}.mp4", drawn)
     return found
 
 
@@ -291,13 +246,13 @@ def write_imagenet(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0,
     for number in range(train):
         wnid = wnids[number % len(wnids)]
         found["train"].append({"name": f"{wnid}_{number}", "wnid": wnid})
-        _image(folder / "train" / wnid / f"{wnid}_{number}.JPEG", drawn)
+        write_image(folder / "train" / wnid / f"{wnid}_{number}.JPEG", drawn)
     for number in range(1, val + 1):
         name = f"ILSVRC2012_val_{number:08d}"
         found["val"].append({"name": name, "wnid": drawn.random.choice(wnids)})
-        _image(folder / "val" / f"{name}.JPEG", drawn)
+        write_image(folder / "val" / f"{name}.JPEG", drawn)
     (folder / "classes.txt").write_text("".join(f"{wnid}\t{name}\n" for wnid, name in WNIDS.items()))
-    _csv(
+    write_csv(
         folder / "LOC_val_solution.csv",
         [
             {"ImageId": row["name"], "PredictionString": f"{row['wnid']} 1 2 30 31 "}
@@ -334,42 +289,3 @@ def _video_qa(drawn: Drawn, *, train: int, val: int) -> Rows:
 
 def _all(found: Mapping[str, Iterable[dict[str, Any]]]) -> list[dict[str, Any]]:
     return [row for rows in found.values() for row in rows]
-
-
-def _json(file: Path, value: Any) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(value), encoding="utf-8")
-
-
-def _csv(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w", encoding="utf-8", newline="") as opened:
-        writer = csv.DictWriter(opened, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _image(file: Path, drawn: Drawn) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    if drawn.media:
-        Image.new("RGB", (SIDE_PX, SIDE_PX), _colour(drawn)).save(file, "JPEG")
-    else:
-        file.touch()
-
-
-def _clip(file: Path, drawn: Drawn) -> None:
-    """Sixteen frames at 4 a second, each of one colour, so that a cut can be told from another."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    if not drawn.media:
-        file.touch()
-        return
-    colours = torch.tensor([_colour(drawn) for _ in range(int(4 * CLIP_S))], dtype=torch.uint8)
-    frames = colours[:, :, None, None].expand(-1, -1, SIDE_PX, SIDE_PX)
-    container, codec = {
-        ".mkv": ("matroska", "mpeg4"), ".avi": ("avi", "mpeg4"), ".webm": ("webm", "libvpx"), ".mp4": ("mp4", "mpeg4"),
-    }[file.suffix]  # fmt: skip
-    file.write_bytes(encode_clip(frames, fps=4.0, codec=codec, container=container))
-
-
-def _colour(drawn: Drawn) -> tuple[int, int, int]:
-    return drawn.random.randrange(256), drawn.random.randrange(256), drawn.random.randrange(256)

@@ -103,7 +103,7 @@ def test_yaml_values_are_texts(tmp_path):
     )
     task = read_custom_task(tmp_path / "task.yaml")
     assert (task.candidates, task.num_support) == (("yes", "no"), 12)
-    assert task.queries[0].facts == {"label": 1}
+    assert task.queries[0].facts == {"label": 1, "class_index": 1}
     assert [image.data for image in task.queries[0].media] == [tmp_path / "a.png", tmp_path / "b.png"]
 
 
@@ -174,6 +174,13 @@ def test_a_wrong_field_is_told(change, said, tmp_path):
     fields = {key: value for key, value in {**SPEC["fields"], **change}.items() if value is not None}
     with pytest.raises(EvaluationError, match=said):
         read_custom_task(write(tmp_path, {**SPEC, "fields": fields}, test=[row(0)], train=[row(1)]))
+
+
+def test_an_answer_is_among_the_candidates(tmp_path):
+    """Of a list for all, whose place of the answer the metric reads."""
+    spec = {**SPEC, "answering": "closed", "candidates": ["sign", "tree"]}
+    with pytest.raises(EvaluationError, match="line 1: the answer is 'a sign', wanted one of 'sign', 'tree'"):
+        read_custom_task(write(tmp_path, spec, test=[row(0)], train=[row(1)]))
 
 
 def test_candidates_stand_in_one_place(tmp_path):

@@ -194,6 +194,7 @@ def test_kinetics_reads_back(train, val, seed, odd):
             assert item.id == f"{row['youtube_id']}_{row['time_start']:06d}_{row['time_end']:06d}"
             assert (medium(item), item.cluster) == ((f"{item.id}.mp4",), row["youtube_id"])
             assert item.answers == (row["label"],) == (task.classes(item),)
+            assert task.candidates[item.facts["class_index"]] == row["label"]
 
 
 @given(**SIZES)

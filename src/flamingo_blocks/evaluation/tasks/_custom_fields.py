@@ -1,5 +1,6 @@
 """Where the parts of an item stand in the rows of a task of one's own."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from flamingo_blocks.data import ClipSegment, ImageSegment
@@ -19,13 +20,15 @@ class Fields:
     Args:
         names: Keys of rows by the part of an item.
         folder: What names of media are looked for from.
+        candidates: What may be answered to all items, if they have it in common.
 
     Raises:
         EvaluationError: If a part is not known or lacks another.
     """
 
-    def __init__(self, names: Row, *, folder: Path) -> None:
+    def __init__(self, names: Row, *, folder: Path, candidates: Sequence[str] = ()) -> None:
         self._names, self._folder, self.known = names, folder, frozenset(names)
+        self._candidates = candidates
         for key in names:
             if key not in _KNOWN:
                 raise EvaluationError(f"{names.place}: {key!r} is no part of an item; those are {', '.join(_KNOWN)}")
@@ -48,11 +51,18 @@ class Fields:
         facts = {name: self._fact(row, name) for name in self._facts}
         if "class" in self._names:
             facts["class"] = row.text(self._key("class"))
+        answers = self._many(row, "answers")
+        if self._candidates and answers:
+            if answers[0] not in self._candidates:
+                raise EvaluationError(
+                    f"{row.place}: the answer is {answers[0]!r}, wanted one of {', '.join(map(repr, self._candidates))}"
+                )
+            facts["class_index"] = self._candidates.index(answers[0])
         return TaskItem(
             id=row.text(self._key("id")),
             media=self._media(row),
             texts={name: row.take(self._key(name), str) for name in TEXTS if name in self._names},
-            answers=self._many(row, "answers"),
+            answers=answers,
             candidates=self._many(row, "candidates"),
             cluster=row.text(self._key("cluster")) if "cluster" in self._names else "",
             facts=facts,

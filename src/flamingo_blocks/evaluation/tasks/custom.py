@@ -42,7 +42,8 @@ def read_custom_task(file: Path) -> Task:
               a list of keys; a key holds a text or a list of texts.
             - `support`: the file that shots are drawn from, with the same fields.
             - `media_folder`: what the names of images and clips are looked for from, `.` if not given.
-            - `candidates`: a list for all items of a closed task. A list of each item stands in `fields`.
+            - `candidates`: a list for all items of a closed task; the place of its answer among them is the
+              `class_index` of an item's `facts`. A list of each item stands in `fields`.
             - `demo_answer`, `num_support`, `max_new_tokens`: as in `Task`.
 
             The template of a kind wants some of the texts: `question` for questions and for texts to continue, `ocr`
@@ -60,11 +61,12 @@ def read_custom_task(file: Path) -> Task:
     _refuse_unknown(spec, (*_NEEDED, *_OPTIONAL))
     answering = cast(Answering, _choice(spec, "answering", get_args(Answering)))
     kind = cast(Kind, _choice(spec, "kind", get_args(Kind)))
+    candidates = spec.texts("candidates") if "candidates" in spec else ()
     fields = Fields(
         Row(spec.take("fields", dict), f"{spec.place}, fields"),
         folder=file.parent / (spec.take("media_folder", str) if "media_folder" in spec else "."),
+        candidates=candidates,
     )
-    candidates = spec.texts("candidates") if "candidates" in spec else ()
     if missing := [text for text in _TEXTS_OF.get(kind, ()) if text not in fields.known]:
         raise EvaluationError(f"{spec.place}, fields: has no {missing[0]!r}, which a task of kind {kind!r} is asked by")
     _check_candidates(spec, answering, for_all=bool(candidates), own="candidates" in fields.known)

@@ -31,7 +31,7 @@ def read_imagenet(folder: Path, split: str) -> Task:
 
     Returns:
         The task, with the training split as support. Its candidates are the names, in the order of `classes.txt`.
-        `facts` of its items: `wnid`.
+        `facts` of its items: `wnid`, and `class_index`, the place of its name among the candidates.
 
     Raises:
         EvaluationError: If files are missing or wrong, or two classes have one name.
@@ -41,7 +41,7 @@ def read_imagenet(folder: Path, split: str) -> Task:
     """
     check_split("imagenet", split, _SPLITS)
     names = _class_names(folder / _CLASSES)
-    facts = {wnid: {"wnid": wnid} for wnid in names}
+    facts = {wnid: {"wnid": wnid, "class_index": place} for place, wnid in enumerate(names)}
     queries, support = distinct(
         list(_items(_of_val(folder), names, facts)),
         list(_items(_by_folder(folder / "train"), names, facts)),
@@ -121,7 +121,7 @@ def _by_folder(images: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _items(
-    found: Iterable[tuple[Path, str]], names: Mapping[str, str], facts: Mapping[str, Mapping[str, str]]
+    found: Iterable[tuple[Path, str]], names: Mapping[str, str], facts: Mapping[str, Mapping[str, object]]
 ) -> Iterator[Placed]:
     nothing: dict[str, str] = {}  # a million items share what they can
     answers = {wnid: (name,) for wnid, name in names.items()}

@@ -1,6 +1,6 @@
 """Kinetics700 of 2020: which of 700 actions a clip shows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from flamingo_blocks.evaluation.item import TaskItem
@@ -23,7 +23,8 @@ def read_kinetics700(folder: Path, split: str) -> Task:
         split: `"validate"`.
 
     Returns:
-        The task, with the training split as support. Its candidates are the labels of that split, sorted.
+        The task, with the training split as support. Its candidates are the labels of that split, sorted. `facts` of
+        its items: `class_index`, the place of its label among them.
 
     Raises:
         EvaluationError: If files are missing or wrong.
@@ -35,14 +36,14 @@ def read_kinetics700(folder: Path, split: str) -> Task:
     clips, file = ClipFiles(folder), folder / f"{split}.csv"
     train = read_csv(folder / "train.csv", _COLUMNS)
     labels = tuple(sorted({row.take("label", str) for row in train}))
-    known = frozenset(labels)
+    facts = {label: {"class_index": place} for place, label in enumerate(labels)}
     asked = read_csv(file, _COLUMNS)
     for row in asked:
-        if row["label"] not in known:
+        if row.take("label", str) not in facts:
             raise row.wrong("label", f"wanted one of the {len(labels)} labels of train.csv")
     queries, support = distinct(
-        [(_item(row, clips, (split, "val", "validation")), row.place) for row in asked],
-        [(_item(row, clips, ("train",)), row.place) for row in train],
+        [(_item(row, clips, facts, (split, "val", "validation")), row.place) for row in asked],
+        [(_item(row, clips, facts, ("train",)), row.place) for row in train],
         file=file,
     )
     return Task(
@@ -58,13 +59,13 @@ def read_kinetics700(folder: Path, split: str) -> Task:
     )
 
 
-def _item(row: Row, clips: ClipFiles, splits: Sequence[str]) -> TaskItem:
+def _item(row: Row, clips: ClipFiles, facts: Mapping[str, Mapping[str, int]], splits: Sequence[str]) -> TaskItem:
     if row["split"] not in splits:
         raise row.wrong("split", f"wanted {splits[0]!r}")
     video, label = row.take("youtube_id", str), row.take("label", str)
     cut_of(row, "time_start", "time_end")
     name = f"{video}_{whole_number_of(row, 'time_start'):06d}_{whole_number_of(row, 'time_end'):06d}"
-    return TaskItem(id=name, media=(clips.clip(name),), answers=(label,), cluster=video)
+    return TaskItem(id=name, media=(clips.clip(name),), answers=(label,), cluster=video, facts=facts[label])
 
 
 KINETICS700 = TaskReader(
