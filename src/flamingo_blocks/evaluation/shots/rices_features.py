@@ -196,6 +196,8 @@ def _frames(item: TaskItem, medium: Medium, tower: VisionTower, reader: Reader) 
         raise EvaluationError(f"{told} cannot be read: {one_line(error)}") from error
     if isinstance(images, Dropped):
         raise EvaluationError(f"{told} cannot be read: {images.reason}: {images.detail}")
+    if not frames:
+        raise EvaluationError(f"{told} has no frames, wanted one at least")
     if len({frame.shape for frame in frames}) != 1:
         raise EvaluationError(f"{told} has frames of {len({f.shape for f in frames})} sizes, wanted one")
     return frames

@@ -110,7 +110,7 @@ def _size(data: Any) -> Hashable:
         return None if None in sizes else ("frames", *sizes)
     if not isinstance(data, Tensor) and not hasattr(data, "tobytes"):
         return None
-    if hasattr(data, "mode"):  # a picture of pillow
+    if hasattr(data, "convert"):  # a picture of pillow
         return ("picture", str(data.mode), tuple(data.size))
     return (type(data).__name__, str(getattr(data, "dtype", None)), tuple(getattr(data, "shape", ())))
 
