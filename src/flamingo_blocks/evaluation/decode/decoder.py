@@ -1,6 +1,7 @@
 """Asks a Flamingo queries behind shots: what it writes, and how likely it finds candidates."""
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -19,6 +20,7 @@ from flamingo_blocks.evaluation.decode.query_rows import QueryRow
 from flamingo_blocks.evaluation.decode.row_runner import RowRunner
 from flamingo_blocks.evaluation.decode.self_check import Findings, check_scoring, check_writing, told
 from flamingo_blocks.evaluation.decode.shared_prompt import SharedPrompt
+from flamingo_blocks.evaluation.decode.token_trie import Candidates, one_in_another
 from flamingo_blocks.evaluation.decode.write_rows import Writing, text_ends, written
 from flamingo_blocks.models.eval_mode import eval_mode
 from flamingo_blocks.models.flamingo import Flamingo
@@ -108,11 +110,12 @@ class Decoder:
             text_ends=text_ends(flamingo, processor), pad_id=processor.pad_token_id,
         )  # fmt: skip
         shares = share is not False
+        way: Way = "trie" if scorer == "auto" else scorer
         self._found = Findings(
-            shares, shares, way="trie" if scorer == "auto" else scorer, may_unshare=share == "auto",
-            may_step_down=scorer == "auto",
-        )  # fmt: skip
+            shares, shares, way=way, best=way, may_unshare=share == "auto", may_step_down=scorer == "auto"
+        )
         self._to_check = {"write", "score"}
+        self._warned = False
 
     @property
     def max_tokens(self) -> int | None:
@@ -130,7 +133,7 @@ class Decoder:
         What was given up stays so, for the model is the same.
         """
         self._to_check = {"write", "score"}
-        self._found = replace(self._found, checked=0, largest_difference=0.0)
+        self._found.new_cell()
 
     def tokens(self, document: InterleavedDocument) -> int:
         """Tokens of a prompt, shots and query together; those that are written come to it.
@@ -242,6 +245,7 @@ class Decoder:
             kept, ids = self._tokenizer.candidates(whole, texts, terminator=self.terminator)
             if not kept:
                 raise EvaluationError(f"query {number} has no token before its candidates; give it text or an image")
+            self._warn_of_beginnings(ids, texts)
             asked.append(Asked(number, whole, kept, ids, prompt))
         with eval_mode(self.flamingo), torch.no_grad():
             if asked and "score" in self._to_check and (self._found.may_unshare or self._found.may_step_down):
@@ -258,6 +262,17 @@ class Decoder:
                 raise EvaluationError(f"scorer is 'trie', but {why}; pass scorer='auto'")
             self._found.step_down(why, shares=False, known=True)
         return self._scorer.run(self._found.way, asked, shared=shared)
+
+    def _warn_of_beginnings(self, ids: Candidates, texts: Sequence[str]) -> None:
+        """Without an end to be scored, a candidate is never less likely than one that it begins."""
+        pair = None if self.terminator or self._warned else one_in_another(ids)
+        if pair is not None:
+            self._warned = True
+            warnings.warn(
+                f"candidate {texts[pair[0]]!r} begins candidate {texts[pair[1]]!r} and terminator is False, so its sum "
+                "is never the smaller one; pass terminator=True, or compare means",
+                stacklevel=3,
+            )
 
     def _whole(self, number: int, query: InterleavedDocument, prompt: SharedPrompt | None) -> TokenizedPrompt:
         whole = self._tokenizer.prompt(*(() if prompt is None else (prompt.document,)), query)

@@ -28,7 +28,9 @@ class Findings:
         way: How candidates are scored.
         checked: Queries of this cell that were also computed without sharing.
         largest_difference: Of log-probabilities, between the ways that are gone and whole texts, in this cell.
-        refused: What was given up, and why; kept from cell to cell.
+        refused: What was given up since it was wrong, and why; kept from cell to cell.
+        not_made_for: What the language model is not made for, as far as that is known without trying, in this cell.
+        best: The best way that was not refused; where the next cell begins.
         may_unshare: Whether sharing may be given up.
         may_step_down: Whether the way may be.
     """
@@ -39,6 +41,8 @@ class Findings:
     checked: int = 0
     largest_difference: float = 0.0
     refused: list[str] = field(default_factory=list)
+    not_made_for: list[str] = field(default_factory=list)
+    best: Way = "trie"
     may_unshare: bool = True
     may_step_down: bool = True
 
@@ -56,16 +60,25 @@ class Findings:
             self.refuse("Candidates are scored without shared prompts", why)
         elif self.may_step_down and self.way != "rows":
             name, self.way = self.way, WAYS[WAYS.index(self.way) + 1]
-            self.refuse(f"Candidates are scored by {self.way!r} in place of {name!r}", why, known=known)
+            told = f"Candidates are scored by {self.way!r} in place of {name!r}"
+            if known:
+                self.not_made_for.append(f"{told}: {why}")
+            else:
+                self.best = self.way
+                self.refuse(told, why)
         else:
             return False
         return True
 
-    def refuse(self, what: str, why: str, *, known: bool = False) -> None:
-        """Note that a way is not gone any more, and warn of it unless that was to be expected."""
+    def refuse(self, what: str, why: str) -> None:
+        """Note that a way is not gone any more, and warn of it."""
         self.refused.append(f"{what}: {why}")
-        if not known:
-            warnings.warn(f"{what} from now on: {why}", stacklevel=4)
+        warnings.warn(f"{what} from now on: {why}", stacklevel=5)
+
+    def new_cell(self) -> None:
+        """Forget what was found of this cell; what was wrong stays refused."""
+        self.checked, self.largest_difference, self.way = 0, 0.0, self.best
+        self.not_made_for.clear()
 
 
 def check_writing(
@@ -189,5 +202,5 @@ def told(findings: Findings, **more: Any) -> dict[str, Any]:
     return {
         "writes_shared": findings.writes_shared, "scores_shared": findings.scores_shared, "scorer": findings.way,
         "checked": findings.checked, "largest_difference": findings.largest_difference,
-        "refused": list(findings.refused), **more,
+        "refused": list(findings.refused), "not_made_for": list(findings.not_made_for), **more,
     }  # fmt: skip

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import torch
 from jaxtyping import Bool
@@ -122,3 +123,20 @@ def split(candidates: Candidates, most_tokens: int) -> list[list[int]]:
             tokens = len(candidates[number])
         groups[-1].append(number)
     return groups
+
+
+def one_in_another(candidates: Candidates) -> tuple[int, int] | None:
+    """A candidate that another one begins with, and that other one; None where there is no such pair.
+
+    Args:
+        candidates: Token ids of each.
+
+    Example:
+        >>> one_in_another(((5, 6), (7, 8), (5, 6, 9)))
+        (0, 2)
+    """
+    order = sorted(range(len(candidates)), key=lambda number: candidates[number])
+    for one, other in pairwise(order):  # whatever begins with a candidate follows it at once
+        if candidates[other][: len(candidates[one])] == candidates[one]:
+            return one, other
+    return None
