@@ -9,8 +9,9 @@ from flamingo_blocks.data.show.write_html import as_text
 from flamingo_blocks.evaluation.reports.axes import Scale, spread, ticks
 
 Style = Literal["own", "control", "baseline", "published"]
-WIDTH, LEFT, RIGHT, TOP, BOTTOM = 400, 38, 124, 12, 40  # of the picture, and of what is around the plot
-LABEL_GAP = 13  # between the base lines of two labels
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = 400, 38, 130, 30, 36  # of the picture, and of what is around the plot
+HEIGHT = 280  # of a picture that has room for its labels
+LABEL_GAP = 14  # between the base lines of two labels
 _MARKS = (
     '<circle r="3.5"/>', '<rect x="-3" y="-3" width="6" height="6"/>', '<path d="M0-4 4 3H-4Z"/>',
     '<path d="M0-4.5 4 0 0 4.5-4 0Z"/>', '<path d="M0 4 4-3H-4Z"/>', '<path d="M-4-1H-1V-4H1V-1H4V1H1V4H-1V1H-4Z"/>',
@@ -63,7 +64,7 @@ def draw_curves(series: Sequence[Series], *, identity: str, title: str, unit: st
     """
     shots = sorted({point.shots for each in series for point in each.points})
     values = [value for each in series for point in each.points for value in _values(point)]
-    height = max(250, TOP + BOTTOM + LABEL_GAP * len(series))
+    height = max(HEIGHT, TOP + BOTTOM + LABEL_GAP * len(series))
     marks = ticks(min(values), max(values))
     across = Scale(low=0, high=max(1, len(shots) - 1), start=LEFT + 12, end=WIDTH - RIGHT - 12)
     along = Scale(low=marks[0], high=marks[-1], start=height - BOTTOM, end=TOP)
@@ -118,8 +119,8 @@ def _axes(columns: dict[int, float], marks: Sequence[float], along: Scale, unit:
     for number, x in columns.items():
         yield f'<text class="tick" x="{x:.1f}" y="{height - BOTTOM + 17}" text-anchor="middle">{number}</text>'
     middle = (LEFT + WIDTH - RIGHT) / 2
-    told = f"shots; upright: {as_text(short(unit, most=24))}"
-    yield f'<text class="tick" x="{middle}" y="{height - 7}" text-anchor="middle">{told}</text>'
+    yield f'<text class="tick" x="{middle}" y="{height - 4}" text-anchor="middle">shots</text>'
+    yield f'<text class="tick" x="4" y="14">{as_text(short(unit, most=40))}</text>'
 
 
 def _curve(each: Series, columns: dict[int, float], along: Scale) -> str:
@@ -154,7 +155,7 @@ def _band(points: Sequence[Point], columns: dict[int, float], along: Scale) -> I
 
 def _labels(series: Sequence[Series], columns: dict[int, float], along: Scale, height: int) -> Iterable[str]:
     ends = [(columns[each.points[-1].shots], along(each.points[-1].value)) for each in series]
-    lines = spread([y for _, y in ends], gap=LABEL_GAP, low=TOP, high=height - BOTTOM + 8)
+    lines = spread([y for _, y in ends], gap=LABEL_GAP, low=TOP - 8, high=height - BOTTOM + 16)
     for each, (x, y), line in zip(series, ends, lines, strict=True):
         edge = WIDTH - RIGHT + 4
         yield f'<g class="{each.style} hue{each.hue}">'

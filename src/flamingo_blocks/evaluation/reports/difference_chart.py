@@ -8,7 +8,7 @@ from flamingo_blocks.evaluation.reports.curves import short
 from flamingo_blocks.evaluation.reports.image_use import Difference, sentence
 from flamingo_blocks.evaluation.reports.summarise import BASELINE
 
-WIDTH, LEFT, RIGHT, TOP, ROW, BOTTOM = 400, 122, 50, 6, 24, 40
+WIDTH, LEFT, RIGHT, TOP, ROW, BOTTOM = 400, 136, 46, 6, 24, 40
 
 
 def draw_differences(differences: Sequence[Difference], *, identity: str, title: str) -> str:

@@ -1,10 +1,10 @@
 """What in a result asks for a second look, in words."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from flamingo_blocks.evaluation.reports.summarise import OWN, Summary, summarise
-from flamingo_blocks.evaluation.results import EvaluationResult
+from flamingo_blocks.evaluation.results import Cell, EvaluationResult
 
 LENGTH_SHARE = 0.05  # of answers that the limit of tokens cut: more of them is the first sign of a wrong prompt
 COPY_RISE = 0.02  # of answers that are the last shot's, from few shots to many
@@ -47,7 +47,8 @@ def find_warnings(result: EvaluationResult) -> tuple[Finding, ...]:
     found: list[Finding] = []
     for task in result.tasks:
         own = {each.shots: each for each in summaries if (each.task, each.control, each.place) == (task, OWN, 0)}
-        texts = [*_curve(own), *_copying(own), *_stopped(own), *_counted(result, task)]
+        cells = [cell for cell in result.cells if (cell.task, cell.control) == (task, OWN)]
+        texts = [*_curve(own), *_copying(own), *_stopped(own), *_counted(cells)]
         found += (Finding(task=task, text=text) for text in texts)
     return tuple(found)
 
@@ -78,30 +79,36 @@ def _copying(own: Mapping[int, Summary]) -> Iterator[str]:
 
 
 def _stopped(own: Mapping[int, Summary]) -> Iterator[str]:
-    for shots, each in sorted(own.items()):
-        if (share := each.rates.get("stopped_by_length", 0.0)) > LENGTH_SHARE:
-            yield (
-                f"With {shots} shots {100 * share:.1f} % of the answers were cut by the limit of tokens: the model "
-                f"does not end them, which is the first sign of a wrong prompt."
-            )
+    shares = {shots: each.rates.get("stopped_by_length", 0.0) for shots, each in sorted(own.items())}
+    many = {shots: share for shots, share in shares.items() if share > LENGTH_SHARE}
+    if many:
+        yield (
+            f"With {_listed(many)} shots up to {100 * max(many.values()):.1f} % of the answers were cut by the limit "
+            f"of tokens: the model does not end them, which is the first sign of a wrong prompt."
+        )
 
 
-def _counted(result: EvaluationResult, task: str) -> Iterator[str]:
-    for cell in result.cells:
-        if (cell.task, cell.control) != (task, OWN):
-            continue
-        asked, place = cell.counts.get("asked"), f"With {cell.shots} shots and seed {cell.seed}"
-        if lost := cell.counts.get("truncated"):
-            of = f" of {asked}" if asked else ""
-            yield (
-                f"{place} {lost}{of} queries lost shots, for the prompt is longer than the model reads (out of "
-                f"context): the score is not one of {cell.shots} shots."
-            )
-        if missing := cell.counts.get("missing"):
-            yield f"{place} {missing} queries were not asked, for their images or clips are missing."
-        scored = cell.counts.get("scored")
-        if asked and scored is not None and scored < asked:
-            yield f"{place} {scored} of {asked} queries were scored."
+def _counted(cells: Sequence[Cell]) -> Iterator[str]:
+    lost = [cell for cell in cells if cell.counts.get("truncated")]
+    if lost:
+        most = max(lost, key=lambda cell: cell.counts["truncated"])
+        yield (
+            f"With {_listed({cell.shots for cell in lost})} shots up to {most.counts['truncated']} of "
+            f"{most.counts.get('asked', 'all')} queries lost shots, for the prompt is longer than the model reads (out "
+            f"of context): they were answered with fewer shots than asked for."
+        )
+    if missing := max((cell.counts.get("missing", 0) for cell in cells), default=0):
+        yield f"{missing} queries were not asked, for their images or clips are missing."
+    counted = [cell.counts for cell in cells if {"asked", "scored"} <= set(cell.counts)]
+    if short := [counts for counts in counted if counts["scored"] < counts["asked"]]:
+        least = min(short, key=lambda counts: counts["scored"])
+        yield f"Not all that were asked were scored: {least['scored']} of {least['asked']} in the worst case."
+
+
+def _listed(shots: Iterable[int]) -> str:
+    """Numbers of shots in a sentence."""
+    *most, last = map(str, sorted(shots))
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _shots(number: int) -> str:

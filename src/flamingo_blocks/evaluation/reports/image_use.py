@@ -86,8 +86,8 @@ def sentence(difference: Difference) -> str:
 shown.'
     """
     value, low, high = difference.value, difference.low, difference.high
-    more = "less" if value >= 0 else "more"
-    told = f"{abs(value):.2f} {more} with {difference.shots} shots (95 %: {low:.2f} to {high:.2f})"
+    more, ends = ("less", (low, high)) if value >= 0 else ("more", (-high, -low))
+    told = f"{abs(value):.2f} {more} with {difference.shots} shots (95 %: {ends[0]:.2f} to {ends[1]:.2f})"
     if difference.control.startswith(BASELINE):
         name = difference.control.removeprefix(BASELINE)
         return f"The baseline {name} scores {told} without a model: {_above(low, high)}."

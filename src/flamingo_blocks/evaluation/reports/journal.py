@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 
 from flamingo_blocks.data.atomic_file import sync_folder
 from flamingo_blocks.errors import EvaluationError
@@ -75,7 +74,7 @@ class Journal:
         """Close the file."""
         self._file.close()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Journal":  # noqa: PYI034 - the checker of shapes refuses `Self`
         return self
 
     def __exit__(

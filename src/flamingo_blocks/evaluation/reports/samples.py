@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from flamingo_blocks.evaluation.prediction import Prediction
 from flamingo_blocks.evaluation.reports.summarise import OWN
 
-MOST = 300  # characters of a text that are shown
+MOST = 200  # characters of a text that are shown
 
 
 def pick_samples(predictions: Iterable[Prediction], task: str, *, number: int) -> list[Prediction]:
