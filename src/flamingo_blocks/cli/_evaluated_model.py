@@ -7,7 +7,7 @@ from flamingo_blocks._optional import require
 from flamingo_blocks.demo import load_demo_model
 from flamingo_blocks.demo.completion import is_demo_model
 from flamingo_blocks.demo.naming_task import demo_processor
-from flamingo_blocks.errors import EvaluationError, FlamingoBlocksError
+from flamingo_blocks.errors import EvaluationError
 from flamingo_blocks.models import Flamingo, FlamingoProcessor
 from flamingo_blocks.models.saving import is_of_transformers
 from flamingo_blocks.training import load_recipe

@@ -33,7 +33,7 @@ def add_to(commands: Any) -> None:
         help="measure a model with few shots",
         description="Ask a model the queries of tasks with shots, and write scores, predictions and a report. The same "
         "command goes on from a kill; under torchrun each process asks its share.",
-        epilog="example: flamingo-blocks eval --tasks coco,vqav2 --shots 0,4,8 --data data --model model --out runs/eval",
+        epilog="example: flamingo-blocks eval --tasks coco,vqav2 --shots 0,4 --data data --model model --out runs/eval",
     )
     parser.add_argument("--list", action="store_true", help="print the tasks with their files, and end")
     parser.add_argument(
@@ -158,7 +158,7 @@ def print_result(result: EvaluationResult, folder: Path) -> None:
 
 def _device(name: str | None) -> torch.device:
     if name is None:
-        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
     try:
         return torch.device(name)
     except RuntimeError as error:

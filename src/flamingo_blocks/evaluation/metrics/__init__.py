@@ -1,5 +1,11 @@
 """Metrics of the paper's tasks: functions on plain values, and classes that score predictions against items."""
 
+from flamingo_blocks.evaluation.metrics.bootstrap import (
+    clustered_bootstrap,
+    metric_difference,
+    metric_interval,
+    paired_difference,
+)
 from flamingo_blocks.evaluation.metrics.cider import Cider, CiderScores, cider_d
 from flamingo_blocks.evaluation.metrics.document_frequencies import DocumentFrequencies
 from flamingo_blocks.evaluation.metrics.ndcg import Ndcg, ndcg
@@ -25,8 +31,12 @@ __all__ = [
     "VqaAccuracy",
     "VqaProfile",
     "cider_d",
+    "clustered_bootstrap",
+    "metric_difference",
+    "metric_interval",
     "ndcg",
     "normalise_vqa",
+    "paired_difference",
     "ptb_tokenize",
     "rareact_mwap",
     "roc_auc",

@@ -100,7 +100,7 @@ class EvalConfig:
 def _check_numbers(name: str, values: tuple[int, ...], least: int, *, empty: bool) -> None:
     if not values and not empty:
         raise EvaluationError(f"{name} is empty, wanted one number at least")
-    if wrong := [value for value in values if not isinstance(value, int) or value < least]:
+    if wrong := [value for value in values if value < least]:
         raise EvaluationError(f"{name} has {wrong[0]!r}, wanted whole numbers, {least} or more")
     if len(set(values)) < len(values):
         raise EvaluationError(f"{name} is {list(values)}, which names a number twice; name each once")

@@ -51,7 +51,7 @@ def describe_run(
             each.task.name: {"version": each.task.version, "support": hash_of_ids(each.support)} for each in prepared
         },
         "versions": {
-            "flamingo_blocks": _version("flamingo-blocks"), "torch": torch.__version__,
+            "flamingo_blocks": _version("flamingo-blocks"), "torch": str(torch.__version__),
             "transformers": _version("transformers"), "python": platform.python_version(),
         },
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),

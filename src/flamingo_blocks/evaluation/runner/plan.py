@@ -28,7 +28,7 @@ class Asked:
 
     @property
     def prompt_key(self) -> tuple[str, ...]:
-        """Equal where the shots are written in the same way; that of a prompt that goes on from this one begins with it."""
+        """Equal where shots are written in the same way; a prompt that goes on from this one has it as its begin."""
         return tuple(repr(shot.key) for shot in self.shown.shots)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from flamingo_blocks.evaluation.controls import BASELINES, baseline_predictions, copy_rates
 from flamingo_blocks.evaluation.item import TaskItem
-from flamingo_blocks.evaluation.metrics import clustered_bootstrap, paired_difference
+from flamingo_blocks.evaluation.metrics import metric_difference, metric_interval
 from flamingo_blocks.evaluation.prediction import Prediction
 from flamingo_blocks.evaluation.prompts import demo_answer
 from flamingo_blocks.evaluation.results import Cell
@@ -73,18 +73,15 @@ def _cell(
     scores = tuple(metric.score(asked, predictions) for metric in task.metrics)
     interval = None
     if bootstrap and scores[0].value is not None:
-        interval = clustered_bootstrap(
-            task.metrics[0], asked, predictions, score=scores[0], resamples=bootstrap, seed=_seed(key)
-        )
-    counts = Counter(scores[0].counts)
-    counts |= {"asked": len(predictions), "missing": len(prepared.missing)}
-    counts |= {f"stopped_by_{each.stopped_by}": 0 for each in predictions if each.stopped_by}
-    counts += Counter(f"stopped_by_{each.stopped_by}" for each in predictions if each.stopped_by)
-    counts["truncated"] = sum(each.dropped_shots > 0 for each in predictions)
+        interval = metric_interval(task.metrics[0], asked, predictions, num_resamples=bootstrap)
+    stops = Counter(f"stopped_by_{each.stopped_by}" for each in predictions if each.stopped_by)
+    truncated = sum(each.dropped_shots > 0 for each in predictions)
+    missing = len(prepared.missing)
+    counts = {**scores[0].counts, "asked": len(predictions), "missing": missing, "truncated": truncated, **stops}
     rates = {} if key[3] in BASELINES else copy_rates(predictions, shown.answers(predictions))
     return Cell(
         task=key[0], shots=key[1], seed=key[2], control=key[3], scores=scores, interval=interval,
-        counts=dict(counts), rates=rates,
+        counts=counts, rates=rates,
     )  # fmt: skip
 
 
@@ -101,14 +98,6 @@ def _with_difference(
     own = (*key[:3], "none")
     if cell.control == "none" or own not in cells or not bootstrap or cell.scores[0].value is None:
         return cell
-    return replace(
-        cell,
-        difference=paired_difference(
-            task.metrics[0], items, by_cell[own], by_cell[key], own=cells[own].scores[0], other=cell.scores[0],
-            resamples=bootstrap, seed=_seed(key),
-        ),
-    )  # fmt: skip
-
-
-def _seed(key: CellKey) -> int:
-    return key[2]
+    asked = [items[each.id] for each in by_cell[own]]
+    difference = metric_difference(task.metrics[0], asked, by_cell[own], by_cell[key], num_resamples=bootstrap)
+    return replace(cell, difference=difference)
