@@ -36,8 +36,7 @@ def test_order_does_not_depend_on_the_order_that_came(asked, random):
 
 @given(draws)
 def test_a_prompt_stands_before_those_that_go_on_from_it(asked):
-    """Of two prompts of which one begins with the other, the shorter comes first, and only prompts between that go on
-    from it too."""
+    """A prompt stands directly before all those that begin with it."""
     prompts = [queries[0].prompt_key for queries in in_order(asked)]
     for place, shorter in enumerate(prompts):
         longer = [other for other, key in enumerate(prompts) if key[: len(shorter)] == shorter]

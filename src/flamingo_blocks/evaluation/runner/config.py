@@ -33,6 +33,7 @@ class EvalConfig:
         share: Whether a prompt of shots runs once for all of its queries. `"auto"`: where the first queries show that
             it changes nothing.
         memory_bytes: What caches and logits may take beside the model.
+        max_rows: Most queries at once; as many as memory allows by default.
         bootstrap: Resamples behind each interval.
 
     Raises:
@@ -58,6 +59,7 @@ class EvalConfig:
     max_missing: float = 0.0
     share: bool | Literal["auto"] = "auto"
     memory_bytes: int = 2 << 30
+    max_rows: int | None = None
     bootstrap: int = 1000
 
     def __post_init__(self) -> None:
@@ -65,7 +67,7 @@ class EvalConfig:
             _check_numbers(name, getattr(self, name) or (), least, empty=name == "control_shots")
         for name, least in (
             ("groups", 1), ("ensemble", 1), ("num_queries", 1), ("num_beams", 1), ("max_new_tokens", 1),
-            ("memory_bytes", 1), ("bootstrap", 0),
+            ("memory_bytes", 1), ("max_rows", 1), ("bootstrap", 0),
         ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and value < least:

@@ -16,7 +16,10 @@ from flamingo_blocks.models import Flamingo, FlamingoProcessor
 
 _SAMPLED = 4096  # values of each weight: all of a large model would be read for minutes
 # What may differ between two calls for one folder: it says how much is asked, and how fast, not what is answered.
-_MAY_DIFFER = ("shots", "seeds", "controls", "control_shots", "num_queries", "memory_bytes", "bootstrap", "max_missing")
+_MAY_DIFFER = (
+    "shots", "seeds", "controls", "control_shots", "num_queries", "memory_bytes", "max_rows", "bootstrap",
+    "max_missing",
+)  # fmt: skip
 
 
 def describe_run(
@@ -86,6 +89,15 @@ def what_answers_depend_on(described: Mapping[str, Any]) -> dict[str, Any]:
     """
     settings = {key: value for key, value in described["settings"].items() if key not in _MAY_DIFFER}
     return {"weights": described["model"]["weights"], **settings, "tasks": dict(described["tasks"])}
+
+
+def in_key_order(value: Any) -> Any:
+    """A value whose mappings have the order that they have when they were read from a file.
+
+    Args:
+        value: Plain values.
+    """
+    return {key: in_key_order(value[key]) for key in sorted(value)} if isinstance(value, Mapping) else value
 
 
 @torch.no_grad()

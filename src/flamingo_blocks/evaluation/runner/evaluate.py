@@ -16,7 +16,7 @@ from flamingo_blocks.evaluation.prompts import PromptProfile, find_profile
 from flamingo_blocks.evaluation.results import EvaluationResult
 from flamingo_blocks.evaluation.runner.ask import Asker, plan_prompts
 from flamingo_blocks.evaluation.runner.config import EvalConfig
-from flamingo_blocks.evaluation.runner.described import describe_run, describe_task
+from flamingo_blocks.evaluation.runner.described import describe_run, describe_task, in_key_order
 from flamingo_blocks.evaluation.runner.plan import Asked, part_of_rank, plan_family, shot_sources
 from flamingo_blocks.evaluation.runner.prepare import PreparedTask, prepare_task
 from flamingo_blocks.evaluation.runner.readable import look_for_images
@@ -90,11 +90,11 @@ def evaluate(
         rank, ranks = rank_and_ranks()
         look = look_for_images(pool, rank=rank, ranks=ranks)
         prepared = [prepare_task(task, config, unreadable=look) for task in tasks]
-        run = RunFolder.open(folder, describe_run(flamingo, processor, prepared, config, name=name))
-        facts = {
-            each.task.name: _ask_task(each, config, flamingo, processor, pool, profile, run, on_progress)
-            for each in prepared
-        }
+        with RunFolder.open(folder, describe_run(flamingo, processor, prepared, config, name=name)) as run:
+            facts = {
+                each.task.name: _ask_task(each, config, flamingo, processor, pool, profile, run, on_progress)
+                for each in prepared
+            }
     run.wait_for_all()
     predictions = run.read()
     cells = [
@@ -104,11 +104,9 @@ def evaluate(
             each, [one for one in predictions if one.task == each.task.name], bootstrap=config.bootstrap
         )
     ]
-    result = EvaluationResult(
-        cells=tuple(cells),
-        run={**run.described, "seconds": round(time.monotonic() - started, 2), "images_encoded": pool.encoded},
-        tasks={each.task.name: {**describe_task(each), **facts[each.task.name]} for each in prepared},
-    )
+    told = {**run.described, "seconds": round(time.monotonic() - started, 2), "images_encoded": pool.encoded}
+    about = {each.task.name: {**describe_task(each), **facts[each.task.name]} for each in prepared}
+    result = EvaluationResult(cells=tuple(cells), run=in_key_order(told), tasks=in_key_order(about))
     run.finish(result, predictions, prepared)
     return result
 
@@ -129,7 +127,7 @@ def _ask_task(
     decoder = Decoder(
         flamingo, processor, pool, num_beams=config.num_beams or profile.num_beams,
         length_penalty=profile.length_penalty, max_new_tokens=longest, terminator=profile.terminator,
-        memory_bytes=config.memory_bytes, share=config.share,
+        memory_bytes=config.memory_bytes, max_rows=config.max_rows, share=config.share,
     )  # fmt: skip
     asker = Asker(decoder=decoder, task=task, profile=profile, max_new_tokens=longest, ensemble=config.ensemble)
     sources = shot_sources(prepared, config, _rices(prepared, config, flamingo))

@@ -73,10 +73,15 @@ class RunFolder:
             self._journal.append(predictions)
         self.answered |= {one.key: one for one in predictions}
 
-    def wait_for_all(self) -> None:
-        """Wait until every process has asked its share."""
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(self, *_error: object) -> None:
         if self._journal is not None:
             self._journal.close()
+
+    def wait_for_all(self) -> None:
+        """Wait until every process has asked its share."""
         _barrier()
 
     def read(self) -> list[Prediction]:

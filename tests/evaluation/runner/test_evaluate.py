@@ -1,0 +1,140 @@
+"""A whole evaluation: the same answers however it is run, and nothing is asked twice."""
+
+from dataclasses import replace
+
+import pytest
+
+from flamingo_blocks.errors import EvaluationError
+from flamingo_blocks.evaluation import rescore
+from flamingo_blocks.evaluation.decode import Decoder
+from flamingo_blocks.evaluation.reports import read_predictions
+from tests.evaluation.runner.runs import CONFIG, answers, make_tasks, run, run_in_process, scores
+from tests.processes import run_together
+
+FILES = ("predictions.jsonl", "report.html", "report.md", "results.json")
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """The run that all others are compared with."""
+    folder = tmp_path_factory.mktemp("runs") / "plain"
+    return folder, run(folder=folder)
+
+
+def test_every_query_is_answered_once_for_each_cell(done):
+    """Each query has one prediction for every number of shots, seed and control that is asked, and no other."""
+    folder, result = done
+    found = read_predictions(folder / "predictions.jsonl")
+    assert len({one.key for one in found}) == len(found)
+    wanted = set()
+    for task in make_tasks():
+        for seed in CONFIG.seeds:
+            for control in ("none", *CONFIG.controls):
+                for shots in CONFIG.shots_of(control):
+                    wanted |= {(task.name, shots, seed, control)}
+    assert {one.key[:4] for one in found} == wanted
+    assert all(cell.counts["asked"] in (5, 7) for cell in result.cells)
+
+
+def test_no_query_is_among_its_shots(done):
+    """The shots of a query are other items of other pictures."""
+    folder, _ = done
+    for one in read_predictions(folder / "predictions.jsonl"):
+        assert one.id not in one.shot_ids
+
+
+@pytest.mark.parametrize("change", ({"max_rows": 1}, {"max_rows": 3}, {"max_rows": 8}, {"memory_bytes": 1}))
+def test_batch_size_changes_nothing(done, tmp_path, change):
+    """One, three or eight queries at once, or as many as a byte of memory allows, give the same answers and scores."""
+    folder, result = done
+    other = run(replace(CONFIG, **change), folder=tmp_path)
+    assert answers(tmp_path) == answers(folder)
+    assert scores(other) == scores(result)
+
+
+def test_order_of_the_files_changes_nothing(done, tmp_path):
+    """Queries and support in another order give the same draws, answers and scores."""
+    folder, result = done
+    other = run(folder=tmp_path, reverse=True)
+    assert answers(tmp_path) == answers(folder)
+    assert scores(other) == scores(result)
+
+
+def test_two_processes_give_the_files_of_one(done, tmp_path):
+    """Under two processes each query is asked by one of them, and the files say what one process says."""
+    folder, _ = done
+    run_together(run_in_process, 2, str(tmp_path / "two"), folder=tmp_path)
+    assert answers(tmp_path / "two") == answers(folder)
+    assert (tmp_path / "two" / "report.md").exists()
+    assert not (tmp_path / "two" / "journal").exists()
+
+
+class Killed(BaseException):
+    pass
+
+
+def counted(real, asked):
+    """A method of the decoder that also keeps what it is asked."""
+
+    def method(self, queries, *rest, **more):
+        asked.extend(queries)
+        return real(self, queries, *rest, **more)
+
+    return method
+
+
+@pytest.mark.parametrize("after", (1, 5, 11))
+def test_an_interrupted_run_goes_on_where_it_was(done, tmp_path, monkeypatch, after):
+    """After a run was ended at any point, the same call asks what is left, and no query twice."""
+    folder, result = done
+    asked = []
+    for name in ("write", "score"):
+
+        monkeypatch.setattr(Decoder, name, counted(getattr(Decoder, name), asked))
+    calls = 0
+
+    def stop(_name, _done, _total):
+        nonlocal calls
+        calls += 1
+        if calls == after:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(folder=tmp_path, on_progress=stop)
+    other = run(folder=tmp_path)
+    assert answers(tmp_path) == answers(folder)
+    assert scores(other) == scores(result)
+    assert len(asked) == len(answers(folder))
+    again = run(folder=tmp_path)
+    assert len(asked) == len(answers(folder))  # nothing was left to ask
+    assert scores(again) == scores(result)
+
+
+def test_more_is_asked_into_the_same_folder(done, tmp_path):
+    """A second call with more shots asks what is new alone, and gives what one call gives."""
+    folder, result = done
+    run(replace(CONFIG, shots=(0, 2), controls=()), folder=tmp_path)
+    assert scores(run(folder=tmp_path)) == scores(result)
+    assert answers(tmp_path) == answers(folder)
+
+
+def test_scoring_again_gives_the_same_files(done, tmp_path):
+    """Without a model, the same predictions give the same files byte for byte."""
+    folder, _ = done
+    before = {name: (folder / name).read_bytes() for name in FILES}
+    rescore(folder, make_tasks())
+    assert {name: (folder / name).read_bytes() for name in FILES} == before
+
+
+def test_a_folder_of_another_run_is_refused(done):
+    """Answers of another prompt are not mixed with these."""
+    folder, _ = done
+    with pytest.raises(EvaluationError, match="profile='paper', this one has 'open_flamingo'; name another folder"):
+        run(replace(CONFIG, profile="open_flamingo"), folder=folder)
+
+
+def test_without_a_folder_nothing_is_written(done, tmp_path, monkeypatch):
+    """The scores come back without a file."""
+    monkeypatch.chdir(tmp_path)
+    assert scores(run()) == scores(done[1])
+    assert not list(tmp_path.iterdir())
