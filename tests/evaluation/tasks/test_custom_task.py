@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from flamingo_blocks.errors import EvaluationError, MissingDependencyError
 from flamingo_blocks.evaluation.tasks import _metrics_of_video_tasks
 from flamingo_blocks.evaluation.tasks.custom import read_custom_task
-from tests.evaluation.tasks.stand_in_metrics import stand_in_metrics  # noqa: F401 - a fixture
 
 SPEC = {
     "name": "signs",
@@ -73,22 +72,22 @@ def test_a_closed_task_of_clips_in_csv(tmp_path):
         "demo_answer": "majority",
         "fields": {
             "id": "id", "clip": "video", "start": "from", "end": "to", "question": "q", "answers": ["a1", "a2"],
-            "candidates": ["c1", "c2", "c3"], "cluster": "cook", "class": "dish", "facts": {"type": "dish"},
+            "candidates": ["c1", "c2", "c3"], "cluster": "cook", "class": "dish",
+            "facts": {"question_type": "dish", "relevance": "r"},
         },
     }  # fmt: skip
     with (tmp_path / "test.csv").open("w", newline="") as opened:
         writer = csv.writer(opened)
-        writer.writerow("id video from to q a1 a2 c1 c2 c3 cook dish".split())
-        writer.writerow(
-            ["7", "soup.mp4", "1.5", "4", "What next?", "stir", "", "stir", "wait, then stir", " ", "Ann", "soup"]
-        )
+        writer.writerow("id video from to q a1 a2 c1 c2 c3 cook dish r".split())
+        writer.writerow("7;soup.mp4;1.5;4;What next?;stir;;stir;wait, then stir; ;Ann;soup;[0.5, 1]".split(";"))
     (tmp_path / "task.json").write_text(json.dumps(spec))
     task = read_custom_task(tmp_path / "task.json")
     (item,) = task.queries
     assert (item.id, item.answers, item.candidates) == ("7", ("stir",), ("stir", "wait, then stir"))
     assert item.media[0].url == "soup.mp4#1.5-4"
     assert item.media[0].metadata == {"start_s": 1.5, "end_s": 4.0}
-    assert (item.cluster, item.facts, task.classes(item)) == ("Ann", {"class": "soup", "type": "soup"}, "soup")
+    assert (item.cluster, task.classes(item)) == ("Ann", "soup")
+    assert item.facts == {"class": "soup", "question_type": "soup", "relevance": [0.5, 1]}
     assert (task.num_support, task.max_new_tokens, task.demo_answer) == (64, 3, "majority")
     assert len(task.metrics) == 2
 
@@ -119,7 +118,7 @@ def test_yaml_needs_its_package(tmp_path, monkeypatch):
 def test_every_metric_name_gives_a_metric():
     """The names that an error lists are all good."""
     for make in _metrics_of_video_tasks.NAMED.values():
-        assert callable(make().score)
+        assert callable(make(("yes", "no")).score)
 
 
 @pytest.mark.parametrize(
@@ -130,6 +129,7 @@ def test_every_metric_name_gives_a_metric():
         ({"answering": "both"}, "answering is 'both'.*wanted one of open, closed"),
         ({"metric": "bleu"}, "metric is 'bleu'.*wanted one or some of cider, class_top1"),
         ({"metric": []}, r"metric is \[\].*wanted one or some of cider"),
+        ({"metric": "roc_auc"}, "task.json: wanted two 'candidates' for roc_auc, the positive one first; found 0"),
         ({"metric": 3}, "metric is 3 of type int, wanted a text"),
         ({"name": None}, "name is missing, wanted a text"),
         ({"rows": "test.txt"}, "test.txt: wanted a file of rows that ends in .jsonl, .json or .csv"),

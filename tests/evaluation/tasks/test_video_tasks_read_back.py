@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from flamingo_blocks.data import ClipSegment
 from flamingo_blocks.data.video import decode_clip
+from flamingo_blocks.evaluation.prediction import Prediction
 from tests.evaluation.tasks.official_video_files import RARE, VIDEO_WRITERS, WNIDS
-from tests.evaluation.tasks.stand_in_metrics import stand_in_metrics  # noqa: F401 - a fixture
 from tests.evaluation.tasks.video_readers import VIDEO_READERS
 
 SIZES = {"train": st.integers(1, 5), "val": st.integers(1, 5), "seed": st.integers(0, 10**6), "odd": st.booleans()}
@@ -115,7 +115,7 @@ def test_star_reads_back(train, val, seed, odd):
             assert medium(item) == cut(row["video_id"], row["start"], row["end"])
             assert (item.texts["question"], item.answers) == (row["question"], (row["answer"],))
             assert item.candidates == tuple(choice["choice"] for choice in row["choices"])
-            assert item.facts == {"type": row["question_id"].split("_")[0]}
+            assert item.facts == {"question_type": row["question_id"].split("_")[0]}
             assert item.cluster == row["video_id"]
 
 
@@ -166,7 +166,7 @@ def test_next_qa_reads_back(train, val, seed, odd):
             assert medium(item) == (f"{1000 + int(row['qid']) // 2}/{row['video']}.mp4",)
             assert item.texts["question"] == row["question"]
             assert item.answers == (row["answer"], *more.get((row["video"], str(row["qid"])), ()))
-            assert item.facts == {"type": row["type"]}
+            assert item.facts == {"question_type": row["type"]}
 
 
 @given(**SIZES)
@@ -252,3 +252,32 @@ def test_written_clips_decode(name, tmp_path):
                 found = decode_clip(clip.data, fps=4.0, count=16)
                 assert len(found) == 16
                 assert clip.metadata.get("end_s", 0.0) <= 4.0
+
+
+@pytest.mark.parametrize("name", sorted(set(VIDEO_WRITERS) - {"next_qa"}))
+def test_metrics_score_what_was_read(name):
+    """Right answers, and candidates ranked by how right they are, get the most that there is by the task's metrics."""
+    _, task = written_and_read(name, train=2, val=4)
+    predictions = [right_prediction(task, item) for item in task.queries]
+    for metric in task.metrics:
+        value = metric.score(task.queries, predictions).value
+        if task.kind == "caption" or name == "ivqa":  # one caption of ten, and an answer that one person gave
+            assert value > 0.0
+        else:
+            assert value == pytest.approx(100.0)
+
+
+def right_prediction(task, item):
+    """What a perfect model answers."""
+    candidates = item.candidates or task.candidates
+    if "relevance" in item.facts:
+        right = item.facts["relevance"]
+    elif "annotation" in item.facts:  # what is not shown is not likely
+        right = [float(item.facts["annotation"] == 1 and caption in item.answers) for caption in candidates]
+    else:
+        right = [float(candidate == item.answers[0]) for candidate in candidates]
+    log_probs = tuple(value - 2.0 for value in right)
+    return Prediction(
+        task=task.name, id=item.id, shots=0, seed=0, answer=item.answers[0], log_probs=log_probs,
+        num_tokens=(1,) * len(log_probs),
+    )  # fmt: skip

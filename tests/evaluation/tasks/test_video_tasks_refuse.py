@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from flamingo_blocks.errors import EvaluationError
 from tests.evaluation.tasks.official_video_files import VIDEO_WRITERS
-from tests.evaluation.tasks.stand_in_metrics import stand_in_metrics  # noqa: F401 - a fixture
 from tests.evaluation.tasks.video_readers import VIDEO_READERS
 
 # Keys that files have and no reader looks at.

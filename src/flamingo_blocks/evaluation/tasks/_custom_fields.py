@@ -1,5 +1,6 @@
 """Where the parts of an item stand in the rows of a task of one's own."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,16 +40,17 @@ class Fields:
         names.take("id", str)
         self._facts = Row(names.take("facts", dict) if "facts" in names else {}, f"{names.place}, facts")
 
-    def item(self, row: Row) -> TaskItem:
+    def item(self, row: Row, *, of_csv: bool = False) -> TaskItem:
         """The item of a row.
 
         Args:
             row: A row of the queries or of the support.
+            of_csv: Whether its values are all texts, so that numbers and lists among the facts have to be read.
 
         Raises:
             EvaluationError: Naming file, row and key of what is missing or wrong.
         """
-        facts = {name: self._fact(row, name) for name in self._facts}
+        facts = {name: self._fact(row, name, of_csv=of_csv) for name in self._facts}
         if "class" in self._names:
             facts["class"] = row.text(self._key("class"))
         answers = self._many(row, "answers")
@@ -76,10 +78,15 @@ class Fields:
     def _key(self, part: str) -> str:
         return self._names.take(part, str)
 
-    def _fact(self, row: Row, name: str) -> object:
+    def _fact(self, row: Row, name: str, *, of_csv: bool) -> object:
         key = self._facts.take(name, str)
         if key not in row:
             raise EvaluationError(f"{row.place}: has no {key!r}; its keys are {', '.join(row)}")
+        if of_csv:
+            try:
+                return json.loads(row[key])
+            except ValueError:  # a text
+                pass
         return row[key]
 
     def _media(self, row: Row) -> tuple[ImageSegment | ClipSegment, ...]:

@@ -38,8 +38,9 @@ def read_custom_task(file: Path) -> Task:
             - `rows`: the file of the queries: a row a line in `.jsonl`, a list in `.json`, or `.csv` with a head.
             - `fields`: which key of a row each part of an item stands under: `id`, one of `image`, `images` and
               `clip`, `start` and `end` of a clip in seconds, the texts `question`, `caption` and `ocr`, `answers`,
-              `candidates`, `cluster`, `class`, and `facts`, an object of such keys. `answers` and `candidates` may be
-              a list of keys; a key holds a text or a list of texts.
+              `candidates`, `cluster`, `class`, and `facts`, an object of such keys; of a CSV, numbers and lists in
+              them are read as JSON. `answers` and `candidates` may be a list of keys; a key holds a text or a list of
+              texts.
             - `support`: the file that shots are drawn from, with the same fields.
             - `media_folder`: what the names of images and clips are looked for from, `.` if not given.
             - `candidates`: a list for all items of a closed task; the place of its answer among them is the
@@ -78,7 +79,7 @@ def read_custom_task(file: Path) -> Task:
         name=spec.take("name", str),
         kind=kind,
         answering=answering,
-        metrics=_metrics(spec),
+        metrics=_metrics(spec, candidates),
         queries=queries,
         support=support,
         candidates=candidates,
@@ -120,11 +121,14 @@ def _choice(spec: Row, key: str, known: Iterable[str]) -> str:
     return str(spec[key])
 
 
-def _metrics(spec: Row) -> tuple[Metric, ...]:
+def _metrics(spec: Row, candidates: tuple[str, ...]) -> tuple[Metric, ...]:
     names = spec.texts("metric") if isinstance(spec.get("metric"), list) else (spec.take("metric", str),)
     if not names or any(name not in NAMED for name in names):
         raise spec.wrong("metric", f"wanted one or some of {', '.join(NAMED)}")
-    return tuple(NAMED[name]() for name in names)
+    try:
+        return tuple(NAMED[name](candidates) for name in names)
+    except ValueError as error:
+        raise EvaluationError(f"{spec.place}: {error}") from error
 
 
 def _check_candidates(spec: Row, answering: Answering, *, for_all: bool, own: bool) -> None:
@@ -159,4 +163,4 @@ def _items(file: Path, fields: Fields) -> list[Placed]:
         rows = read_list(file)
     else:
         raise EvaluationError(f"{file}: wanted a file of rows that ends in .jsonl, .json or .csv")
-    return [(fields.item(row), row.place) for row in rows]
+    return [(fields.item(row, of_csv=suffix == ".csv"), row.place) for row in rows]

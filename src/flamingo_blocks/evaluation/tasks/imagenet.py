@@ -47,14 +47,15 @@ def read_imagenet(folder: Path, split: str) -> Task:
         list(_items(_by_folder(folder / "train"), names, facts)),
         file=folder / "val",
     )
+    candidates = tuple(names.values())
     return Task(
         name="imagenet",
         kind="class",
         answering="closed",
-        metrics=metrics.of_classes(top=(1,)),
+        metrics=metrics.of_classes(candidates, top=(1,)),
         queries=queries,
         support=support,
-        candidates=tuple(names.values()),
+        candidates=candidates,
         num_support=SHOTS_A_CLASS,
         classes=class_of,
     )

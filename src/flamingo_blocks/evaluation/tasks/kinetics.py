@@ -50,7 +50,7 @@ def read_kinetics700(folder: Path, split: str) -> Task:
         name="kinetics700",
         kind="class",
         answering="closed",
-        metrics=metrics.of_classes(top=(1, 5)),
+        metrics=metrics.of_classes(labels, top=(1, 5)),
         queries=queries,
         support=support,
         candidates=labels,

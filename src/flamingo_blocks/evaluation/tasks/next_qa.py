@@ -28,7 +28,7 @@ def read_next_qa(folder: Path, split: str) -> Task:
 
     Returns:
         The task, with the training split as support. The id of an item is `{video}_{qid}`, its second answer the one
-        that was added for the test. `facts`: `type`, one of `NEXT_QA_TYPES`. A video is a cluster.
+        that was added for the test. `facts`: `question_type`, one of `NEXT_QA_TYPES`. A video is a cluster.
 
     Raises:
         EvaluationError: If files are missing or wrong.
@@ -70,7 +70,7 @@ def _item(row: Row, clips: ClipFiles, names: Row, more: Row | None) -> TaskItem:
         texts={"question": row.take("question", str)},
         answers=answers,
         cluster=video,
-        facts={"type": row["type"]},
+        facts={"question_type": row["type"]},
     )
 
 

@@ -21,7 +21,7 @@ def read_star(folder: Path, split: str) -> Task:
         split: `"val"`: the answers of the test split are not published.
 
     Returns:
-        The task. `facts` of its items: `type`, one of `STAR_TYPES`. A video is a cluster.
+        The task. `facts` of its items: `question_type`, one of `STAR_TYPES`. A video is a cluster.
 
     Raises:
         EvaluationError: If files are missing or wrong.
@@ -63,7 +63,7 @@ def _item(row: Row, clips: ClipFiles) -> TaskItem:
         answers=(answer,),
         candidates=choices,
         cluster=video,
-        facts={"type": kind},
+        facts={"question_type": kind},
     )
 
 
