@@ -11,7 +11,8 @@ from flamingo_blocks.errors import EvaluationError
 from flamingo_blocks.evaluation.prediction import Prediction
 from flamingo_blocks.evaluation.reports import read_predictions, write_predictions
 
-texts = st.text(st.characters(), max_size=12)
+breaks = "\n\r\x0b\x0c\x1c\x85\u2028\u2029"  # what some program takes for the end of a line
+texts = st.text(st.characters() | st.sampled_from(breaks), max_size=12)
 counts = st.integers(0, 40)
 predictions = st.fixed_dictionaries(
     {  # built within the tests: the checks of shapes draw at random

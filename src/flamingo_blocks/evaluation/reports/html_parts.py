@@ -15,11 +15,16 @@ def table(found: Table, kind: str, label: str) -> str:
         label: What it holds, for who cannot see it.
     """
     head = "".join(f'<th scope="col">{as_text(name)}</th>' for name in found.head)
-    rows = "".join(f"<tr>{''.join(f'<td>{as_text(text)}</td>' for text in row)}</tr>" for row in found.rows)
+    rows = "".join(f"<tr>{''.join(map(_cell, found.head, row))}</tr>" for row in found.rows)
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{as_text(label)}"><table class="{kind}">'
         f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
+
+
+def _cell(name: str, text: str) -> str:
+    """A cell that knows its column, whose name stands before it where rows are stacked on a narrow page."""
+    return f'<td data-name="{as_text(name)}">{as_text(text)}</td>'
 
 
 def said(texts: Iterable[str]) -> str:

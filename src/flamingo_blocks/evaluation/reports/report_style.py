@@ -59,7 +59,8 @@ h1, h2, h3, p, li, td, th, figcaption { overflow-wrap: anywhere; }
 table { border-collapse: collapse; font-size: .875rem; }
 th, td { border-bottom: 1px solid var(--line); padding: .25rem .6rem; text-align: start; vertical-align: top; }
 th { color: var(--muted); font-weight: 600; }
-.scores td, .scores th { white-space: nowrap; }
+.scores td { min-width: 6.5rem; }
+.scores td:first-child, .scores td:nth-child(2) { min-width: 8.5rem; }
 .samples { width: 100%; }
 .samples td { min-width: 8rem; unicode-bidi: plaintext; white-space: pre-wrap; }
 .samples td:nth-child(2) { min-width: 15rem; }
@@ -74,6 +75,11 @@ summary { cursor: pointer; color: var(--muted); }
   main, header { padding: 0 .6rem; }
   .card { padding: .6rem; }
   .chart text { font-size: 12px; }
+  .samples, .samples tbody, .samples tr, .samples td { display: block; }
+  .samples thead { position: absolute; clip-path: inset(50%); }
+  .samples tr { border-bottom: 1px solid var(--line); padding: .4rem 0; }
+  .samples td { border: 0; padding: .1rem .3rem; }
+  .samples td::before { content: attr(data-name); display: block; color: var(--muted); font-weight: 600; }
   .facts { grid-template-columns: 1fr; gap: 0; }
   .facts dd { margin-bottom: .35rem; }
 }
