@@ -9,6 +9,7 @@ from benchmarks.cases import (
     decode,
     dedup,
     evaluation,
+    evaluation_decode,
     examples,
     import_time,
     loading,
@@ -24,7 +25,7 @@ from benchmarks.cases import (
 
 SUITES = (
     attention, attention_scores, block, resampler, decode, loss, optimisers, train, train_loop, checkpoints, evaluation,
-    pages, shards, dedup, video, examples, loading, import_time,
+    evaluation_decode, pages, shards, dedup, video, examples, loading, import_time,
 )  # fmt: skip
 
 

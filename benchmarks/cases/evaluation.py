@@ -75,7 +75,8 @@ def tiny_llama(*, dim: int, depth: int, vocab: int) -> nn.Module:
     return draw_weights(transformers.LlamaForCausalLM(config))
 
 
-def _flamingo(episode: Episode, device: str, dtype: str) -> Flamingo:
+def model(episode: Episode, device: str, dtype: str) -> Flamingo:
+    """A model that such episodes are asked of."""
     dim, vision_dim = episode.dim, episode.dim // 2
     lm = tiny_llama(dim=dim, depth=episode.depth, vocab=episode.vocab)
     make_block = partial(GatedCrossAttentionBlock, dim, vision_dim=vision_dim, num_heads=4)
@@ -95,7 +96,7 @@ def _flamingo(episode: Episode, device: str, dtype: str) -> Flamingo:
 
 
 def _prepare(episode: Episode, kind: str, device: str, dtype: str) -> list[Contender]:
-    flamingo = _flamingo(episode, device, dtype)
+    flamingo = model(episode, device, dtype)
     side = (3, episode.image_size, episode.image_size)
     pixels = Inputs(device, dtype, way="forward", shots=(episode.shots, 1, *side), queries=(episode.queries, 1, *side))
     shots = torch.empty(1, episode.shots * episode.tokens, dtype=torch.long, device=device)

@@ -176,6 +176,21 @@ def read_lines(file: Path) -> list[Row]:
     return found
 
 
+def read_text(file: Path) -> str:
+    """A file of text.
+
+    Args:
+        file: The file.
+
+    Raises:
+        EvaluationError: If it cannot be read, or is no UTF-8.
+    """
+    try:
+        return _bytes(file).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise EvaluationError(f"{file}: is no UTF-8 text: {error}") from error
+
+
 def read_csv(file: Path, columns: Iterable[str]) -> list[Row]:
     """A file of comma-separated values with a head line; all values are texts.
 
@@ -186,11 +201,7 @@ def read_csv(file: Path, columns: Iterable[str]) -> list[Row]:
     Raises:
         EvaluationError: If it cannot be read, lacks a column, or a row has more or fewer values than the head.
     """
-    try:
-        text = _bytes(file).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise EvaluationError(f"{file}: is no UTF-8 text: {error}") from error
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(read_text(file), newline=""), strict=True)
     found: list[Row] = []
     try:
         head = next(reader, [])

@@ -26,7 +26,8 @@ class Task:
         support: Where shots are drawn from; of the training split, and none of the queries.
         candidates: What may be answered, where it is one list for all; of `"closed"` tasks.
         demo_answer: Which of its answers a shot shows: the first, or the most frequent (ties: first).
-        num_support: Most items of `support` that shots are drawn from: 2048 in the paper.
+        num_support: Most items of `support` that shots are drawn from: 2048 in the paper. With `classes`, most of each
+            class: 32 in the paper.
         classes: What tells the class of a shot, for draws that are balanced.
         max_new_tokens: Most tokens that are written, where the task knows better than the profile.
         version: Raised when the same files would give other items or other scores.

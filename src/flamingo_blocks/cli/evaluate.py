@@ -1,0 +1,189 @@
+"""`flamingo-blocks eval`: few-shot scores of a model, with controls, in one folder."""
+
+import argparse
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import distributed
+
+from flamingo_blocks.cli._arguments import natural, positive
+from flamingo_blocks.cli._evaluated_model import load_evaluated
+from flamingo_blocks.cli._progress import ProgressBars
+from flamingo_blocks.errors import EvaluationError
+from flamingo_blocks.evaluation import EvalConfig, evaluate, rescore
+from flamingo_blocks.evaluation.controls import CONTROLS, DEFAULT_CONTROLS
+from flamingo_blocks.evaluation.prompts import PROFILES
+from flamingo_blocks.evaluation.results import EvaluationResult
+from flamingo_blocks.evaluation.synthetic import SYNTHETIC, synthetic_task
+from flamingo_blocks.evaluation.task import Task
+from flamingo_blocks.evaluation.tasks import describe_tasks, read_custom_task, read_task
+from flamingo_blocks.training.ranks.rank_of_process import rank_of_process
+
+_QUERIES = 200  # of a synthetic task
+
+
+def add_to(commands: Any) -> None:
+    """Add the command and its arguments."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "eval",
+        help="measure a model with few shots",
+        description="Ask a model the queries of tasks with shots, and write scores, predictions and a report. The same "
+        "command goes on from a kill; under torchrun each process asks its share.",
+        epilog="example: flamingo-blocks eval --tasks coco,vqav2 --shots 0,4 --data data --model model --out runs/eval",
+    )
+    parser.add_argument("--list", action="store_true", help="print the tasks with their files, and end")
+    parser.add_argument(
+        "--tasks", type=_names, default=[], metavar="NAME,...",
+        help="tasks of --list, of the synthetic suite, or files TASK.yaml of your own",
+    )  # fmt: skip
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder with a folder NAME for each task")
+    parser.add_argument(
+        "--model", metavar="MODEL", help="folder of a saved model, or FILE.py:FUNCTION that returns model and processor"
+    )
+    parser.add_argument("--tokenizer", type=Path, metavar="DIR", help="tokenizer of a model that was saved without")
+    parser.add_argument("--out", type=Path, default=Path("runs/eval"), metavar="DIR", help="default: %(default)s")
+    _add_settings(parser)
+    parser.add_argument("--device", default=None, help="cpu, cuda, mps; default: cuda where there is one")
+    parser.add_argument("--rescore", type=Path, metavar="DIR", help="score the predictions of a finished run again")
+    parser.set_defaults(run=run)
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("settings")
+    group.add_argument(
+        "--shots", type=_numbers, default=(0, 4, 8, 16, 32), metavar="N,...", help="default: 0,4,8,16,32"
+    )
+    group.add_argument("--seeds", type=_numbers, default=(0, 1, 2), metavar="N,...", help="default: 0,1,2")
+    group.add_argument("--profile", choices=sorted(PROFILES), default="paper", help="default: %(default)s")
+    group.add_argument(
+        "--controls", type=_names, default=list(DEFAULT_CONTROLS), metavar="NAME,...",
+        help=f"of {', '.join(name for name in CONTROLS if name != 'none')}; '' for none",
+    )  # fmt: skip
+    group.add_argument("--queries", type=positive, metavar="N", help="ask so many of each task, chosen by hash")
+    group.add_argument("--groups", type=natural, default=64, metavar="N", help="draws of shots; 0: one for each query")
+    group.add_argument("--rices", action="store_true", help="shots whose images are most like the query's")
+    group.add_argument("--balanced", action="store_true", help="shots show each class as often as any other")
+    group.add_argument(
+        "--ensemble", type=positive, default=1, metavar="N", help="orders that closed tasks average over"
+    )
+    group.add_argument("--beams", type=positive, metavar="N", help="beams of open tasks; default: the profile's")
+    group.add_argument("--max-missing", type=float, default=0.0, metavar="SHARE", help="of queries without image")
+    group.add_argument("--memory-gb", type=float, default=2.0, metavar="GB", help="for caches and logits")
+    group.add_argument("--seed", type=natural, default=0, metavar="N", help="of what the synthetic suite draws")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """List tasks, score again, or evaluate."""
+    if arguments.list:
+        print(describe_tasks())
+        print(f"\nof the synthetic suite, which needs no files: {', '.join(SYNTHETIC)}")
+        return 0
+    tasks = [_task(name, arguments) for name in arguments.tasks]
+    if not tasks:
+        raise EvaluationError("--tasks names no task; `flamingo-blocks eval --list` prints them")
+    if arguments.rescore is not None:
+        print_result(rescore(arguments.rescore, tasks), arguments.rescore)
+        return 0
+    if arguments.model is None:
+        raise EvaluationError("--model names no model; give the folder of one")
+    config = _config(arguments)
+    with _together():
+        flamingo, processor = load_evaluated(arguments.model, tokenizer=arguments.tokenizer)
+        flamingo.to(_device(arguments.device))
+        bars = ProgressBars(used_by="flamingo-blocks eval", extra="eval") if rank_of_process() == 0 else None
+        try:
+            result = evaluate(
+                flamingo, processor, tasks, config, folder=arguments.out, name=Path(arguments.model).name,
+                on_progress=bars or (lambda _name, _done, _total: None),
+            )  # fmt: skip
+        finally:
+            if bars is not None:
+                bars.close()
+    if rank_of_process() == 0:
+        print_result(result, arguments.out)
+    return 0
+
+
+def _config(arguments: argparse.Namespace) -> EvalConfig:
+    return EvalConfig(
+        shots=arguments.shots,
+        seeds=arguments.seeds,
+        profile=arguments.profile,
+        controls=tuple(arguments.controls),
+        selection="rices" if arguments.rices else "random",
+        groups=arguments.groups or None,
+        balanced=arguments.balanced,
+        ensemble=arguments.ensemble,
+        num_queries=arguments.queries,
+        num_beams=arguments.beams,
+        max_missing=arguments.max_missing,
+        memory_bytes=int(arguments.memory_gb * 2**30),
+    )
+
+
+def _task(name: str, arguments: argparse.Namespace) -> Task:
+    if name in SYNTHETIC:
+        return synthetic_task(name, queries=arguments.queries or _QUERIES, seed=arguments.seed)
+    if Path(name).suffix in (".yaml", ".yml", ".json"):
+        return read_custom_task(Path(name))
+    if arguments.data is None:
+        raise EvaluationError(
+            f"--data names no folder, which task {name} is read from; wanted one with a folder {name}"
+        )
+    return read_task(name, arguments.data)
+
+
+def print_result(result: EvaluationResult, folder: Path) -> None:
+    """Print the headline of each task, mean over seeds, and where the rest is."""
+    shots = sorted({cell.shots for cell in result.cells})
+    print(f"{'shots':34}" + "".join(f"{number:>8}" for number in shots))
+    rows: dict[tuple[str, str], dict[int, list[float]]] = {}
+    for cell in result.cells:
+        if cell.scores[0].value is not None:
+            rows.setdefault((cell.task, cell.control), {}).setdefault(cell.shots, []).append(cell.scores[0].value)
+    for (task, control), values in rows.items():
+        title = task if control == "none" else f"  {control}"
+        cells = (f"{sum(values[each]) / len(values[each]):8.2f}" if each in values else " " * 8 for each in shots)
+        print(f"{title:34}" + "".join(cells))
+    for name, what in (
+        ("report.html", "curves, beside published ones"), ("report.md", "tables"), ("results.json", "every score"),
+        ("predictions.jsonl", "every prompt and answer"),
+    ):  # fmt: skip
+        print(f"  {folder / name}: {what}")
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise EvaluationError(f"--device is {name!r}, wanted cpu, cuda, cuda:1 or mps: {error}") from error
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """A process group for as long as it lasts, where torchrun started the process."""
+    begun = "RANK" in os.environ and not distributed.is_initialized()
+    if begun:
+        distributed.init_process_group("gloo")  # what goes between the processes is small, and on the CPU
+    try:
+        yield
+    finally:
+        if begun:
+            distributed.destroy_process_group()
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in text.split(",") if word)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers such as 0,4,8") from None
+
+
+def _names(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]

@@ -1,0 +1,192 @@
+"""Ask a model: prompts of shots run once, what is asked behind them in batches."""
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+
+from flamingo_blocks.data import InterleavedDocument, TextSegment
+from flamingo_blocks.errors import EvaluationError
+from flamingo_blocks.evaluation.controls import Shown, ShownShot, find_control
+from flamingo_blocks.evaluation.decode import CandidateScores, Decoder, SharedPrompt
+from flamingo_blocks.evaluation.prediction import Prediction
+from flamingo_blocks.evaluation.prompts import PromptProfile, join
+from flamingo_blocks.evaluation.runner.plan import Asked, drop_oldest, in_order
+from flamingo_blocks.evaluation.shots import permutations_of
+from flamingo_blocks.evaluation.task import Task
+from flamingo_blocks.nn import closed_gates
+
+_AT_ONCE = 256  # queries between two writes to the journal; the decoder's own batches follow from its memory
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Asker:
+    """Asks one model the queries of one task.
+
+    Args:
+        decoder: Runs prompts and queries.
+        task: The task.
+        profile: Writes prompts and cleans up answers.
+        max_new_tokens: Most tokens of an open answer.
+        ensemble: Orders of the shots that closed answers are averaged over.
+    """
+
+    decoder: Decoder
+    task: Task
+    profile: PromptProfile
+    max_new_tokens: int
+    ensemble: int = 1
+
+    def ask_all(
+        self, prompts: Iterable[list[Asked]], *, control: str, keep: Callable[[list[Prediction]], None]
+    ) -> None:
+        """Ask what was planned, prompt by prompt.
+
+        Args:
+            prompts: As `in_order` gives them.
+            control: Name of the control.
+            keep: Called with each few predictions.
+        """
+        seen: set[int] = set()
+        before: tuple[tuple[str, ...], SharedPrompt] | None = None
+        flamingo = self.decoder.flamingo
+        with closed_gates(flamingo) if find_control(control).closes_gates else nullcontext():
+            for queries in prompts:
+                shots = queries[0].blank.shots
+                if shots not in seen:
+                    seen.add(shots)
+                    self.decoder.new_cell()
+                before = self._ask_prompt(queries, before, keep)
+
+    def fit(self, asked: Sequence[Asked]) -> list[Asked]:
+        """The queries with as many of their shots as the language model reads; the oldest go first.
+
+        Args:
+            asked: What is to be asked.
+
+        Raises:
+            EvaluationError: If a query alone is too long.
+        """
+        most = self.decoder.max_tokens
+        return list(asked) if most is None else [drop_oldest(each, self._too_many(each, most)) for each in asked]
+
+    def _too_many(self, asked: Asked, most: int) -> int:
+        own = self.decoder.tokens(self._query(asked.shown)) + self._answer_tokens(asked.shown)
+        if own > most:
+            raise EvaluationError(
+                f"task {self.task.name}, query {asked.blank.id!r}: it has {own} tokens with its answer, the language "
+                f"model reads {most}; a query is never cut, leave it out"
+            )
+        lengths = [self.decoder.tokens(self._shot(shot)) for shot in asked.shown.shots]
+        dropped = 0
+        while own + sum(lengths[dropped:]) > most:
+            dropped += 1
+        return dropped
+
+    def _answer_tokens(self, shown: Shown) -> int:
+        if self.task.answering == "open":
+            return self.max_new_tokens
+        texts = self._candidates(shown)
+        return max(self.decoder.tokens(InterleavedDocument((TextSegment(text),))) for text in texts) + 2
+
+    def _ask_prompt(
+        self,
+        queries: list[Asked],
+        before: tuple[tuple[str, ...], SharedPrompt] | None,
+        keep: Callable[[list[Prediction]], None],
+    ) -> tuple[tuple[str, ...], SharedPrompt] | None:
+        """Ask the queries of one prompt; gives it with its key, for the next one to go on from."""
+        shared, orders = len(queries) > 1, self._orders(queries[0].shown)
+        last = None
+        for start in range(0, len(queries), _AT_ONCE):
+            some = queries[start : start + _AT_ONCE]
+            scored: list[list[CandidateScores]] = []
+            for shots in orders:
+                prompt, last = (None, None) if not (shared and shots) else self._begin(shots, before, last)
+                documents = [self._document(each.shown, shots, behind=prompt is not None) for each in some]
+                if self.task.answering == "open":
+                    keep(self._written(some, documents, prompt))
+                else:
+                    texts = [self._candidates(each.shown) for each in some]
+                    scored.append(self.decoder.score(documents, texts, prompt=prompt))
+            if scored:
+                keep([self._closed(each, parts) for each, parts in zip(some, zip(*scored, strict=True), strict=True)])
+        return last
+
+    def _orders(self, shown: Shown) -> list[tuple[ShownShot, ...]]:
+        if self.task.answering == "open" or self.ensemble == 1 or len(shown.shots) < 2:
+            return [shown.shots]
+        by_id = {shot.item.id: shot for shot in shown.shots}
+        items = [shot.item for shot in shown.shots]
+        orders = permutations_of(items, count=self.ensemble, key="\n".join((self.task.name, *sorted(by_id))))
+        return [tuple(by_id[item.id] for item in order) for order in orders]
+
+    def _begin(
+        self,
+        shots: tuple[ShownShot, ...],
+        before: tuple[tuple[str, ...], SharedPrompt] | None,
+        last: tuple[tuple[str, ...], SharedPrompt] | None,
+    ) -> tuple[SharedPrompt, tuple[tuple[str, ...], SharedPrompt]]:
+        key = tuple(repr(shot.key) for shot in shots)
+        if last is not None and last[0] == key:  # the part before of the same queries
+            return last[1], last
+        done, onto = 0, None
+        if before is not None and key[: len(before[0])] == before[0]:
+            done, onto = len(before[0]), before[1]
+        document = join([self._shot(shot) for shot in shots[done:]])
+        prompt = onto if onto is not None and done == len(shots) else self.decoder.begin(document, before=onto)
+        return prompt, (key, prompt)
+
+    def _document(self, shown: Shown, shots: tuple[ShownShot, ...], *, behind: bool) -> InterleavedDocument:
+        query = self._query(shown)
+        return query if behind else join([*(self._shot(shot) for shot in shots), query])
+
+    def _shot(self, shot: ShownShot) -> InterleavedDocument:
+        return self.profile.shot(self.task.kind, shot.item, shot.answer, with_media=shot.with_media)
+
+    def _query(self, shown: Shown) -> InterleavedDocument:
+        return self.profile.query(self.task.kind, shown.query, with_media=shown.query_with_media)
+
+    def _candidates(self, shown: Shown) -> list[str]:
+        names = shown.query.candidates or self.task.candidates
+        return [self.profile.candidate_text(self.task.kind, name) for name in names]
+
+    def _written(
+        self, some: list[Asked], documents: list[InterleavedDocument], prompt: SharedPrompt | None
+    ) -> list[Prediction]:
+        found = []
+        for each, written in zip(some, self.decoder.write(documents, prompt=prompt), strict=True):
+            cleaned = self.profile.clean(self.task.kind, written.text)
+            stopped = "keyword" if cleaned.by_keyword and written.stopped_by == "length" else written.stopped_by
+            found.append(
+                replace(
+                    each.blank, raw=written.text, answer=cleaned.text, stopped_by=stopped, prompt=self._text(each.shown)
+                )
+            )
+        return found
+
+    def _closed(self, asked: Asked, parts: Sequence[CandidateScores]) -> Prediction:
+        """The prediction of a closed task: log-probabilities averaged over the orders of the shots."""
+        means = tuple(sum(values) / len(parts) for values in zip(*(part.log_probs for part in parts), strict=True))
+        lengths = parts[0].num_tokens
+        by_length = self.profile.normalise == "mean"
+        ranked = [value / length if by_length else value for value, length in zip(means, lengths, strict=True)]
+        names = asked.shown.query.candidates or self.task.candidates
+        best = names[max(range(len(ranked)), key=lambda place: ranked[place])]
+        return replace(
+            asked.blank, answer=best, log_probs=means, num_tokens=tuple(lengths), prompt=self._text(asked.shown)
+        )
+
+    def _text(self, shown: Shown) -> str:
+        document = self._document(shown, shown.shots, behind=False)
+        parts = (segment.text if isinstance(segment, TextSegment) else "<image>" for segment in document.segments)
+        return "".join(parts)
+
+
+def plan_prompts(asker: Asker, asked: Iterable[Asked]) -> list[list[Asked]]:
+    """What is asked, cut to what the model reads and put in order.
+
+    Args:
+        asker: Knows what the model reads.
+        asked: What was planned.
+    """
+    return in_order(asker.fit(list(asked)))

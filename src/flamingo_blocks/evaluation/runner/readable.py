@@ -1,0 +1,44 @@
+"""Which items can be shown: their images are looked at before anything is asked."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import distributed
+
+from flamingo_blocks.evaluation.decode import MediaPool
+from flamingo_blocks.evaluation.item import TaskItem
+
+
+def look_for_images(pool: MediaPool, *, rank: int, ranks: int) -> Callable[[Sequence[TaskItem]], dict[str, str]]:
+    """A function that tells which items cannot be shown, and why.
+
+    What can be read is encoded as it is looked at, so nothing is read twice. Of several processes each looks at its
+    share, and all know what each found.
+
+    Args:
+        pool: Reads and encodes.
+        rank: Number of this process.
+        ranks: Number of processes.
+    """
+
+    def look(items: Sequence[TaskItem]) -> dict[str, str]:
+        own = [item for item in items[rank::ranks] if not _lacks_file(item)]
+        found = {item.id: f"{_lacks_file(item)} is missing" for item in items[rank::ranks] if _lacks_file(item)}
+        if pool.unreadable([segment for item in own for segment in item.media]):
+            for item in own:
+                if told := pool.unreadable(item.media):
+                    name, reason = next(iter(told.items()))
+                    found[item.id] = f"{name} cannot be read: {reason}"
+        if ranks == 1:
+            return found
+        parts: list[Any] = [None] * ranks
+        distributed.all_gather_object(parts, found)
+        return {item.id: part[item.id] for item in items for part in parts if item.id in part}
+
+    return look
+
+
+def _lacks_file(item: TaskItem) -> Path | None:
+    """The first of its files that is not there."""
+    return next((one.data for one in item.media if isinstance(one.data, Path) and not one.data.is_file()), None)

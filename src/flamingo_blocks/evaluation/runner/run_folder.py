@@ -1,0 +1,177 @@
+"""Where a run keeps what was answered, so that nothing is asked twice and nothing is lost."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import distributed
+
+from flamingo_blocks.data.atomic_file import atomic_file
+from flamingo_blocks.errors import EvaluationError
+from flamingo_blocks.evaluation.prediction import Prediction
+from flamingo_blocks.evaluation.reports import Journal, read_journals, read_predictions, write_report
+from flamingo_blocks.evaluation.results import EvaluationResult
+from flamingo_blocks.evaluation.runner.described import what_answers_depend_on
+from flamingo_blocks.evaluation.runner.prepare import PreparedTask
+
+PREDICTIONS, RUN, JOURNALS = "predictions.jsonl", "run.json", "journal"
+
+
+class RunFolder:
+    """The answers of a run, on disk where there is a folder.
+
+    Args:
+        folder: The folder, or None to keep them in memory.
+        described: What is run.
+        answered: What was answered before.
+        rank: Number of this process.
+        ranks: Number of processes.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None,
+        described: Mapping[str, Any],
+        answered: Mapping[tuple[str, int, int, str, str], Prediction],
+        *,
+        rank: int,
+        ranks: int,
+    ) -> None:
+        self.folder, self.described, self.rank, self.ranks = folder, described, rank, ranks
+        self.answered = dict(answered)
+        self._journal = None if folder is None else Journal(folder / JOURNALS, process=rank)
+
+    @classmethod
+    def open(cls, folder: Path | None, described: Mapping[str, Any]) -> "RunFolder":
+        """Open a folder, new or of a run that was ended.
+
+        Args:
+            folder: The folder, or None.
+            described: What is run.
+
+        Raises:
+            EvaluationError: If the folder holds answers of another run.
+        """
+        rank, ranks = rank_and_ranks()
+        answered = {}
+        if folder is not None:
+            if rank == 0:
+                _claim(folder, what_answers_depend_on(described))
+            _barrier()
+            answered = {one.key: one for one in _read(folder)}
+            _barrier()  # nobody writes before all have read
+        return cls(folder, described, answered, rank=rank, ranks=ranks)
+
+    def keep(self, predictions: Sequence[Prediction]) -> None:
+        """Keep answers; on disk when this returns.
+
+        Args:
+            predictions: New ones.
+        """
+        if self._journal is not None:
+            self._journal.append(predictions)
+        self.answered |= {one.key: one for one in predictions}
+
+    def wait_for_all(self) -> None:
+        """Wait until every process has asked its share."""
+        if self._journal is not None:
+            self._journal.close()
+        _barrier()
+
+    def read(self) -> list[Prediction]:
+        """The answers of all processes, sorted."""
+        if self.folder is not None:
+            found = {one.key: one for one in _read(self.folder)}
+        else:
+            found = {key: one for part in _gathered(self.answered) for key, one in part.items()}
+        return [found[key] for key in sorted(found)]
+
+    def finish(
+        self, result: EvaluationResult, predictions: Sequence[Prediction], prepared: Sequence[PreparedTask]
+    ) -> None:
+        """Write the report; the answers of all processes are in one file then.
+
+        Args:
+            result: What was found.
+            predictions: All answers.
+            prepared: The tasks, for what would have been right.
+        """
+        if self.folder is not None and self.rank == 0:
+            name = result.run["model"]["name"]
+            write_report(self.folder, result, predictions, name=name, answers=right_answers(prepared))
+            for journal in (self.folder / JOURNALS).glob("*.jsonl"):
+                journal.unlink()
+            (self.folder / JOURNALS).rmdir()
+        _barrier()
+
+
+def right_answers(prepared: Sequence[PreparedTask]) -> dict[tuple[str, str], tuple[str, ...]]:
+    """What counts as right, by task and query, as a report shows it.
+
+    Args:
+        prepared: The tasks.
+    """
+    return {(each.task.name, item.id): item.answers for each in prepared for item in each.queries if item.answers}
+
+
+def _read(folder: Path) -> list[Prediction]:
+    found = {one.key: one for one in read_predictions(folder / PREDICTIONS)} if (folder / PREDICTIONS).exists() else {}
+    if (folder / JOURNALS).is_dir():
+        found |= {one.key: one for one in read_journals(folder / JOURNALS)}
+    return list(found.values())
+
+
+def _claim(folder: Path, wanted: Mapping[str, Any]) -> None:
+    """Write down what the folder's answers depend on, or compare."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / JOURNALS).mkdir(exist_ok=True)
+    file = folder / RUN
+    if not file.exists():
+        _write(file, wanted)
+        return
+    try:
+        there = json.loads(file.read_text())
+    except ValueError as error:
+        raise EvaluationError(f"{file} is damaged: {error}; name another folder") from error
+    wanted = json.loads(json.dumps(wanted))
+    tasks = there.pop("tasks", {})
+    for name, task in dict(wanted).pop("tasks").items():
+        if name in tasks and tasks[name] != task:
+            raise EvaluationError(
+                f"{folder} holds answers to task {name} with {tasks[name]}, now it is {task}: other files, or another "
+                "version of them; name another folder"
+            )
+    for key in sorted((there.keys() | wanted.keys()) - {"tasks"}):
+        if there.get(key) != wanted.get(key):
+            raise EvaluationError(
+                f"{folder} holds answers of a run with {key}={there.get(key)!r}, this one has {wanted.get(key)!r}; "
+                "name another folder, or ask as then"
+            )
+    _write(file, {**wanted, "tasks": {**tasks, **wanted["tasks"]}})
+
+
+def _write(file: Path, values: Mapping[str, Any]) -> None:
+    with atomic_file(file) as opened:
+        opened.write((json.dumps(values, indent=1, sort_keys=True) + "\n").encode())
+
+
+def rank_and_ranks() -> tuple[int, int]:
+    """Number of this process, and of all that work together."""
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return 0, 1
+
+
+def _barrier() -> None:
+    if rank_and_ranks()[1] > 1:
+        distributed.barrier()
+
+
+def _gathered(own: dict[Any, Any]) -> list[dict[Any, Any]]:
+    ranks = rank_and_ranks()[1]
+    if ranks == 1:
+        return [own]
+    parts: list[Any] = [None] * ranks
+    distributed.all_gather_object(parts, own)
+    return parts
