@@ -25,10 +25,11 @@ from variants import VARIANTS, Variant, build, count_trained
 from flamingo_blocks.demo import DemoError
 from flamingo_blocks.demo.images import SEEN_PAIRS, UNSEEN_PAIRS
 from flamingo_blocks.demo.language_model import text_recall
-from flamingo_blocks.demo.measure import UNSEEN_FIVE, caption_accuracy, naming_curves
+from flamingo_blocks.demo.measure import caption_accuracy, naming_curves
 from flamingo_blocks.demo.model import train_flamingo
 from flamingo_blocks.demo.parts import Parts, prepare_parts
 from flamingo_blocks.demo.progress import Stopwatch
+from flamingo_blocks.demo.rows import UNSEEN_FIVE
 from flamingo_blocks.models import Flamingo
 from flamingo_blocks.training import StepReport
 

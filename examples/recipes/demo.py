@@ -19,10 +19,11 @@ from flamingo_blocks.data.loading import data_parallel_rank
 from flamingo_blocks.demo.episodes import EpisodeSource, Texts, draw_captions
 from flamingo_blocks.demo.images import SEEN_PAIRS
 from flamingo_blocks.demo.language_model import TinyDecoder
-from flamingo_blocks.demo.measure import UNSEEN_FIVE, naming_curves
+from flamingo_blocks.demo.measure import naming_curves
 from flamingo_blocks.demo.model import build_flamingo, to_batch
 from flamingo_blocks.demo.parts import Parts, prepare_parts, seeded
 from flamingo_blocks.demo.progress import Stopwatch
+from flamingo_blocks.demo.rows import UNSEEN_FIVE
 from flamingo_blocks.demo.tower import DigitTower
 from flamingo_blocks.demo.words import NAMES_BESIDE_IMAGES, demo_vocabulary
 from flamingo_blocks.training import (

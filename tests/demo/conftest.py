@@ -7,7 +7,7 @@ import pytest
 def few_steps():
     """A config of the demo that runs in seconds and learns nothing."""
     from flamingo_blocks.demo import DemoConfig
-    from flamingo_blocks.demo.measure import ROWS
+    from flamingo_blocks.demo.rows import ROWS
 
     kept = ("5.unseen", "2.hard", "5.unseen.gates_closed", "5.unseen.permuted")
     return DemoConfig(

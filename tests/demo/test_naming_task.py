@@ -13,9 +13,10 @@ from flamingo_blocks.demo.episodes import EpisodeSource, caption_ids, text_of_im
 from flamingo_blocks.demo.image_bank import ImageBank
 from flamingo_blocks.demo.images import NUM_PAIRS, SEEN_PAIRS, UNSEEN_PAIRS
 from flamingo_blocks.demo.language_model import TinyDecoder
-from flamingo_blocks.demo.measure import ROWS, caption_accuracy
+from flamingo_blocks.demo.measure import caption_accuracy
 from flamingo_blocks.demo.model import build_flamingo, to_batch
 from flamingo_blocks.demo.naming_task import captions_task, image_name, naming_task
+from flamingo_blocks.demo.rows import ROWS
 from flamingo_blocks.demo.tower import DigitTower
 from flamingo_blocks.demo.words import NEW_NAMES, demo_vocabulary
 from flamingo_blocks.evaluation import Questions, few_shot_accuracy

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from flamingo_blocks.demo import DemoError, format_table, load_demo_model, run_demo
-from flamingo_blocks.demo.measure import UNSEEN_FIVE, naming_curves
+from flamingo_blocks.demo.measure import naming_curves
 from flamingo_blocks.demo.parts import prepare_parts
 from flamingo_blocks.demo.progress import Stopwatch
 from flamingo_blocks.demo.report import plot_curves
+from flamingo_blocks.demo.rows import UNSEEN_FIVE
 from flamingo_blocks.demo.run import quick_config, train_blocks
 
 SILENT = Stopwatch(lambda *_: None)

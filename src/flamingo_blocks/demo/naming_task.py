@@ -9,7 +9,7 @@ from flamingo_blocks.data import ImageSegment
 from flamingo_blocks.demo.episodes import Episodes, EpisodeSource
 from flamingo_blocks.demo.image_bank import ImageBank
 from flamingo_blocks.demo.images import pair_words
-from flamingo_blocks.demo.measure import Row
+from flamingo_blocks.demo.rows import Row
 from flamingo_blocks.demo.words import NEW_NAMES, Vocabulary
 from flamingo_blocks.evaluation.item import TaskItem
 from flamingo_blocks.evaluation.synthetic import CutExactMatch
@@ -45,7 +45,7 @@ def naming_task(
 
     Example:
         >>> from flamingo_blocks.demo.images import NUM_PAIRS
-        >>> from flamingo_blocks.demo.measure import ROWS
+        >>> from flamingo_blocks.demo.rows import ROWS
         >>> from flamingo_blocks.demo.words import demo_vocabulary
         >>> bank = ImageBank(features=torch.zeros(20 * NUM_PAIRS, 1, 1), pairs=torch.arange(20 * NUM_PAIRS) % NUM_PAIRS)
         >>> task = naming_task(ROWS[2], bank, demo_vocabulary(), episodes=1)

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from flamingo_blocks._optional import require
-from flamingo_blocks.demo.measure import ROWS, Curve, Row
+from flamingo_blocks.demo.measure import Curve
+from flamingo_blocks.demo.rows import ROWS, Row
 from flamingo_blocks.demo.samples import Sample
 
 

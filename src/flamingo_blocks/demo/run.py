@@ -13,11 +13,12 @@ from flamingo_blocks.demo.completion import save_demo_model
 from flamingo_blocks.demo.errors import DemoError
 from flamingo_blocks.demo.images import SEEN_PAIRS, UNSEEN_PAIRS
 from flamingo_blocks.demo.language_model import TinyDecoder
-from flamingo_blocks.demo.measure import ROWS, UNSEEN_FIVE, Row, caption_accuracy, naming_curves
+from flamingo_blocks.demo.measure import caption_accuracy, naming_curves
 from flamingo_blocks.demo.model import Task, build_flamingo, train_flamingo
 from flamingo_blocks.demo.parts import Parts, TowerTraining, prepare_parts, seeded
 from flamingo_blocks.demo.progress import Progress, Stopwatch
 from flamingo_blocks.demo.report import DemoResult, plot_curves, write_json
+from flamingo_blocks.demo.rows import ROWS, UNSEEN_FIVE, Row
 from flamingo_blocks.demo.samples import caption_samples, naming_samples, write_sample_images
 from flamingo_blocks.models import Flamingo
 from flamingo_blocks.nn import TanhGate, closed_gates
