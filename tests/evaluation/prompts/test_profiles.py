@@ -141,6 +141,12 @@ def test_tags_in_texts_are_counted(profile, kind, item, answer):
     assert join([shot, shot]).metadata == ({"removed_tags": 2 * count} if count else {})
 
 
+def test_a_tag_that_goes_joins_no_halves():
+    """What stands on its sides stays apart, and runs of white space are one space."""
+    item = an_item(question="<im<image>age> \n  <EO<EOC>C> \u2028 is it?  ")
+    assert prompt_text(PAPER.query("question", item)) == "<image>Question: <im age> <EO C> is it? Answer:"
+
+
 def test_several_pictures_have_a_tag_each_and_clips_one():
     """Side by side before the text, in order; a clip is one item."""
     clip = ClipSegment(url="clip.mp4")

@@ -153,17 +153,18 @@ def test_a_damaged_cache_is_made_again(tmp_path, caplog):
 
 
 def test_patches_that_show_nothing_do_not_count():
-    """Towers of variable size say which."""
+    """Towers of variable size say which; frames count alike, however many of their patches show something."""
 
-    class Half(Tower):
+    class Part(Tower):
         def forward(self, pixels):
             tokens = super().forward(pixels).tokens
-            valid = torch.tensor([True, False, True, False]).expand(len(pixels), -1)
-            return PatchTokens(tokens=tokens, valid=valid)
+            valid = torch.arange(4) < 1 + torch.arange(len(pixels))[:, None] % 3
+            return PatchTokens(tokens=tokens.masked_fill(~valid[..., None], torch.nan), valid=valid)
 
-    whole, tower = Tower(), Half()
-    kept = whole(picture(0)[None]).tokens[0, ::2].mean(0)
-    found = rices_features([an_item(0)], tower=tower)[0]
+    whole, frames = Tower(), [picture(0), picture(1)]
+    first, second = whole(torch.stack(frames)).tokens
+    kept = first[0] + second[:2].mean(0)
+    found = rices_features([an_item(0, ClipSegment(data=frames))], tower=Part())[0]
     torch.testing.assert_close(found, kept / kept.norm(), atol=1e-5, rtol=1e-5)
 
 

@@ -92,6 +92,15 @@ def test_the_own_picture_is_passed_over(seed, twins, shots):
     assert one.excluded.get("q0", 0) == before - (shots - 1)
 
 
+def test_any_number_of_the_nearest_may_be_passed_over():
+    """The farthest is found where all others show the query."""
+    query, order = QUERIES[0], ranked(0, QUERIES[0])
+    support = [item if item is order[-1] else TaskItem(id=item.id, media=query.media) for item in SUPPORT]
+    rices = source(support=support)
+    assert rices.draw(query, 1) == (order[-1],)
+    assert rices.excluded == {"q0": NUM_ITEMS - 1}
+
+
 @given(seeds, st.sampled_from(QUERIES), st.integers(0, 12))
 def test_balanced_draws_take_the_nearest_of_each_class(seed, query, shots):
     """In turn, so that none is more than one ahead; within a class they are the nearest, and all come in order."""

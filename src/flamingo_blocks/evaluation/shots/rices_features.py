@@ -214,8 +214,11 @@ def _flushed(
         pixels = frames[start : start + batch_size]
         found = tower(pixels if weight is None else pixels.to(weight.device))
         tokens = found.tokens.float()
-        seen = torch.ones_like(tokens[..., 0]) if found.valid is None else found.valid.float()
-        pooled.append(((tokens * seen[..., None]).sum(1) / seen.sum(1, keepdim=True)).cpu())
+        if found.valid is None:
+            pooled.append(tokens.mean(1).cpu())
+        else:  # what shows nothing may be NaN
+            total = tokens.masked_fill(~found.valid[..., None], 0).sum(1)
+            pooled.append((total / found.valid.sum(1, keepdim=True)).cpu())
     vectors = iter(torch.cat(pooled))
     for key, own in waiting:
         yield key, torch.stack(list(islice(vectors, len(own)))).mean(0)
