@@ -6,7 +6,7 @@ from typing import Any
 from flamingo_blocks._optional import require
 from flamingo_blocks.demo import load_demo_model
 from flamingo_blocks.demo.completion import is_demo_model
-from flamingo_blocks.demo.naming_task import demo_processor
+from flamingo_blocks.demo.demo_processor import demo_processor
 from flamingo_blocks.errors import EvaluationError
 from flamingo_blocks.models import Flamingo, FlamingoProcessor
 from flamingo_blocks.models.saving import is_of_transformers
@@ -36,9 +36,8 @@ def load_evaluated(name: str, *, tokenizer: Path | None = None) -> tuple[Flaming
         return flamingo, demo_processor(vocabulary, flamingo)
     if is_of_transformers(folder):
         return _from_transformers(folder)
-    beside = tokenizer or next(
-        (each for each in (folder / "tokenizer", folder.parent / "tokenizer") if each.is_dir()), None
-    )
+    places = (folder / "tokenizer", folder.parent / "tokenizer")
+    beside = tokenizer or next((each for each in places if each.is_dir()), None)
     flamingo = Flamingo.from_pretrained(folder)
     if beside is None:
         raise EvaluationError(f"{folder} has no tokenizer beside it; name one with --tokenizer")

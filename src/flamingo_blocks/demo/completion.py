@@ -22,13 +22,18 @@ def save_demo_model(flamingo: Flamingo, vocabulary: Vocabulary, folder: Path) ->
     vocabulary.save(folder / _VOCABULARY_FILE)
 
 
+def is_demo_model(folder: Path) -> bool:
+    """Whether a folder holds what `save_demo_model` wrote."""
+    return (folder / _VOCABULARY_FILE).is_file()
+
+
 def load_demo_model(folder: Path) -> tuple[Flamingo, Vocabulary]:
     """Read what `save_demo_model` wrote.
 
     Raises:
         DemoError: If the folder holds no model of the demo.
     """
-    if not (folder / _VOCABULARY_FILE).is_file():
+    if not is_demo_model(folder):
         raise DemoError(
             f"{folder} holds no {_VOCABULARY_FILE}, so it is no model of the demo; "
             "`flamingo-blocks demo --out runs/demo` writes one to runs/demo/model"

@@ -73,7 +73,7 @@ class RunFolder:
             self._journal.append(predictions)
         self.answered |= {one.key: one for one in predictions}
 
-    def __enter__(self) -> "RunFolder":
+    def __enter__(self) -> "RunFolder":  # noqa: PYI034 - the shape checks do not take `Self` in a method
         return self
 
     def __exit__(self, *_error: object) -> None:

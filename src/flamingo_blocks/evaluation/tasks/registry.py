@@ -10,14 +10,26 @@ from flamingo_blocks.evaluation.task import Task, TaskReader
 from flamingo_blocks.evaluation.tasks.coco import COCO
 from flamingo_blocks.evaluation.tasks.flickr30k import FLICKR30K
 from flamingo_blocks.evaluation.tasks.hateful_memes import HATEFUL_MEMES
+from flamingo_blocks.evaluation.tasks.imagenet import IMAGENET
+from flamingo_blocks.evaluation.tasks.ivqa import IVQA
+from flamingo_blocks.evaluation.tasks.kinetics import KINETICS700
+from flamingo_blocks.evaluation.tasks.next_qa import NEXT_QA
+from flamingo_blocks.evaluation.tasks.rareact import RAREACT
+from flamingo_blocks.evaluation.tasks.star import STAR
 from flamingo_blocks.evaluation.tasks.task_files import held
 from flamingo_blocks.evaluation.tasks.text_vqa import TEXTVQA
+from flamingo_blocks.evaluation.tasks.vatex import VATEX
+from flamingo_blocks.evaluation.tasks.video_qa import MSRVTT_QA, MSVD_QA
+from flamingo_blocks.evaluation.tasks.visdial import VISDIAL
 from flamingo_blocks.evaluation.tasks.vizwiz import VIZWIZ
 from flamingo_blocks.evaluation.tasks.vqa import OKVQA, VQAV2
+from flamingo_blocks.evaluation.tasks.youcook2 import YOUCOOK2
 
-TASKS: Mapping[str, TaskReader] = MappingProxyType(
-    {reader.name: reader for reader in (COCO, FLICKR30K, VQAV2, OKVQA, VIZWIZ, TEXTVQA, HATEFUL_MEMES)}
-)
+_READERS = (
+    COCO, FLICKR30K, VQAV2, OKVQA, VIZWIZ, TEXTVQA, VISDIAL, HATEFUL_MEMES, VATEX, MSVD_QA, MSRVTT_QA, YOUCOOK2, IVQA,
+    NEXT_QA, STAR, RAREACT, IMAGENET, KINETICS700,
+)  # fmt: skip
+TASKS: Mapping[str, TaskReader] = MappingProxyType({reader.name: reader for reader in _READERS})
 
 
 def find_task(name: str) -> TaskReader:
