@@ -89,7 +89,6 @@ def test_an_interrupted_run_goes_on_where_it_was(done, tmp_path, monkeypatch, af
     folder, result = done
     asked = []
     for name in ("write", "score"):
-
         monkeypatch.setattr(Decoder, name, counted(getattr(Decoder, name), asked))
     calls = 0
 

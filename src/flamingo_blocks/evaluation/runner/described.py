@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from flamingo_blocks.evaluation.runner.config import EvalConfig
 from flamingo_blocks.evaluation.runner.prepare import PreparedTask, hash_of_ids
+from flamingo_blocks.evaluation.tasks import TASKS
 from flamingo_blocks.models import Flamingo, FlamingoProcessor
 
 _SAMPLED = 4096  # values of each weight: all of a large model would be read for minutes
@@ -69,6 +70,7 @@ def describe_task(prepared: PreparedTask) -> dict[str, Any]:
     """
     task = prepared.task
     return {
+        "title": TASKS[task.name].title if task.name in TASKS else task.name,
         "kind": task.kind,
         "answering": task.answering,
         "metric": task.metrics[0].variant,
