@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from flamingo_blocks.evaluation.item import TaskItem
 from flamingo_blocks.evaluation.prediction import Prediction
@@ -30,6 +30,7 @@ class Score:
     parts: Mapping[str, float] = field(default_factory=dict)
 
 
+@runtime_checkable
 class Metric(Protocol):
     """Scores predictions against the items that they answer."""
 
