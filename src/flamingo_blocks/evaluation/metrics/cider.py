@@ -69,17 +69,17 @@ def cider_d(
     for place, captions in enumerate(references):
         if not captions:
             raise ValueError(f"references[{place}] is empty; give each image one reference at least, or leave it out")
-    words = [[tokenize(caption) for caption in captions] for captions in references]
-    frequencies = document_frequencies or DocumentFrequencies.of_words(words)
-    log_images = math.log(frequencies.num_images)
-    weights = {ngram: log_images - math.log(max(1, count)) for ngram, count in frequencies.counts.items()}
+    runs = [[Counter(ngrams(tokenize(caption))) for caption in captions] for captions in references]
+    frequencies = document_frequencies or DocumentFrequencies.of_ngrams(runs)
+    unseen = math.log(frequencies.num_images)
+    weights = {ngram: unseen - math.log(max(1, count)) for ngram, count in frequencies.counts.items()}
     scores = tuple(
         _score(
-            _vector(tokenize(caption), weights, log_images),
-            [_vector(reference, weights, log_images) for reference in captions],
+            _vector(Counter(ngrams(tokenize(caption))), weights, unseen),
+            [_vector(counts, weights, unseen) for counts in captions],
             sigma,
         )
-        for caption, captions in zip(hypotheses, words, strict=True)
+        for caption, captions in zip(hypotheses, runs, strict=True)
     )
     return CiderScores(math.fsum(scores) / len(scores), scores)
 
@@ -90,12 +90,15 @@ class _Vector(NamedTuple):
     length: int
 
 
-def _vector(words: Sequence[str], weights: Mapping[Ngram, float], unseen: float) -> _Vector:
-    vector = {ngram: count * weights.get(ngram, unseen) for ngram, count in Counter(ngrams(words)).items()}
-    squares = [0.0] * LONGEST
-    for ngram, weight in vector.items():
+def _vector(counts: Mapping[Ngram, int], weights: Mapping[Ngram, float], unseen: float) -> _Vector:
+    vector = {}
+    squares, length = [0.0] * LONGEST, 0
+    for ngram, count in counts.items():
+        vector[ngram] = weight = count * weights.get(ngram, unseen)
         squares[len(ngram) - 1] += weight * weight
-    return _Vector(vector, [math.sqrt(square) for square in squares], max(0, len(words) - 1))
+        if len(ngram) == 2:
+            length += count  # in pairs of words
+    return _Vector(vector, [math.sqrt(square) for square in squares], length)
 
 
 def _score(caption: _Vector, references: Sequence[_Vector], sigma: float) -> float:

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 from flamingo_blocks.errors import EvaluationError
@@ -19,15 +20,16 @@ def ngrams(words: Sequence[str]) -> Iterator[Ngram]:
     Args:
         words: Words of a caption.
 
-    Yields:
+    Returns:
         The runs, the single words first.
 
     Example:
         >>> list(ngrams(["a", "dog"]))
         [('a',), ('dog',), ('a', 'dog')]
     """
-    for length in range(1, LONGEST + 1):
-        yield from zip(*(words[start:] for start in range(length)), strict=False)
+    return chain.from_iterable(
+        zip(*(words[start:] for start in range(length)), strict=False) for length in range(1, LONGEST + 1)
+    )
 
 
 @dataclass(frozen=True)
@@ -74,15 +76,15 @@ class DocumentFrequencies:
         Returns:
             The counts.
         """
-        words = ([tokenize(caption) for caption in captions] for captions in references)
-        return replace(cls.of_words(words), name=name, tokenizer=tokenizer)
+        runs = ([ngrams(tokenize(caption)) for caption in captions] for captions in references)
+        return replace(cls.of_ngrams(runs), name=name, tokenizer=tokenizer)
 
     @classmethod
-    def of_words(cls, references: Iterable[Iterable[Sequence[str]]]) -> "DocumentFrequencies":
-        """Count references that are split into words already.
+    def of_ngrams(cls, references: Iterable[Iterable[Iterable[Ngram]]]) -> "DocumentFrequencies":
+        """Count references that are runs of words already.
 
         Args:
-            references: The reference captions of each image, as words.
+            references: For each image the runs of words of each of its captions.
 
         Returns:
             The counts.
@@ -91,7 +93,7 @@ class DocumentFrequencies:
         num_images = 0
         for captions in references:
             num_images += 1
-            counts.update({ngram for words in captions for ngram in ngrams(words)})
+            counts.update(set(chain.from_iterable(captions)))
         return cls(num_images, counts)
 
     def save(self, file: Path) -> None:

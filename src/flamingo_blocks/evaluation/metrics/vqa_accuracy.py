@@ -110,7 +110,6 @@ class VqaAccuracy:
         Raises:
             ValueError: If they differ in number or in their ids.
         """
-
         rules = {_variant(profile): partial(vqa_accuracy, profile=profile) for profile in (self.profile, *self.beside)}
         score = score_answers(items, predictions, rules)
         unusual = sum(len(item.answers) not in {0, TEN} for item in items)
