@@ -58,7 +58,7 @@ class TaskReader:
         kind: Which template it is asked by.
         answering: As in `Task`.
         files: The files that it wants below its folder, with what each is.
-        splits: Splits that may be asked, the one of the paper first.
+        splits: Splits that may be asked, the one of the paper first, or the nearest to it whose answers are public.
         read: Reads `(folder, split)` into a task.
     """
 

@@ -29,7 +29,7 @@ def peer_file(package, file):
     """A module of a package that is not imported; the test is skipped where the package is not installed."""
     found = importlib.util.find_spec(package)
     if found is None or found.origin is None:
-        pytest.skip(f"{package} is not installed; `nox -s tests` installs it")
+        pytest.skip(f"{package} is not installed")
     spec = importlib.util.spec_from_file_location(f"peer_{package}", Path(found.origin).parent / file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

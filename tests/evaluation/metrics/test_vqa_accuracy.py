@@ -142,6 +142,13 @@ def test_the_table_of_contractions_is_that_of_open_flamingo():
     assert sum(key != key.lower() for key in table) == 4
 
 
+@given(STRANGE)
+def test_lmms_eval_has_the_same_normal_form_for_textvqa(text):
+    """`"textvqa"` is what lmms-eval, after MMF, makes of any string, where that package is installed."""
+    normal = peer_file("lmms_eval", "tasks/_task_utils/vqa_eval_metric.py").EvalAIAnswerProcessor()
+    assert normalise_vqa(text, "textvqa") == normal(text)
+
+
 def test_perfect_answers_score_100_and_their_types_are_parts():
     """Where four people or more agree with each prediction, the score is 100, for each type as well."""
     items, predictions = pairs([(["Yes"] * 9 + ["no"], "yes"), (["red"] * 4 + ["blue"] * 6, "red")])

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from flamingo_blocks.errors import EvaluationError
@@ -179,7 +180,7 @@ class StarAccuracy:
         right = torch.tensor([rank == 0 for rank in ranks], dtype=torch.float64)
         rows = torch.tensor([sorted(set(names)).index(name) for name in names], dtype=torch.long)
 
-        def value(weights: Tensor) -> float | None:
+        def value(weights: Float[Tensor, " items"]) -> float | None:
             numbers = torch.bincount(rows, weights * there)
             hits = torch.bincount(rows, weights * right)
             kept = numbers > 0

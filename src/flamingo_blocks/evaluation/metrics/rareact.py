@@ -2,10 +2,14 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from flamingo_blocks.errors import EvaluationError
 from flamingo_blocks.evaluation.item import TaskItem
@@ -98,6 +102,30 @@ def rareact_mwap(scores: Sequence[Sequence[float]], clips: Sequence[RareActClip]
     Source:
         Miech et al. (arXiv 2008.01018), as the authors' code computes mWAP.
     """
+    found = {}
+    for name, places, sets in rankings(scores, clips):
+        videos = Counter(zip(sets, (clips[place].video for place in places), strict=True))
+        weights = [1 / videos[kind, clips[place].video] for kind, place in zip(sets, places, strict=True)]
+        labels = [int(kind == "positive") for kind in sets]
+        found[name] = weighted_average_precision([scores[place][name] for place in places], labels, weights)
+    return found
+
+
+def rankings(
+    scores: Sequence[Sequence[float]], clips: Sequence[RareActClip]
+) -> Iterator[tuple[int, list[int], list[str]]]:
+    """The classes that a clip shows, each with the places of the clips that it ranks, and the set that each is in.
+
+    Args:
+        scores: For each clip, the score of each class.
+        clips: What is known of each clip.
+
+    Yields:
+        Class, places, and sets: `"positive"`, `"hard"` or `"negative"`.
+
+    Raises:
+        ValueError: If the two differ in number, or a class or annotation is out of range.
+    """
     if len(scores) != len(clips):
         raise ValueError(f"scores has {len(scores)} clips, clips {len(clips)}; give the scores of each")
     for place, (row, clip) in enumerate(zip(scores, clips, strict=True)):
@@ -111,15 +139,9 @@ def rareact_mwap(scores: Sequence[Sequence[float]], clips: Sequence[RareActClip]
     for place, clip in enumerate(clips):
         if clip.annotation != POSITIVE:
             own[clip.class_id].append(place)
-    found = {}
     for name in sorted({clips[place].class_id for place in shown}):
         places = [*shown, *own[name]]
-        sets = _sets(name, clips, places)
-        videos = Counter(zip(sets, (clips[place].video for place in places), strict=True))
-        weights = [1 / videos[kind, clips[place].video] for kind, place in zip(sets, places, strict=True)]
-        labels = [int(kind == "positive") for kind in sets]
-        found[name] = weighted_average_precision([scores[place][name] for place in places], labels, weights)
-    return found
+        yield name, places, _sets(name, clips, places)
 
 
 def _sets(name: int, clips: Sequence[RareActClip], places: Sequence[int]) -> list[str]:
@@ -168,15 +190,77 @@ class RareAct:
             EvaluationError: If an item lacks a fact, or log-probabilities are missing or not finite.
             ValueError: If items and predictions differ in number or in their ids.
         """
-        check_answers(items, predictions)
-        number = len(predictions[0].log_probs) if predictions else 0
-        scores = [candidate_scores(prediction, number=number) for prediction in predictions]
-        precisions = rareact_mwap(scores, [_clip(item) for item in items])
+        scores, clips = _read(items, predictions)
+        precisions = rareact_mwap(scores, clips)
         return Score(
             variant=self.variant,
             value=100 * math.fsum(precisions.values()) / len(precisions) if precisions else None,
             counts={"asked": len(items), "scored": len(items) if precisions else 0, "classes": len(precisions)},
         )
+
+    def prepare(self, items: Sequence[TaskItem], predictions: Sequence[Prediction]) -> Callable[[Tensor], float | None]:
+        """Read everything once, to give the value for many sets in which clips come several times or not at all.
+
+        Args:
+            items: The clips.
+            predictions: The log-probabilities of every caption for each.
+
+        Returns:
+            Gives the value, or None where a set shows no action, from how often each clip comes.
+
+        Raises:
+            ValueError: As `score`.
+        """
+        return _Rankings(*_read(items, predictions)).value
+
+
+class _Rankings:
+    """The rankings of all classes in one row, each from its best clip down, so that they are weighed at once."""
+
+    def __init__(self, scores: Sequence[Sequence[float]], clips: Sequence[RareActClip]) -> None:
+        steps: dict[tuple[int, float], int] = {}
+        shares: dict[tuple[int, str, str], int] = {}
+        rows: list[tuple[int, int, int, bool]] = []
+        classes: list[int] = []  # of each step
+        for number, (name, places, sets) in enumerate(rankings(scores, clips)):
+            order = sorted(zip(places, sets, strict=True), key=lambda row: -scores[row[0]][name])
+            for place, kind in order:
+                step = steps.setdefault((name, scores[place][name]), len(steps))
+                share = shares.setdefault((name, kind, clips[place].video), len(shares))
+                rows.append((place, step, share, kind == "positive"))
+                if step == len(classes):
+                    classes.append(number)
+        columns = torch.tensor(rows, dtype=torch.long).view(-1, 4).unbind(1)
+        self.places, self.steps, self.shares, positive = columns
+        self.positive = positive.to(torch.float64)
+        self.classes = torch.tensor(classes, dtype=torch.long)
+        self.starts = (
+            torch.cat([torch.ones(1, dtype=torch.bool), self.classes[1:] != self.classes[:-1]]) if rows else None
+        )
+
+    def value(self, times: Float[Tensor, " items"]) -> float | None:
+        times = times[self.places]
+        weights = times / torch.bincount(self.shares, times)[self.shares].clamp(min=1)
+        seen = torch.bincount(self.steps, weights)
+        gained = torch.bincount(self.steps, weights * self.positive)
+        found, reached = self._running(gained), self._running(seen)
+        precision = torch.where(reached > 0, gained * found / reached.clamp(min=1e-300), 0.0)
+        totals = torch.bincount(self.classes, gained)
+        kept = totals > 0
+        average = torch.bincount(self.classes, precision)[kept] / totals[kept]
+        return 100 * float(average.mean()) if bool(kept.any()) else None
+
+    def _running(self, values: Float[Tensor, " steps"]) -> Float[Tensor, " steps"]:
+        """Sums from the first step of the own class on."""
+        sums = values.cumsum(0)
+        before = (sums - values)[self.starts]
+        return sums - before[self.classes]
+
+
+def _read(items: Sequence[TaskItem], predictions: Sequence[Prediction]) -> tuple[list[list[float]], list[RareActClip]]:
+    check_answers(items, predictions)
+    number = len(predictions[0].log_probs) if predictions else 0
+    return [candidate_scores(prediction, number=number) for prediction in predictions], [_clip(item) for item in items]
 
 
 def _clip(item: TaskItem) -> RareActClip:

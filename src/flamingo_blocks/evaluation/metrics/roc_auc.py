@@ -1,9 +1,13 @@
 """Area under the receiver operating curve."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from flamingo_blocks.errors import EvaluationError
 from flamingo_blocks.evaluation.item import TaskItem
@@ -94,9 +98,54 @@ class RocAuc:
             EvaluationError: If only one label is there, or log-probabilities are missing or not finite.
             ValueError: If items and predictions differ in number or in their ids.
         """
+        scores, labels, _ = self._read(items, predictions)
+        return Score(
+            variant=self.variant,
+            value=100 * roc_auc(scores, labels) if labels else None,
+            counts={
+                "asked": len(items),
+                "scored": len(labels),
+                "positive": sum(labels),
+                "without_answers": len(items) - len(labels),
+            },
+        )
+
+    def prepare(self, items: Sequence[TaskItem], predictions: Sequence[Prediction]) -> Callable[[Tensor], float | None]:
+        """Read everything once, to give the value for many sets in which items come several times or not at all.
+
+        Args:
+            items: The queries.
+            predictions: What was answered to each.
+
+        Returns:
+            Gives the value, or None where a set has only one label, from how often each item comes.
+
+        Raises:
+            ValueError: As `score`.
+        """
+        scores, labels, places = self._read(items, predictions)
+        places_of = {score: place for place, score in enumerate(sorted(set(scores)))}
+        steps = torch.tensor([places_of[score] for score in scores], dtype=torch.long)
+        positive, there = torch.tensor(labels, dtype=torch.float64), torch.tensor(places, dtype=torch.long)
+
+        def value(weights: Float[Tensor, " items"]) -> float | None:
+            counted = weights[there]
+            ups = torch.bincount(steps, counted * positive)
+            downs = torch.bincount(steps, counted * (1 - positive))
+            pairs = float(ups.sum() * downs.sum())
+            return 100 * float((ups * (downs.cumsum(0) - downs / 2)).sum()) / pairs if pairs else None
+
+        return value
+
+    def _read(
+        self, items: Sequence[TaskItem], predictions: Sequence[Prediction]
+    ) -> tuple[list[float], list[int], list[int]]:
+        """Scores, labels and places of the items that have a label."""
         check_answers(items, predictions)
-        scores, labels = [], []
-        for item, prediction in zip(items, predictions, strict=True):
+        scores: list[float] = []
+        labels: list[int] = []
+        places: list[int] = []
+        for place, (item, prediction) in enumerate(zip(items, predictions, strict=True)):
             label = item.facts.get("label")
             if label is None:
                 continue
@@ -111,13 +160,5 @@ class RocAuc:
             positive = candidates.index(self.positive)
             scores.append(found[positive] - found[1 - positive])
             labels.append(int(label))
-        return Score(
-            variant=self.variant,
-            value=100 * roc_auc(scores, labels) if labels else None,
-            counts={
-                "asked": len(items),
-                "scored": len(labels),
-                "positive": sum(labels),
-                "without_answers": len(items) - len(labels),
-            },
-        )
+            places.append(place)
+        return scores, labels, places

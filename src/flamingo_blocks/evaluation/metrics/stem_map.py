@@ -15,7 +15,7 @@ from flamingo_blocks.evaluation.score import Score
 
 Key = TypeVar("Key", bound=Hashable)
 VOWELS = frozenset("aeiou")
-HISSING = ("ses", "xes", "zes", "ches", "shes")
+HISSING = ("sses", "xes", "zzes", "ches", "shes")
 SHORTEST = 3  # letters that a stem has at least
 
 
@@ -88,8 +88,8 @@ class StemMap:
             return next((guess for guess in guesses if guess in self._stems), _verb(stem))
         if word.endswith("ies") and len(word) > SHORTEST + 1:
             return f"{word[:-3]}y"
-        if word.endswith(HISSING) and len(word) >= SHORTEST + 2:
-            return next((guess for guess in (word[:-2], word[:-1]) if guess in self._stems), word[:-2])
+        if word.endswith(HISSING) or (word.endswith("es") and word[:-2] in self._stems):
+            return word[:-2]
         if word.endswith("s") and not word.endswith(("ss", "us", "is", "'s")) and len(word) > SHORTEST:
             return word[:-1]
         return word
@@ -107,7 +107,7 @@ def _verb(stem: str) -> str:
     short = len(stem) >= SHORTEST and last not in VOWELS and before in VOWELS and stem[-3] not in VOWELS
     if short and last not in "wxy" and sum(letter in VOWELS for letter in stem) == 1:
         return f"{stem}e"
-    return stem
+    return f"{stem}e" if last in "cv" else stem
 
 
 def _most_frequent(counted: Mapping[str, Counter[str]]) -> dict[str, str]:

@@ -12,12 +12,11 @@ OTHERS = "he him his himself she her hers herself it its itself they them their 
 POINTING = "this that these those here there"
 ASKING = "what which who whom whose when where why how"
 AUXILIARIES = "am is are was were be been being have has had having do does did doing can could will would shall should"
-CLITICS = (
-    "'s 'm 're 've 'll 'd n't don't doesn't didn't isn't aren't wasn't weren't hasn't haven't hadn't won't wouldn't"
+CLITICS = "'s 'm 're 've 'll 'd n't it's that's you're you've you'll you'd she's"
+NEGATED = (
+    "don't doesn't didn't isn't aren't wasn't weren't hasn't haven't hadn't won't wouldn't shouldn't couldn't can't"
 )
-MORE_CLITICS = (
-    "shouldn't couldn't can't mustn't needn't shan't mightn't ain't it's that's you're you've you'll you'd she's"
-)
+MORE_NEGATED = "mustn't needn't shan't mightn't ain't"
 LINKING = (
     "at for from into of onto to through with about again during until while and or but if because as than so then"
 )
@@ -26,7 +25,7 @@ STRESSING = "all any each most other some such only own too very just further no
 STOP_WORDS = frozenset(
     word
     for line in (
-        ARTICLES, PERSONS, OTHERS, POINTING, ASKING, AUXILIARIES, CLITICS, MORE_CLITICS, LINKING, STRESSING
+        ARTICLES, PERSONS, OTHERS, POINTING, ASKING, AUXILIARIES, CLITICS, NEGATED, MORE_NEGATED, LINKING, STRESSING
     )
     for word in line.split()
 )  # fmt: skip

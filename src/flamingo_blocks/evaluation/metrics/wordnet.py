@@ -23,6 +23,7 @@ ENDINGS = {
 }  # fmt: skip
 HYPERNYM = frozenset(["@", "@i"])  # a kind of, an instance of
 ROOT_NAME = "*ROOT*"
+LAST_PLACE = "/usr/share/wordnet"  # of the Debian package
 
 
 class Synset(NamedTuple):
@@ -150,13 +151,13 @@ official files (index.*, data.* and *.exc), version 3.0 for the numbers of paper
         if part not in self._data:
             self._data[part] = (self.folder / f"data.{PARTS[part]}").read_bytes()
         data = self._data[part]
-        row = data[synset.offset : data.index(b"\n", synset.offset)].decode().split(" | ")[0].split()
-        if int(row[0]) != synset.offset:
+        start = synset.offset
+        if data[start : start + 9] != b"%08d " % start:
             raise EvaluationError(
-                f"{self.folder}: data.{PARTS[part]} has no entry at byte {synset.offset}, where index.{PARTS[part]} "
-                "says there is one; take all files from one archive, with their line ends as they are"
+                f"{self.folder}: data.{PARTS[part]} has no entry at byte {start}, where index.{PARTS[part]} says there "
+                "is one; take all files from one archive, with their line ends as they are"
             )
-        return row
+        return data[start : data.find(b"\n", start)].decode().split(" | ")[0].split()
 
     def _read_parents(self, synset: Synset) -> tuple[Synset, ...]:
         row = self._row(synset)
@@ -215,7 +216,7 @@ def _find() -> Path:
     places: Sequence[str] = [
         os.environ.get("WNSEARCHDIR", ""),
         *(str(Path(place, "corpora", "wordnet")) for place in nltk_data if place),
-        "/usr/share/wordnet",
+        LAST_PLACE,
     ]
     for place in places:
         if place and not _missing(Path(place)):

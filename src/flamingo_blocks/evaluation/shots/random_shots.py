@@ -10,7 +10,7 @@ from flamingo_blocks.evaluation.shots.keyed_order import keyed_order
 from flamingo_blocks.evaluation.shots.same_picture import SamePicture
 from flamingo_blocks.evaluation.shots.shot_source import check_shots, too_few
 
-_ORDERS_KEPT = 128
+_ORDERS_KEPT = 8192  # of 2048 items each they take 128 MiB
 
 
 class RandomShots:
