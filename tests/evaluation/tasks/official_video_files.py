@@ -14,7 +14,7 @@ from tests.evaluation.tasks.drawn_files import CLIP_S, SIDE_PX, Drawn, write_cli
 RARE = (("hammer", "phone"), ("wash", "egg"), ("measure", "carrots"), ("hammer", "egg"), ("fry", "ice"))
 STAR_TYPES = ("Interaction", "Sequence", "Prediction", "Feasibility")
 NEXT_QA_TYPES = ("CW", "CH", "TN", "TP", "TC", "DB", "DC", "DL", "DO")
-LABELS = ("abseiling", "air drumming", "zumba")
+LABELS = ("abseiling", "air drumming", "zumba", "yoga", "baking cookies", "archery")
 WNIDS = {"n01440764": "tench", "n01443537": "goldfish", "n02084071": "dog"}
 
 Rows = dict[str, list[dict[str, Any]]]
@@ -218,7 +218,7 @@ def write_rareact(folder: Path, *, train: int = 0, val: int = 10, seed: int = 0,
 
 
 def write_kinetics700(folder: Path, *, train: int = 6, val: int = 4, seed: int = 0, **how: bool) -> Rows:
-    """Three clips at least to train on, one of each label."""
+    """Six clips at least to train on, one of each label."""
     drawn = Drawn(seed, **how)
     found: Rows = {}
     for split, count in (("train", max(train, len(LABELS))), ("validate", val)):

@@ -206,7 +206,7 @@ CSV_CASES = [
     ("rareact", "rareact.csv", "class_id", {"class_id": "99"}, "class_id has 6 values up to 99, wanted each from 0 on"),
     ("rareact", "rareact.csv", "annotation", {"annotation": "5"}, "annotation is '5'.*wanted 0 to 4"),
     ("rareact", "rareact.csv", "noun", {"noun": " "}, "noun is ' '.*wanted a word"),
-    ("kinetics700", "validate.csv", "label", {"label": "zzz"}, "line 2: label is 'zzz'.*wanted one of the 3 labels"),
+    ("kinetics700", "validate.csv", "label", {"label": "zzz"}, "line 2: label is 'zzz'.*wanted one of the 6 labels"),
     ("kinetics700", "validate.csv", "split", {"split": "test"}, "split is 'test'.*wanted 'validate'"),
     ("kinetics700", "train.csv", "time_start", {"time_start": "0.5"}, "time_start is '0.5'.*wanted a whole number"),
 ]  # fmt: skip
