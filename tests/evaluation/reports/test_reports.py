@@ -136,7 +136,7 @@ def test_whatever_is_written_is_shown_and_never_obeyed():
 
 def test_the_files_hold_what_they_were_given(tmp_path):
     """All four, in a folder that is made; the same again gives the same bytes."""
-    result, predictions = made_result(), made_predictions()
+    result, predictions = made_result(tasks=("vqav2",)), made_predictions(("vqav2",))
     first = write_report(tmp_path / "a", result, predictions)
     again = write_report(tmp_path / "b", result, reversed(predictions))
     assert read_results(first.results) == result
