@@ -26,10 +26,11 @@ class Task:
         support: Where shots are drawn from; of the training split, and none of the queries.
         candidates: What may be answered, where it is one list for all; of `"closed"` tasks.
         demo_answer: Which of its answers a shot shows: the first, or the most frequent (ties: first).
-        num_support: Most items of `support` that shots are drawn from: 2048 in the paper. With `classes`, most of each
-            class: 32 in the paper.
-        classes: What tells the class of a shot, for draws that are balanced.
+        num_support: Most items of `support` that shots are drawn from: 2048 in the paper.
+        support_by_class: Whether that is the most of each class: 32 of each in the paper.
+        classes: What tells the class of a shot, for draws that are balanced and for `support_by_class`.
         max_new_tokens: Most tokens that are written, where the task knows better than the profile.
+        keep_lists: Whether an answer may be a list of several, which OpenFlamingo's clean-up would cut at its first comma.
         version: Raised when the same files would give other items or other scores.
     """
 
@@ -42,8 +43,10 @@ class Task:
     candidates: tuple[str, ...] = ()
     demo_answer: Literal["first", "majority"] = "first"
     num_support: int = 2048
+    support_by_class: bool = False
     classes: Callable[[TaskItem], str] | None = None
     max_new_tokens: int | None = None
+    keep_lists: bool = False
     version: int = 1
 
 

@@ -1,5 +1,6 @@
 """What is wrong with what is asked: it is told before the model runs, or counted in the result."""
 
+import inspect
 from dataclasses import replace
 
 import pytest
@@ -101,7 +102,10 @@ def test_a_model_that_gives_nan_is_told_by_the_query():
     flamingo, processor = make_subject(lm=make_language_model("llama", max_position_embeddings=512))
     with torch.no_grad():
         flamingo.lm.lm_head.weight.fill_(float("nan"))
-    with pytest.raises(EvaluationError, match="finite|nan"):
+    with pytest.raises(
+        EvaluationError,
+        match="task binding_closed, query .*: the log-probability of candidate .* is nan, wanted a finite",
+    ):
         evaluate(flamingo, processor, [task], CONFIG)
 
 
@@ -133,5 +137,8 @@ def test_nothing_to_ask_is_refused():
 )
 def test_settings_that_cannot_be_meant_are_refused(settings, said):
     """The error names the setting, what came and what was wanted."""
+    config = object.__new__(EvalConfig)  # without the shape checks of the tests, as users call it
+    for name, value in (vars(EvalConfig()) | settings).items():
+        object.__setattr__(config, name, value)
     with pytest.raises(EvaluationError, match=said):
-        EvalConfig(**settings)
+        inspect.unwrap(EvalConfig.__post_init__)(config)

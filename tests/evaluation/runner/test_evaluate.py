@@ -137,3 +137,40 @@ def test_without_a_folder_nothing_is_written(done, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert scores(run()) == scores(done[1])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "change",
+    (
+        {"selection": "rices"},
+        {"profile": "open_flamingo", "num_beams": 2},
+        {"ensemble": 2},
+        {"groups": None},
+        {"share": False},
+    ),
+    ids=lambda change: ", ".join(map(str, change.values())),
+)
+def test_each_way_of_asking_is_the_same_in_batches_of_one(tmp_path, change):
+    """Shots by likeness, another profile, orders averaged, a draw for each query, nothing shared: all are the same."""
+    config = replace(CONFIG, seeds=(0,), controls=(), bootstrap=0, **change)
+    results = [run(replace(config, max_rows=rows), folder=tmp_path / str(rows)) for rows in (1, 8)]
+    assert answers(tmp_path / "1") == answers(tmp_path / "8")
+    assert scores(results[0]) == scores(results[1])
+
+
+def test_sharing_prompts_changes_no_answer(done, tmp_path):
+    """Each query asked with all of its shots by itself gets the answer that it gets behind a shared prompt."""
+    run(replace(CONFIG, share=False), folder=tmp_path)
+    assert answers(tmp_path) == answers(done[0])
+
+
+def test_likeness_chooses_no_shot_in_text_alone(tmp_path):
+    """At 0 shots the two in text alone are drawn by hash: chosen by the picture they would tell what it shows."""
+    run(replace(CONFIG, seeds=(0,), controls=()), folder=tmp_path / "random")
+    run(replace(CONFIG, seeds=(0,), controls=(), selection="rices"), folder=tmp_path / "rices")
+    found = [
+        {one.id: one.shot_ids for one in read_predictions(tmp_path / name / "predictions.jsonl") if not one.shots}
+        for name in ("random", "rices")
+    ]
+    assert found[0] == found[1]
+    assert any(found[0].values())

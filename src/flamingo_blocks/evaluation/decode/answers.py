@@ -2,7 +2,21 @@
 
 from dataclasses import dataclass
 
+from flamingo_blocks.errors import EvaluationError
 from flamingo_blocks.evaluation.prediction import StoppedBy
+
+
+class NotFiniteError(EvaluationError):
+    """A model gives a log-probability that is no finite number.
+
+    Args:
+        query: Number of the query among those that were asked.
+        problem: Which candidate, and what was found.
+    """
+
+    def __init__(self, query: int, problem: str) -> None:
+        super().__init__(f"query {query}: {problem}")
+        self.query, self.problem = query, problem
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import torch
 from flamingo_blocks.data import InterleavedDocument
 from flamingo_blocks.errors import EvaluationError
 from flamingo_blocks.evaluation.decode.answer_writer import AnswerWriter
-from flamingo_blocks.evaluation.decode.answers import CandidateScores, Written
+from flamingo_blocks.evaluation.decode.answers import CandidateScores, NotFiniteError, Written
 from flamingo_blocks.evaluation.decode.candidate_scorer import WAYS, Asked, CandidateScorer, Way
 from flamingo_blocks.evaluation.decode.context_length import context_length
 from flamingo_blocks.evaluation.decode.media_pool import MediaPool
@@ -304,8 +304,9 @@ def _check_numbers(**numbers: int | None) -> None:
 def _finite(asked: Asked, log_probs: Sequence[float], texts: Sequence[str]) -> CandidateScores:
     for text, found in zip(texts, log_probs, strict=True):
         if not math.isfinite(found):
-            raise EvaluationError(
-                f"the log-probability of candidate {text!r} of query {asked.number} is {found}, wanted a finite one; "
-                "look at the weights, and at the precision of the model"
+            raise NotFiniteError(
+                asked.number,
+                f"the log-probability of candidate {text!r} is {found}, wanted a finite one; look at the weights, and "
+                "at the precision of the model",
             )
     return CandidateScores(log_probs=tuple(log_probs), num_tokens=tuple(map(len, asked.candidates)))

@@ -132,6 +132,8 @@ def check_scoring(findings: Findings, scorer: CandidateScorer, asked: Sequence[A
     some = asked[:_QUERIES_TO_SCORE]
     numbers = {one.number: _spread(one) for one in some}
     right = {one.number: scorer.whole_texts(one, numbers[one.number]) for one in some}
+    if not all(math.isfinite(value) for values in right.values() for value in values):
+        return  # nothing could be equal to that; what is scored next says so
     findings.checked += len(some)
     dtype = next(scorer.runner.flamingo.lm.parameters()).dtype
     shares = any(one.prompt is not None and one.prompt.state is not None for one in some)

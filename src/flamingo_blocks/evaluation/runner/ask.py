@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from flamingo_blocks.data import InterleavedDocument, TextSegment
 from flamingo_blocks.errors import EvaluationError
 from flamingo_blocks.evaluation.controls import Shown, ShownShot, find_control
-from flamingo_blocks.evaluation.decode import CandidateScores, Decoder, SharedPrompt
+from flamingo_blocks.evaluation.decode import CandidateScores, Decoder, NotFiniteError, SharedPrompt
 from flamingo_blocks.evaluation.prediction import Prediction
 from flamingo_blocks.evaluation.prompts import PromptProfile, join
 from flamingo_blocks.evaluation.runner.plan import Asked, drop_oldest, in_order
@@ -107,7 +107,7 @@ class Asker:
                     keep(self._written(some, documents, prompt))
                 else:
                     texts = [self._candidates(each.shown) for each in some]
-                    scored.append(self.decoder.score(documents, texts, prompt=prompt))
+                    scored.append(self._scored(some, documents, texts, prompt))
             if scored:
                 keep([self._closed(each, parts) for each, parts in zip(some, zip(*scored, strict=True), strict=True)])
         return last
@@ -150,12 +150,25 @@ class Asker:
         names = shown.query.candidates or self.task.candidates
         return [self.profile.candidate_text(self.task.kind, name) for name in names]
 
+    def _scored(
+        self,
+        some: list[Asked],
+        documents: list[InterleavedDocument],
+        texts: list[list[str]],
+        prompt: SharedPrompt | None,
+    ) -> list[CandidateScores]:
+        try:
+            return self.decoder.score(documents, texts, prompt=prompt)
+        except NotFiniteError as error:
+            name = some[error.query].blank.id
+            raise EvaluationError(f"task {self.task.name}, query {name!r}: {error.problem}") from error
+
     def _written(
         self, some: list[Asked], documents: list[InterleavedDocument], prompt: SharedPrompt | None
     ) -> list[Prediction]:
         found = []
         for each, written in zip(some, self.decoder.write(documents, prompt=prompt), strict=True):
-            cleaned = self.profile.clean(self.task.kind, written.text)
+            cleaned = self.profile.clean(self.task.kind, written.text, keep_lists=self.task.keep_lists)
             stopped = "keyword" if cleaned.by_keyword and written.stopped_by == "length" else written.stopped_by
             found.append(
                 replace(

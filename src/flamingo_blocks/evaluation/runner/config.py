@@ -21,7 +21,7 @@ class EvalConfig:
         controls: Controls that are asked beside the model's own score.
         control_shots: Numbers of shots that the controls are asked with; the largest by default.
         selection: `"random"`: shots drawn by hash, one draw for a group of queries. `"rices"`: those whose images are
-            most like the query's, nearest last.
+            most like the query's, nearest last. Episodes keep the shots that are their own in any case.
         groups: Groups that the queries fall into, each with a draw of its own: 1 is one prompt for all, None a draw for
             each query as in OpenFlamingo. The expected score is the same; a group's prompt runs once.
         balanced: Whether shots show each class as often as any other, of tasks that have classes.

@@ -4,9 +4,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from flamingo_blocks.data import ClipSegment, Dropped, ImageSegment
 from flamingo_blocks.data.examples.read_item import ItemReader
 from flamingo_blocks.errors import EvaluationError
 from flamingo_blocks.evaluation.controls import AtHand, find_control
@@ -23,6 +25,7 @@ from flamingo_blocks.evaluation.runner.readable import look_for_images
 from flamingo_blocks.evaluation.runner.run_folder import RunFolder, rank_and_ranks
 from flamingo_blocks.evaluation.runner.score_cells import score_cells
 from flamingo_blocks.evaluation.shots import RicesShots, ShotSource, rices_features
+from flamingo_blocks.evaluation.shots.rices_features import read_images
 from flamingo_blocks.evaluation.task import Task
 from flamingo_blocks.models import Flamingo, FlamingoProcessor
 
@@ -130,14 +133,17 @@ def _ask_task(
         memory_bytes=config.memory_bytes, max_rows=config.max_rows, share=config.share,
     )  # fmt: skip
     asker = Asker(decoder=decoder, task=task, profile=profile, max_new_tokens=longest, ensemble=config.ensemble)
-    sources = shot_sources(prepared, config, _rices(prepared, config, flamingo))
+    drawn = shot_sources(prepared, config)
+    nearest = _rices(prepared, config, flamingo)
+    sources = drawn if nearest is None else dict.fromkeys(config.seeds, nearest)
     families = []
     for control in ("none", *config.controls):
         for seed in config.seeds:
             at_hand = AtHand(task=task.name, seed=seed, queries=prepared.queries, blank=pool.blank)
             asked = plan_family(
-                prepared, config, profile=profile, source=sources[seed], control=find_control(control), at_hand=at_hand
-            )
+                prepared, config, profile=profile, source=sources[seed], text_source=drawn[seed],
+                control=find_control(control), at_hand=at_hand,
+            )  # fmt: skip
             families.append((control, part_of_rank(plan_prompts(asker, asked), rank=run.rank, ranks=run.ranks)))
     total = sum(len(queries) for _, prompts in families for queries in prompts)
     done = 0
@@ -164,17 +170,27 @@ def _not_yet(prompts: Sequence[list[Asked]], run: RunFolder) -> Iterator[list[As
 
 
 def _rices(prepared: PreparedTask, config: EvalConfig, flamingo: Flamingo) -> ShotSource | None:
-    if config.selection != "rices":
+    if config.selection != "rices" or any(query.support is not None for query in prepared.queries):
         return None
     if flamingo.vision is None:
         raise EvaluationError('selection is "rices", but the model has no vision tower; use selection="random"')
 
-    task = prepared.task
-    features = [rices_features(items, tower=flamingo.vision) for items in (prepared.support, prepared.queries)]
+    task, tower = prepared.task, flamingo.vision
+    both = (prepared.support, prepared.queries)
+    features = [rices_features(items, tower=tower, reader=images_of) for items in both]
     return RicesShots(
         prepared.support, *features, queries=prepared.queries, task=task.name,
         balanced=config.balanced and task.classes is not None, classes=task.classes,
     )  # fmt: skip
+
+
+def images_of(medium: ImageSegment | ClipSegment) -> Sequence[Any] | Dropped:
+    """The images of an item as the model is shown them.
+
+    Args:
+        medium: An image or a clip.
+    """
+    return cut_frames(medium) if isinstance(medium, ClipSegment) else read_images(medium)
 
 
 def item_reader(processor: FlamingoProcessor) -> ItemReader:

@@ -32,17 +32,14 @@ class Asked:
         return tuple(repr(shot.key) for shot in self.shown.shots)
 
 
-def shot_sources(prepared: PreparedTask, config: EvalConfig, rices: ShotSource | None = None) -> Sources:
-    """Where the shots of each seed come from.
+def shot_sources(prepared: PreparedTask, config: EvalConfig) -> Sources:
+    """Where the shots of each seed are drawn from by hash, or from the queries' own.
 
     Args:
         prepared: The task.
         config: What decides the run.
-        rices: The source of `selection="rices"`, which no seed changes.
     """
     task = prepared.task
-    if rices is not None:
-        return dict.fromkeys(config.seeds, rices)
     if any(query.support is not None for query in prepared.queries):
         return {seed: OwnShots(task=task.name, seed=seed) for seed in config.seeds}
     return {
@@ -60,6 +57,7 @@ def plan_family(
     *,
     profile: PromptProfile,
     source: ShotSource,
+    text_source: ShotSource,
     control: Control,
     at_hand: AtHand,
 ) -> list[Asked]:
@@ -70,6 +68,7 @@ def plan_family(
         config: What decides the run.
         profile: Says how many shots in text alone stand for none.
         source: Where shots come from.
+        text_source: Where shots in text alone come from, which must not be chosen by the query's picture.
         control: The control.
         at_hand: What it may use, the seed among it.
     """
@@ -79,7 +78,9 @@ def plan_family(
     for query in prepared.queries:
         for shots in config.shots_of(control.name):
             drawn = source.draw(query, shots) if shots else ()
-            in_text = source.draw(query, text_shots) if not shots and text_shots and _has_shots(prepared, query) else ()
+            in_text = (
+                text_source.draw(query, text_shots) if not shots and text_shots and _has_shots(prepared, query) else ()
+            )
             shown = Shown(
                 shots=tuple(
                     ShownShot(item=item, answer=demo_answer(item, task.demo_answer), with_media=not in_text)

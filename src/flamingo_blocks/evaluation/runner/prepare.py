@@ -81,7 +81,8 @@ def choose_support(task: Task, items: Sequence[TaskItem]) -> tuple[TaskItem, ...
         task: The task.
         items: Those of its support that can be shown.
     """
-    return select_support(items, task=task.name, size=task.num_support, classes=task.classes)
+    classes = task.classes if task.support_by_class else None
+    return select_support(items, task=task.name, size=task.num_support, classes=classes)
 
 
 def _check_ids(task: Task) -> None:

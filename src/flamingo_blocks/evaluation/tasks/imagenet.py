@@ -57,6 +57,7 @@ def read_imagenet(folder: Path, split: str) -> Task:
         support=support,
         candidates=candidates,
         num_support=SHOTS_A_CLASS,
+        support_by_class=True,
         classes=class_of,
     )
 

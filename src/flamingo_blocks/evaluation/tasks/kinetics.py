@@ -55,6 +55,7 @@ def read_kinetics700(folder: Path, split: str) -> Task:
         support=support,
         candidates=labels,
         num_support=SHOTS_A_CLASS,
+        support_by_class=True,
         classes=class_of,
     )
 

@@ -82,7 +82,10 @@ def read_okvqa(folder: Path, split: str) -> Task:
         pair for item in (*support, *queries) for pair in zip(item.facts["raw_answers"], item.answers, strict=True)
     )
     metrics = okvqa_metrics(pairs)
-    return Task(name="okvqa", kind="question", answering="open", metrics=metrics, queries=queries, support=support)
+    return Task(
+        name="okvqa", kind="question", answering="open", metrics=metrics, queries=queries, support=support,
+        keep_lists=True,
+    )  # fmt: skip
 
 
 def _read(
