@@ -30,7 +30,7 @@ class Task:
         support_by_class: Whether that is the most of each class: 32 of each in the paper.
         classes: What tells the class of a shot, for draws that are balanced and for `support_by_class`.
         max_new_tokens: Most tokens that are written, where the task knows better than the profile.
-        keep_lists: Whether an answer may be a list of several, which OpenFlamingo's clean-up would cut at its first comma.
+        keep_lists: Whether an answer may be a list, which the clean-up of OpenFlamingo would cut at its first comma.
         version: Raised when the same files would give other items or other scores.
     """
 
