@@ -206,7 +206,7 @@ def test_rows_of_no_split_and_files_of_another_dataset_are_refused(name, tmp_pat
 
 @pytest.mark.parametrize("name", NEEDED)
 def test_a_file_that_is_missing_is_told_with_all_that_were_wanted(name, tmp_path):
-    """Each file that is taken away is told as missing, the others as there."""
+    """Each file that is taken away is told as missing, the others as there; a folder of its name is no file."""
     WRITERS[name](tmp_path / name)
     files = sorted(path.name for path in (tmp_path / name).iterdir() if path.is_file())
     for gone in files:
@@ -218,6 +218,10 @@ def test_a_file_that_is_missing_is_told_with_all_that_were_wanted(name, tmp_path
         assert message.startswith(f"{tmp_path / name} lacks files of the task: wanted ")
         assert f"{gone} (missing)" in message
         assert all(f"{file} (there)" in message for file in files if file != gone)
+        (tmp_path / name / gone).mkdir()
+        with pytest.raises(EvaluationError, match=re.escape(f"{gone} (missing)")):
+            read_task(name, tmp_path)
+        (tmp_path / name / gone).rmdir()
         (tmp_path / name / gone).write_bytes(held)
 
 

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flamingo_blocks.data import ImageSegment
 from flamingo_blocks.errors import EvaluationError
+from flamingo_blocks.evaluation.item import TaskItem
 from flamingo_blocks.evaluation.tasks import TASKS, missing_media, read_coco, read_task
 from tests.evaluation.tasks.official_files import LAYOUTS, RECUT, WRITERS, Record, write_file, write_layout
 
@@ -140,6 +142,15 @@ def test_no_image_is_opened_and_those_that_are_missing_can_be_asked_for(name, tm
     assert missing_media(again) == lacking != []
     gone.mkdir()
     assert missing_media(again) == lacking
+
+
+def test_an_item_is_missing_where_any_of_its_media_is(tmp_path):
+    """One file that is gone of two is enough; what is no path, or has no media, is never missing."""
+    there = tmp_path / "there.png"
+    there.touch()
+    paths = {"both": [there, there], "one": [there, tmp_path / "gone.png"], "none": [], "in memory": [b"picture"]}
+    found = [TaskItem(id=name, media=tuple(ImageSegment(data=data) for data in media)) for name, media in paths.items()]
+    assert [item.id for item in missing_media(found)] == ["one"]
 
 
 def test_a_writer_writes_the_same_each_time(tmp_path):
