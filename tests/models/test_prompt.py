@@ -58,6 +58,41 @@ def test_a_fork_is_written_to_in_place_and_gives_what_concatenation_gives(rows):
     assert prompt.cache.get_seq_length() == 3
 
 
+@pytest.mark.parametrize("order", [[1, 1, 0, 3, 5, 3], [2, 0, 1, 5, 4, 3], [5, 4, 3, 2, 1, 0], [0, 1, 2, 3, 4, 5]])
+def test_beams_that_change_places_leave_the_prompt_where_it_is(order):
+    """Rows of one text have its prompt alike, so that only what is behind it moves; rows of several move whole. What
+    comes out is what an ordinary cache gives, also after a step back into the prompt, and nobody else sees it.
+    """
+    prompt = make_flamingo("llama").prefill(IDS.repeat(2, 1), media=torch.ones(2, 4, 16, dtype=torch.float64))
+    fork, grown = prompt.repeat_rows(3).fork_cache(room=4), copy.deepcopy(prompt.cache)
+    grown.batch_repeat_interleave(3)
+    noise, places = torch.Generator().manual_seed(0), [layer.keys.data_ptr() for layer in fork.layers]
+
+    def step():
+        for index, layer in enumerate(grown.layers):
+            rows, heads, _, head_dim = layer.keys.shape
+            new = torch.randn(2, rows, heads, 1, head_dim, generator=noise, dtype=layer.keys.dtype)
+            for ours, theirs in zip(fork.update(*new, index), grown.update(*new, index), strict=True):
+                assert torch.equal(ours, theirs)
+
+    within = all(row // 3 == place // 3 for place, row in enumerate(order))
+    with torch.no_grad():
+        for crop in (None, None, -3, None):
+            step()
+            if crop is not None:
+                fork.crop(crop), grown.crop(crop)
+                step()
+            lent = prompt_cache.borrow(fork)
+            before = [layer.keys.clone() for layer in fork.layers]
+            lent.reorder_cache(torch.tensor(order))
+            assert all(torch.equal(layer.keys, kept) for layer, kept in zip(fork.layers, before, strict=True))
+            fork.reorder_cache(torch.tensor(order)), grown.reorder_cache(torch.tensor(order))
+            for ours, theirs in zip(fork.layers, grown.layers, strict=True):
+                assert torch.equal(ours.keys, theirs.keys) and torch.equal(ours.values, theirs.values)
+        assert ([layer.keys.data_ptr() for layer in fork.layers] == places) == within
+    assert prompt.cache.get_seq_length() == 3
+
+
 def test_a_fork_grows_beyond_its_room_and_bears_cropping_reordering_and_gradients():
     """More tokens than there was room for, a rollback, rows in another order, tokens with a gradient: all as before."""
     prompt = make_flamingo("llama").prefill(IDS, pixels=PIXELS).repeat_rows(2)
