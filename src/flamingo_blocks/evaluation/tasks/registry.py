@@ -47,7 +47,8 @@ def find_task(name: str) -> TaskReader:
         >>> find_task("vqa2")
         Traceback (most recent call last):
         flamingo_blocks.errors.EvaluationError: task is 'vqa2', did you mean 'vqav2'? The tasks are coco, flickr30k, \
-vqav2, okvqa, vizwiz, textvqa, hateful_memes
+vqav2, okvqa, vizwiz, textvqa, visdial, hateful_memes, vatex, msvd_qa, msrvtt_qa, youcook2, ivqa, next_qa, star, \
+rareact, imagenet, kinetics700
     """
     if name in TASKS:
         return TASKS[name]

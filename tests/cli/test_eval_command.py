@@ -1,0 +1,134 @@
+"""`flamingo-blocks eval`, called as the shell calls it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from flamingo_blocks.cli import main
+from flamingo_blocks.evaluation.reports import read_predictions, read_results
+from flamingo_blocks.evaluation.tasks import TASKS
+from tests.evaluation.tasks.official_files import WRITERS
+
+ROOT = Path(__file__).parents[2]
+MODEL = """
+from tests.evaluation.subjects import make_subject
+from tests.language_models import make_language_model
+
+
+def model():
+    return make_subject(lm=make_language_model("llama", max_position_embeddings=512))
+
+
+def nothing():
+    return 3
+"""
+SETTINGS = ("--shots", "0,2", "--seeds", "0", "--queries", "4", "--beams", "1", "--controls", "gates_closed")
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A file with a function that makes a model."""
+    file = tmp_path / "some_model.py"
+    file.write_text(MODEL)
+    return f"{file}:model"
+
+
+def test_tasks_are_listed_with_their_files(capsys):
+    """Every task of the paper is listed, and the suite that needs no files."""
+    assert main(["eval", "--list"]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in TASKS)
+    assert "binding, matching, operator_induction, counting" in printed
+
+
+def test_a_model_is_asked_and_scored_again(model, tmp_path, capsys):
+    """Official files and the synthetic suite in one run; scoring the predictions again writes the same files."""
+    WRITERS["vqav2"](tmp_path / "data" / "vqav2")
+    out, tasks = tmp_path / "out", ["--tasks", "vqav2,counting", "--data", str(tmp_path / "data")]
+    assert main(["eval", *tasks, "--model", model, "--out", str(out), *SETTINGS]) == 0
+    printed = capsys.readouterr()
+    assert "vqav2" in printed.out
+    assert "gates_closed" in printed.out
+    assert str(out / "report.html") in printed.out
+    assert "100%" in printed.err
+    files = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert files.keys() == {"predictions.jsonl", "report.html", "report.md", "results.json", "run.json"}
+    assert main(["eval", *tasks, "--rescore", str(out), "--queries", "4"]) == 0
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == files
+
+
+def test_under_torchrun_each_process_asks_its_share(model, tmp_path):
+    """Two processes write what one writes."""
+    command = ["eval", "--tasks", "counting", "--model", model, *SETTINGS]
+    assert main([*command, "--out", str(tmp_path / "one")]) == 0
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "src")))}
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    done = subprocess.run(
+        [*run, "flamingo_blocks.cli", *command, "--out", str(tmp_path / "two")],
+        env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    one, two = (read_predictions(tmp_path / name / "predictions.jsonl") for name in ("one", "two"))
+    assert one == two
+    cells = [read_results(tmp_path / name / "results.json").cells for name in ("one", "two")]
+    assert [cell.scores for cell in cells[0]] == [cell.scores for cell in cells[1]]
+
+
+def test_a_task_of_ones_own_is_a_file(model, tmp_path, capsys):
+    """A file that says where its rows are is asked like any other task."""
+    for name, first in (("rows", 0), ("support", 6)):
+        rows = [
+            {"id": f"{n}", "image": f"{n}.png", "q": f"what is {n}", "a": [f"a {n}"]} for n in range(first, first + 6)
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        for row in rows:
+            Image.new("RGB", (8, 8), (int(row["id"]), 0, 0)).save(tmp_path / row["image"])
+    (tmp_path / "mine.json").write_text(
+        json.dumps(
+            {
+                "name": "mine", "kind": "question", "answering": "open", "metric": "exact_match", "rows": "rows.jsonl",
+                "support": "support.jsonl", "fields": {"id": "id", "image": "image", "question": "q", "answers": "a"},
+            }
+        )
+    )  # fmt: skip
+    command = ["eval", "--tasks", str(tmp_path / "mine.json"), "--model", model, "--out", str(tmp_path / "out")]
+    assert main([*command, *SETTINGS]) == 0, capsys.readouterr().err
+    assert "mine" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    (
+        ([], "--tasks names no task; `flamingo-blocks eval --list` prints them"),
+        (["--tasks", "vqav2"], "--data names no folder, which task vqav2 is read from"),
+        (["--tasks", "vqa2", "--data", "."], "task is 'vqa2', did you mean 'vqav2'?"),
+        (["--tasks", "vqav2", "--data", "."], "the folder does not exist. It takes"),
+        (["--tasks", "counting"], "--model names no model"),
+        (["--tasks", "counting", "--model", "gone"], "--model names gone, which is no folder; wanted a folder that"),
+        (["--tasks", "counting", "--model", "FILE:nothing"], "returned a int; wanted a folder that"),
+        (["--tasks", "counting", "--model", "FILE:model", "--controls", "blnd"], "controls has 'blnd', wanted of none"),
+        (["--tasks", "counting", "--model", "FILE:model", "--device", "gpu"], "--device is 'gpu', wanted cpu, cuda"),
+        (["--rescore", "gone", "--tasks", "counting"], "gone/results.json"),
+    ),
+)
+def test_slips_are_told_in_words(model, tmp_path, monkeypatch, capsys, words, said):
+    """What cannot be done ends with status 1 and the reason, without a trace."""
+    monkeypatch.chdir(tmp_path)
+    words = [word.replace("FILE", model.partition(":")[0]) for word in words]
+    assert main(["eval", *words]) == 1
+    printed = capsys.readouterr()
+    assert said in printed.err
+    assert not printed.out
+
+
+def test_numbers_are_lists(capsys):
+    """Shots that are no numbers are said, with status 2."""
+    with pytest.raises(SystemExit) as stopped:
+        main(["eval", "--shots", "0,four"])
+    assert stopped.value.code == 2
+    assert "'0,four' is no list of whole numbers such as 0,4,8" in capsys.readouterr().err
