@@ -13,7 +13,8 @@ import io
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from flamingo_blocks import Flamingo, GatedCrossAttentionBlock, PerceiverResampler
-from flamingo_blocks.data import InterleavedDocument
+from flamingo_blocks.data import ImageSegment
 from flamingo_blocks.data.shards import DocumentShards
 from flamingo_blocks.demo.language_model import TinyDecoder, text_loss
 from flamingo_blocks.demo.tower import DigitTower
-from flamingo_blocks.evaluation import Questions, few_shot_accuracy
+from flamingo_blocks.evaluation import EvalConfig, Prediction, Score, Task, TaskItem, evaluate
 from flamingo_blocks.models import FlamingoProcessor, every_layer
 from flamingo_blocks.training import (
     Feed,
@@ -71,8 +72,8 @@ def recipe(
 
     def feed(model: Any) -> Feed:
         processor = make_processor(load_tokenizer(folder), model)
-        asked = questions(processor, data, seed=seed)
-        scores = FewShotScore(partial(score, asked=asked), model=model, every=score_every)
+        asked = partial(score, processor=processor, asked=questions(data), seed=seed)
+        scores = FewShotScore(asked, model=model, every=score_every)
         return paper_feed(
             sets, tokenizer=processor.tokenizer, special=processor.special, pad_id=processor.pad_token_id,
             preprocess=model.vision.preprocess, seed=seed, measures=[scores],
@@ -239,39 +240,56 @@ def train_lm(tokenizer: Any, data: Path, *, steps: int, seed: int) -> TinyDecode
     return lm
 
 
-def questions(processor: FlamingoProcessor, data: Path, *, seed: int) -> dict[str, list[Questions]]:
-    """What colour, and which digit: of pictures that were kept out of training, after none and after four examples."""
-    examples, asked = pairs(data), pairs(data, "questions")
-    answers = [caption.split() for _, caption in asked]
-    draw = torch.Generator().manual_seed(seed)
-    chosen = torch.randint(len(examples), (len(asked), 4), generator=draw).tolist()
-    found = {}
-    for shots in (0, 4):
-        shown = [[part for number in numbers[:shots] for part in examples[number]] for numbers in chosen]
-        for what, place in (("colour", 1), ("digit", 2)):
-            prompts = [
-                InterleavedDocument.from_parts([*before, image, " ".join(words[:place])])
-                for before, (image, _), words in zip(shown, asked, answers, strict=True)
-            ]
-            right = [words[place] for words in answers]
-            found[f"{what}, {shots} shots"] = [make_questions(processor, prompts, right)]
-    return found
+@dataclass(frozen=True)
+class WordIsRight:
+    """Share of answers whose word at a place is the right one.
+
+    Args:
+        name: What the word says.
+        place: Where it stands.
+    """
+
+    name: str
+    place: int
+
+    @property
+    def variant(self) -> str:
+        """The rule."""
+        return f"accuracy({self.name})"
+
+    def score(self, items: Sequence[TaskItem], predictions: Sequence[Prediction]) -> Score:
+        """Score one answer for each item."""
+        words = [(item.answers[0].split(), one.answer.split()) for item, one in zip(items, predictions, strict=True)]
+        right = [100.0 * (own[self.place : self.place + 1] == [wanted[self.place]]) for wanted, own in words]
+        return Score(variant=self.variant, value=sum(right) / len(right), per_item=tuple(right))
 
 
-def make_questions(
-    processor: FlamingoProcessor, prompts: Sequence[InterleavedDocument], answers: Iterable[str]
-) -> Questions:
-    """Prompts whose next word is one of the answers of all."""
-    wanted = list(answers)
-    words = sorted(set(wanted))
-    ids = torch.tensor([processor.tokenizer.encode(word) for word in words])[:, 0]
-    return Questions(
-        batch=processor(prompts),
-        candidates=ids.expand(len(wanted), -1),
-        answer=torch.tensor([words.index(word) for word in wanted]),
+def questions(data: Path) -> Task:
+    """Which colour, and which digit: of pictures that were kept out of training, with pairs from training as shots."""
+
+    def items(name: str) -> tuple[TaskItem, ...]:
+        return tuple(
+            TaskItem(
+                id=f"{name}/{number}", media=(ImageSegment(url=f"{name}/{number}", data=image),),
+                texts={"question": "a"}, answers=(caption.removeprefix("a "),),
+            )
+            for number, (image, caption) in enumerate(pairs(data, name))
+        )  # fmt: skip
+
+    return Task(
+        name="pictures", kind="continue", answering="open", metrics=(WordIsRight("colour", 0), WordIsRight("digit", 1)),
+        queries=items("questions"), support=items("pairs"), max_new_tokens=3,
+    )  # fmt: skip
+
+
+def score(model: Any, *, processor: FlamingoProcessor, asked: Task, seed: int) -> dict[str, float]:
+    """Share of right words after none and after four examples."""
+    config = EvalConfig(
+        shots=(0, 4), seeds=(seed,), controls=(), text_shots=0, groups=None, num_beams=1, bootstrap=0, share=False
     )
-
-
-def score(model: nn.Module, *, asked: dict[str, list[Questions]]) -> dict[str, float]:
-    """Share of right answers among those that are possible."""
-    return {name: few_shot_accuracy(model, batches).closed for name, batches in asked.items()}
+    cells = evaluate(model, processor, [asked], config).cells
+    names = {"accuracy(colour)": "colour", "accuracy(digit)": "digit"}
+    return {
+        f"{names[one.variant]}, {cell.shots} shots": (one.value or 0.0) / 100 for cell in cells for one in cell.scores
+        if cell.control == "none"
+    }  # fmt: skip

@@ -1,24 +1,20 @@
-"""The demo's questions: naming episodes by number of shots, their controls, and captions."""
+"""The demo's questions: naming episodes by number of shots, their controls, and captions, asked by the evaluation."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 
-import torch
-
-from flamingo_blocks.data import FlamingoBatch
-from flamingo_blocks.demo.episodes import EpisodeSource, Texts, caption_ids
+from flamingo_blocks.demo.demo_processor import demo_processor
 from flamingo_blocks.demo.image_bank import ImageBank
-from flamingo_blocks.demo.model import to_batch
+from flamingo_blocks.demo.naming_task import captions_task, naming_task
 from flamingo_blocks.demo.rows import ROWS, Row
-from flamingo_blocks.demo.words import NEW_NAMES, Vocabulary
-from flamingo_blocks.evaluation import Questions, exact_match, few_shot_curve, shuffle_support
+from flamingo_blocks.demo.words import Vocabulary
+from flamingo_blocks.evaluation.results import EvaluationResult
+from flamingo_blocks.evaluation.runner import EvalConfig, evaluate
+from flamingo_blocks.evaluation.task import Answering
 from flamingo_blocks.models import Flamingo
-from flamingo_blocks.nn import closed_gates
-from flamingo_blocks.training import IGNORED
 
 Curve = dict[str, float]
-_ROWS_AT_ONCE = 100
+_CONTROLS = {"gates_closed": "gates_closed", "permuted": "shuffle_images"}
 
 
 def naming_curves(
@@ -30,60 +26,50 @@ def naming_curves(
     episodes: int = 400,
     on_row: Callable[[], None] = lambda: None,
 ) -> dict[str, Curve]:
-    """Ask every kind of question with every number of shots.
+    """Ask every kind of question with every number of shots, and its controls with the same episodes.
 
-    Names are new ones, which never stood beside an image, and images are test images.
+    Names are new ones, which never stood beside an image, and images are test images. Open answers without a shot are
+    asked as in the paper, behind two shots in text alone.
 
     Args:
         flamingo: The model.
         bank: Test images.
         vocabulary: Words and their ids.
         rows: Kinds of questions.
-        episodes: Episodes for each number of shots.
+        episodes: Episodes of each.
         on_row: Called after each kind of question.
 
     Returns:
-        Accuracy by number of shots: `closed` and `open` for each row, closed alone for controls.
+        Accuracy by number of shots, from 0 to 1: `closed` and `open` for each row, closed alone for controls. A control
+        that needs more shots to change anything has the model's own score for fewer.
     """
-    curves: dict[str, Curve] = {}
-    for row in rows:
+    processor = demo_processor(vocabulary, flamingo, bank=bank)
 
-        def draw(shots: int, row: Row = row) -> Iterator[Questions]:
-            return _questions(row, flamingo, bank, vocabulary, shots=shots, episodes=episodes)
-
-        with closed_gates(flamingo) if row.control == "gates_closed" else nullcontext():
-            found = few_shot_curve(flamingo, draw, shots=row.shots)
-        key = row.key if row.control else f"{row.key}.closed"
-        curves[key] = {str(shots): accuracy.closed for shots, accuracy in found.items()}
-        if not row.control:
-            curves[f"{row.key}.open"] = {str(shots): accuracy.open for shots, accuracy in found.items()}
-        on_row()
-    return curves
-
-
-def _questions(
-    row: Row, flamingo: Flamingo, bank: ImageBank, vocabulary: Vocabulary, *, shots: int, episodes: int
-) -> Iterator[Questions]:
-    """The same episodes each time, so that a control answers what the model answered."""
-    source = EpisodeSource(
-        bank=bank, vocabulary=vocabulary, pairs=row.pairs, names=NEW_NAMES, hard_share=float(row.hard)
-    )
-    generator = torch.Generator().manual_seed(1000 * row.num_names + shots)
-    orders = torch.Generator().manual_seed(shots)
-    for asked in range(0, episodes, _ROWS_AT_ONCE):
-        drawn = source.test(
-            batch=min(_ROWS_AT_ONCE, episodes - asked), shots=shots, num_names=row.num_names, generator=generator
+    def ask(row: Row, answering: Answering, controls: tuple[str, ...]) -> EvaluationResult:
+        task = naming_task(row, bank, vocabulary, episodes=episodes, answering=answering)
+        config = EvalConfig(
+            shots=row.shots, seeds=(0,), controls=controls, control_shots=row.shots, num_beams=1, bootstrap=0
         )
-        batch = to_batch(drawn.prompts(), bank, flamingo)
-        if row.control == "permuted":
-            batch = replace(batch, layout=shuffle_support(batch.layout, generator=orders))
-        yield Questions(batch, drawn.names, drawn.answer)
+        return evaluate(flamingo, processor, [task], config)
+
+    curves: dict[str, Curve] = {}
+    for row, controlled in _with_their_controls(rows):
+        closed = ask(row, "closed", tuple(_CONTROLS[each.control] for each in controlled if each.control))
+        if row in rows:
+            curves[f"{row.key}.closed"] = _curve(closed, row, "none")
+            curves[f"{row.key}.open"] = _curve(ask(row, "open", ()), row, "none")
+            on_row()
+        for each in controlled:
+            assert each.control is not None
+            curves[each.key] = _curve(closed, row, _CONTROLS[each.control])
+            on_row()
+    return curves
 
 
 def caption_accuracy(
     flamingo: Flamingo, bank: ImageBank, vocabulary: Vocabulary, *, pairs: Sequence[int], count: int = 400
 ) -> float:
-    """Share of test images whose greedy caption is right in full.
+    """Share of test images whose greedy caption is right in full, from 0 to 1.
 
     Args:
         flamingo: The model.
@@ -92,16 +78,26 @@ def caption_accuracy(
         pairs: Pairs whose images are asked about.
         count: How many images, spread over all there are.
     """
-    images = torch.isin(bank.pairs, torch.tensor(pairs)).nonzero()
-    images = images[torch.linspace(0, len(images) - 1, min(count, len(images))).long()]
-    captions = caption_ids(vocabulary)
+    task = captions_task(bank, pairs=pairs, name="captions", count=count)
+    config = EvalConfig(shots=(0,), seeds=(0,), controls=(), num_beams=1, bootstrap=0)
+    found = evaluate(flamingo, demo_processor(vocabulary, flamingo, bank=bank), [task], config)
+    return (found.cell("captions", 0).scores[0].value or 0.0) / 100
 
-    def batches() -> Iterator[FlamingoBatch]:
-        for first in range(0, len(images), _ROWS_AT_ONCE):
-            some = images[first : first + _ROWS_AT_ONCE]
-            batch = to_batch(Texts(captions[bank.pairs[some[:, 0]]], some), bank, flamingo)
-            answers = batch.input_ids.clone()
-            answers[:, :2] = IGNORED  # the start and the tag are given
-            yield replace(batch, labels=answers)
 
-    return exact_match(flamingo, batches())
+def _with_their_controls(rows: Sequence[Row]) -> Iterator[tuple[Row, list[Row]]]:
+    """Each row without a control, with the rows that take something away from it; some have these alone."""
+    own = {_questions(row): row for row in rows if row.control is None}
+    for row in rows:
+        own.setdefault(_questions(row), replace(row, control=None))
+    for key, row in own.items():
+        yield row, [each for each in rows if each.control is not None and _questions(each) == key]
+
+
+def _questions(row: Row) -> tuple[int, tuple[int, ...], bool]:
+    return row.num_names, tuple(row.pairs), row.hard
+
+
+def _curve(found: EvaluationResult, row: Row, control: str) -> Curve:
+    cells = {(cell.shots, cell.control): cell.scores[0].value for cell in found.cells}
+    values = {shots: cells.get((shots, control), cells[shots, "none"]) for shots in row.shots}
+    return {str(shots): (value or 0.0) / 100 for shots, value in values.items()}

@@ -7,5 +7,6 @@ from flamingo_blocks.evaluation.decode.media_pool import MediaPool, UnreadableMe
 from flamingo_blocks.evaluation.decode.shared_prompt import SharedPrompt
 
 __all__ = [
-    "CandidateScores", "Decoder", "MediaPool", "NotFiniteError", "SharedPrompt", "UnreadableMediaError", "Written", "cut_frames",
+    "CandidateScores", "Decoder", "MediaPool", "NotFiniteError", "SharedPrompt", "UnreadableMediaError", "Written",
+    "cut_frames",
 ]  # fmt: skip

@@ -26,6 +26,7 @@ class EvalConfig:
             each query as in OpenFlamingo. The expected score is the same; a group's prompt runs once.
         balanced: Whether shots show each class as often as any other, of tasks that have classes.
         ensemble: Orders of the shots that a closed task is asked with and averaged over; 6 in the paper.
+        text_shots: Shots in text alone that stand for none, at 0 shots; the profile's by default: two for open tasks.
         num_queries: Queries that are asked, the smallest hashes first; all by default.
         num_beams: Beams of open tasks; the profile's by default.
         max_new_tokens: Most tokens that are written; the task's or the profile's by default.
@@ -53,6 +54,7 @@ class EvalConfig:
     groups: int | None = 64
     balanced: bool = False
     ensemble: int = 1
+    text_shots: int | None = None
     num_queries: int | None = None
     num_beams: int | None = None
     max_new_tokens: int | None = None
@@ -66,8 +68,8 @@ class EvalConfig:
         for name, least in (("shots", 0), ("seeds", 0), ("control_shots", 0)):
             _check_numbers(name, getattr(self, name) or (), least, empty=name == "control_shots")
         for name, least in (
-            ("groups", 1), ("ensemble", 1), ("num_queries", 1), ("num_beams", 1), ("max_new_tokens", 1),
-            ("memory_bytes", 1), ("max_rows", 1), ("bootstrap", 0),
+            ("groups", 1), ("ensemble", 1), ("text_shots", 0), ("num_queries", 1), ("num_beams", 1),
+            ("max_new_tokens", 1), ("memory_bytes", 1), ("max_rows", 1), ("bootstrap", 0),
         ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and value < least:

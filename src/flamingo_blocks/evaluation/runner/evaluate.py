@@ -79,7 +79,7 @@ def evaluate(
         ... )
         >>> task = synthetic_task("binding", queries=4, size=8, answering="closed")
         >>> found = evaluate(flamingo, processor, [task], EvalConfig(shots=(0, 2), seeds=(0,), bootstrap=0))
-        >>> found.cell("binding", 2).counts["asked"]
+        >>> found.cell("binding_closed", 2).counts["asked"]
         4
 
     Source:

@@ -73,7 +73,7 @@ def plan_family(
         at_hand: What it may use, the seed among it.
     """
     task, seed = prepared.task, at_hand.seed
-    text_shots = profile.text_shots[task.answering]
+    text_shots = profile.text_shots[task.answering] if config.text_shots is None else config.text_shots
     found = []
     for query in prepared.queries:
         for shots in config.shots_of(control.name):
