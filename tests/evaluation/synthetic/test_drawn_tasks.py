@@ -233,6 +233,18 @@ def test_what_the_last_shot_says_is_no_better_than_chance():
             assert abs(task.metrics[0].score(task.queries, copied).value - 50) < 8.7
 
 
+@pytest.mark.parametrize(
+    ("name", "fewest"), [("binding", 15), ("matching", 2), ("operator_induction", 15), ("counting", 5)]
+)
+def test_queries_differ(name, fewest):
+    """Sixty queries have many answers, drawn anew for each, and every rule, operator and kind of question comes up."""
+    queries = synthetic_task(name, queries=60, support=1, size=8).queries
+    assert len({query.answers for query in queries}) >= fewest
+    assert len({repr(query.facts.get("things", query.facts.get("digits"))) for query in queries}) > 20
+    for key, values in (("rule", {"colour", "shape"}), ("operator", set("+-x"))):
+        assert {query.facts[key] for query in queries if key in query.facts} in (set(), values)
+
+
 def test_open_and_closed_ask_the_same():
     """A closed task has the items of the open one, with what may be answered, and a name of its own."""
     for name in ("binding", "matching"):
