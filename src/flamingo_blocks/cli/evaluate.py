@@ -13,6 +13,8 @@ from torch import distributed
 from flamingo_blocks.cli._arguments import natural, positive
 from flamingo_blocks.cli._evaluated_model import load_evaluated
 from flamingo_blocks.cli._progress import ProgressBars
+from flamingo_blocks.demo import load_demo_model
+from flamingo_blocks.demo.measure import demo_questions
 from flamingo_blocks.errors import EvaluationError
 from flamingo_blocks.evaluation import EvalConfig, evaluate, rescore
 from flamingo_blocks.evaluation.controls import CONTROLS, DEFAULT_CONTROLS
@@ -21,9 +23,11 @@ from flamingo_blocks.evaluation.results import EvaluationResult
 from flamingo_blocks.evaluation.synthetic import SYNTHETIC, synthetic_task
 from flamingo_blocks.evaluation.task import Task
 from flamingo_blocks.evaluation.tasks import describe_tasks, read_custom_task, read_task
+from flamingo_blocks.models import Flamingo, FlamingoProcessor
 from flamingo_blocks.training.ranks.rank_of_process import rank_of_process
 
 _QUERIES = 200  # of a synthetic task
+_DEMO = "demo"
 
 
 def add_to(commands: Any) -> None:
@@ -38,7 +42,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--list", action="store_true", help="print the tasks with their files, and end")
     parser.add_argument(
         "--tasks", type=_names, default=[], metavar="NAME,...",
-        help="tasks of --list, of the synthetic suite, or files TASK.yaml of your own",
+        help="tasks of --list, of the synthetic suite, or files TASK.yaml of your own; demo, for a model of the demo",
     )  # fmt: skip
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder with a folder NAME for each task")
     parser.add_argument(
@@ -73,7 +77,9 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--beams", type=positive, metavar="N", help="beams of open tasks; default: the profile's")
     group.add_argument("--max-missing", type=float, default=0.0, metavar="SHARE", help="of queries without image")
     group.add_argument("--memory-gb", type=float, default=2.0, metavar="GB", help="for caches and logits")
-    group.add_argument("--seed", type=natural, default=0, metavar="N", help="of what the synthetic suite draws")
+    group.add_argument(
+        "--seed", type=natural, default=0, metavar="N", help="of the synthetic suite, and of the demo's run"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -81,18 +87,21 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.list:
         print(describe_tasks())
         print(f"\nof the synthetic suite, which needs no files: {', '.join(SYNTHETIC)}")
+        print(f"of a model that the demo saved, alone: {_DEMO}")
         return 0
-    tasks = [_task(name, arguments) for name in arguments.tasks]
-    if not tasks:
+    if not arguments.tasks:
         raise EvaluationError("--tasks names no task; `flamingo-blocks eval --list` prints them")
+    config = _config(arguments)
     if arguments.rescore is not None:
+        tasks = _of_demo(arguments)[0] if arguments.tasks == [_DEMO] else _tasks(arguments)
         print_result(rescore(arguments.rescore, tasks), arguments.rescore)
         return 0
-    if arguments.model is None:
-        raise EvaluationError("--model names no model; give the folder of one")
-    config = _config(arguments)
     with _together():
-        flamingo, processor = load_evaluated(arguments.model, tokenizer=arguments.tokenizer)
+        if arguments.tasks == [_DEMO]:
+            tasks, flamingo, processor = _of_demo(arguments)
+        else:
+            tasks = _tasks(arguments)
+            flamingo, processor = load_evaluated(_model(arguments), tokenizer=arguments.tokenizer)
         flamingo.to(_device(arguments.device))
         bars = ProgressBars(used_by="flamingo-blocks eval", extra="eval") if rank_of_process() == 0 else None
         try:
@@ -125,7 +134,27 @@ def _config(arguments: argparse.Namespace) -> EvalConfig:
     )
 
 
+def _model(arguments: argparse.Namespace) -> str:
+    if arguments.model is None:
+        raise EvaluationError("--model names no model; give the folder of one")
+    name: str = arguments.model
+    return name
+
+
+def _of_demo(arguments: argparse.Namespace) -> tuple[list[Task], Flamingo, FlamingoProcessor]:
+    """The demo's own questions, whose pictures a model of the demo comes with."""
+    flamingo, vocabulary = load_demo_model(Path(_model(arguments)))
+    tasks, processor = demo_questions(flamingo, vocabulary, seed=arguments.seed)
+    return tasks, flamingo, processor
+
+
+def _tasks(arguments: argparse.Namespace) -> list[Task]:
+    return [_task(name, arguments) for name in arguments.tasks]
+
+
 def _task(name: str, arguments: argparse.Namespace) -> Task:
+    if name == _DEMO:
+        raise EvaluationError("--tasks has demo beside others; its pictures are the demo's own, so ask it alone")
     if name in SYNTHETIC:
         return synthetic_task(name, queries=arguments.queries or _QUERIES, seed=arguments.seed)
     if Path(name).suffix in (".yaml", ".yml", ".json"):

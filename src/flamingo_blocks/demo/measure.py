@@ -5,13 +5,16 @@ from dataclasses import replace
 
 from flamingo_blocks.demo.demo_processor import demo_processor
 from flamingo_blocks.demo.image_bank import ImageBank
+from flamingo_blocks.demo.images import load_digits_images
 from flamingo_blocks.demo.naming_task import captions_task, naming_task
-from flamingo_blocks.demo.rows import ROWS, Row
+from flamingo_blocks.demo.parts import bank_of_test
+from flamingo_blocks.demo.rows import ROWS, UNSEEN_FIVE, Row
+from flamingo_blocks.demo.tower import DigitTower
 from flamingo_blocks.demo.words import Vocabulary
 from flamingo_blocks.evaluation.results import EvaluationResult
 from flamingo_blocks.evaluation.runner import EvalConfig, evaluate
-from flamingo_blocks.evaluation.task import Answering
-from flamingo_blocks.models import Flamingo
+from flamingo_blocks.evaluation.task import Answering, Task
+from flamingo_blocks.models import Flamingo, FlamingoProcessor
 
 Curve = dict[str, float]
 _CONTROLS = {"gates_closed": "gates_closed", "permuted": "shuffle_images"}
@@ -64,6 +67,30 @@ def naming_curves(
             curves[each.key] = _curve(closed, row, _CONTROLS[each.control])
             on_row()
     return curves
+
+
+def demo_questions(
+    flamingo: Flamingo, vocabulary: Vocabulary, *, seed: int = 0, episodes: int = 400
+) -> tuple[list[Task], FlamingoProcessor]:
+    """What the demo is about, as tasks for `evaluate`: five names for pairs that no training image showed.
+
+    Args:
+        flamingo: A model that the demo saved.
+        vocabulary: Its words.
+        seed: That of the run, which says which digits were kept out of training.
+        episodes: How many.
+
+    Returns:
+        The task with closed and with open answers, and the processor that reads its images.
+    """
+    assert isinstance(flamingo.vision, DigitTower)
+    _, test = load_digits_images(seed=seed)
+    bank = bank_of_test(flamingo.vision, test)
+    tasks = [
+        naming_task(UNSEEN_FIVE, bank, vocabulary, episodes=episodes, answering=answering)
+        for answering in ("closed", "open")
+    ]
+    return tasks, demo_processor(vocabulary, flamingo, bank=bank)
 
 
 def caption_accuracy(

@@ -97,11 +97,19 @@ def _banks(tower: DigitTower, training: Digits, test: Digits, *, seed: int) -> t
     both = Digits(torch.cat([training.images, augmented]), torch.cat([training.labels, training.labels]))
     pixels, pairs = tint_with_pairs(both, SEEN_PAIRS)
     tower.standardise(pixels)
-    test_pixels, test_pairs = tint_with_pairs(test, SEEN_PAIRS + UNSEEN_PAIRS)
-    return (
-        ImageBank(features=tower(pixels).tokens, pairs=pairs),
-        ImageBank(features=tower(test_pixels).tokens, pairs=test_pairs),
-    )
+    return ImageBank(features=tower(pixels).tokens, pairs=pairs), bank_of_test(tower, test)
+
+
+@torch.no_grad()
+def bank_of_test(tower: DigitTower, test: Digits) -> ImageBank:
+    """Features of test images: of the pairs that training shows, and of those that it never shows.
+
+    Args:
+        tower: The trained tower.
+        test: The test digits of the run that trained it.
+    """
+    pixels, pairs = tint_with_pairs(test, SEEN_PAIRS + UNSEEN_PAIRS)
+    return ImageBank(features=tower(pixels).tokens, pairs=pairs)
 
 
 @contextmanager
