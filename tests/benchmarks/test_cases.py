@@ -30,6 +30,8 @@ OF_EACH_KIND = (
     "train/loop/overhead",
     "evaluate/score/32-shots/32-queries",
     "evaluate/generate/32-shots/32-queries",
+    "evaluate/questions/32-shots/64-queries",
+    "evaluate/candidates/32-shots/200-candidates",
 )
 WITH_WEIGHTS = [name for name in OF_EACH_KIND if name.endswith(("items8", "items5", "dim256")) and "/all/" not in name]
 WITH_PEERS = [name for name in OF_EACH_KIND if name.startswith(("attention", "block", "decode"))]

@@ -39,21 +39,21 @@ def test_a_model_without_a_cache_writes_the_same_behind_a_prompt(name):
 
 @pytest.mark.parametrize("name", ["llama", "mpt", "plain"])
 @settings(max_examples=2)
-@given(order=st.permutations(range(5)))
+@given(order=st.permutations(range(4)))
 def test_neither_batches_nor_order_change_anything(name, order):
     """One query at once, three or all, in any order: the same answers, and scores within 1e-4."""
-    queries = [query(number) for number in range(5)]
+    queries, few = [query(number) for number in range(4)], CANDIDATES[:2]
     wanted = None
-    for max_rows, places in ((1, range(5)), (3, order), (8, order), (None, range(5))):
+    for max_rows, places in ((1, range(4)), (3, order), (8, order)):
         decoder = decoder_of(name, max_rows=max_rows)
         prompt = begun(decoder, [shot(1)])
         asked = [queries[place] for place in places]
-        written, scores = decoder.write(asked, prompt=prompt), decoder.score(asked, [CANDIDATES] * 5, prompt=prompt)
+        written, scores = decoder.write(asked, prompt=prompt), decoder.score(asked, [few] * 4, prompt=prompt)
         by_query = dict(zip(places, zip(written, scores, strict=True), strict=True))
         if wanted is None:
             wanted = by_query
-        assert [by_query[place][0] for place in range(5)] == [wanted[place][0] for place in range(5)]
-        alike([by_query[place][1] for place in range(5)], [wanted[place][1] for place in range(5)])
+        assert [by_query[place][0] for place in range(4)] == [wanted[place][0] for place in range(4)]
+        alike([by_query[place][1] for place in range(4)], [wanted[place][1] for place in range(4)])
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma3"])
