@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from flamingo_blocks.evaluation.reports import read_results
+
 pytestmark = pytest.mark.full
 
 # Seconds of a processor that trains the demo's language model in 33 s, for which the bars of time were set.
@@ -76,6 +78,27 @@ def test_accuracy_rises_with_shots_and_controls_stay_at_chance(seed, tmp_path):
         ("captions of seen pairs", 0.90, found["captions"]["seen"], 1),
     ]
     assert not failed(bars), printed
+    report_says_that_images_are_used(tmp_path)
+
+
+def report_says_that_images_are_used(folder):
+    """`flamingo-blocks eval` on the saved model: permuted images cost the score, another order of the shots does not."""
+    seed = json.loads((folder / "results.json").read_text())["seed"]
+    command = [
+        *(sys.executable, "-m", "flamingo_blocks.cli", "eval", "--tasks", "demo", "--model", str(folder / "model")),
+        *("--seed", str(seed), "--seeds", "0", "--shots", "0,8", "--beams", "1", "--out", str(folder / "eval")),
+        *("--controls", "gates_closed,shuffle_images,shuffle_order"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    result = read_results(folder / "eval" / "results.json")
+    cells = {cell.control: cell for cell in result.cells if (cell.task, cell.shots) == ("5.unseen.closed", 8)}
+    assert cells["none"].scores[0].value >= 85
+    assert cells["shuffle_images"].scores[0].value <= 30
+    assert cells["shuffle_images"].difference[1] > 50
+    assert abs(cells["shuffle_order"].difference[0]) < 6
+    page = (folder / "eval" / "report.html").read_text()
+    assert "permuted" in page or "shuffle_images" in page
 
 
 def test_without_the_mask_naming_is_not_learnt(tmp_path):

@@ -1,10 +1,13 @@
 """Small evaluations that several tests do: another batch size, another order, other processes, after a kill."""
 
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from torch import distributed
 
 from flamingo_blocks.evaluation import EvalConfig, EvaluationResult, Task, evaluate
 from flamingo_blocks.evaluation.reports import read_predictions
@@ -61,6 +64,10 @@ def run_in_process(folder: str) -> None:
     run(folder=Path(folder))
 
 
-if __name__ == "__main__":  # for a test that kills it
-    order = json.loads(sys.argv[1])
-    run(folder=Path(order["folder"]), on_progress=lambda *told: sys.stdout.write(f"{told}\n") and sys.stdout.flush())
+if __name__ == "__main__":  # for a test that kills it, alone or under torchrun
+    together = "RANK" in os.environ
+    if together:
+        distributed.init_process_group("gloo")
+    run(folder=Path(json.loads(sys.argv[1])["folder"]))
+    if together:
+        distributed.destroy_process_group()

@@ -1,6 +1,7 @@
 """Few-shot evaluation from end to end: tasks in, scores with controls and intervals out."""
 
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -127,8 +128,9 @@ def _ask_task(
     """Ask all of a task that is not answered yet; gives how it was asked."""
     task = prepared.task
     longest = config.max_new_tokens or task.max_new_tokens or profile.max_new_tokens[task.kind]
+    beams = _num_beams(task, config, profile, flamingo)
     decoder = Decoder(
-        flamingo, processor, pool, num_beams=config.num_beams or profile.num_beams,
+        flamingo, processor, pool, num_beams=beams,
         length_penalty=profile.length_penalty, max_new_tokens=longest, terminator=profile.terminator,
         memory_bytes=config.memory_bytes, max_rows=config.max_rows, share=config.share,
     )  # fmt: skip
@@ -160,7 +162,21 @@ def _ask_task(
         on_progress(task.name, done, total)
         asker.ask_all(left, control=control, keep=keep)
     excluded = {query for source in sources.values() for query in source.excluded}
-    return {"decoding": dict(decoder.facts), "queries_with_excluded_shots": len(excluded)}
+    return {"decoding": dict(decoder.facts), "num_beams": beams, "queries_with_excluded_shots": len(excluded)}
+
+
+def _num_beams(task: Task, config: EvalConfig, profile: PromptProfile, flamingo: Flamingo) -> int:
+    """Beams of open answers; one where the language model has no search of its own, which the result says."""
+    if config.num_beams is not None or task.answering == "closed":
+        return config.num_beams or 1
+    if callable(getattr(flamingo.lm, "generate", None)):
+        return profile.num_beams
+    warnings.warn(
+        f"{type(flamingo.lm).__name__} has no generate of its own, so answers to {task.name} are chosen greedily and "
+        f"not by {profile.num_beams} beams; num_beams=1 says so",
+        stacklevel=4,
+    )
+    return 1
 
 
 def _not_yet(prompts: Sequence[list[Asked]], run: RunFolder) -> Iterator[list[Asked]]:

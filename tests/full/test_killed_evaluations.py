@@ -1,0 +1,61 @@
+"""An evaluation that is killed at any point and asked again gives what it gives undisturbed."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from flamingo_blocks.evaluation.reports import read_journals
+from tests.evaluation.runner.runs import answers, run, scores
+
+pytestmark = pytest.mark.full
+
+ROOT = Path(__file__).parents[2]
+
+
+def launch(folder: Path, processes: int) -> subprocess.Popen:
+    """The evaluation in processes of its own, which form one group."""
+    how = [] if processes == 1 else ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
+    command = [sys.executable, "-m", *how, "tests.evaluation.runner.runs", json.dumps({"folder": str(folder)})]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "src")))}
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+
+
+def kill(process: subprocess.Popen) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+@pytest.mark.parametrize("processes", (1, 2))
+def test_killed_at_random_points_it_ends_as_if_nothing_had_happened(processes, tmp_path):
+    """After SIGKILL at five random points, with one process or two, every query is answered once and nothing is lost."""
+    plain = run(folder=tmp_path / "plain")
+    folder, draw, kept = tmp_path / "killed", random.Random(processes), []
+    begun = time.monotonic()
+    process = launch(folder, processes)
+    process.wait(300)
+    assert process.returncode == 0, process.stderr.read().decode()
+    lasts = time.monotonic() - begun
+    assert answers(folder) == answers(tmp_path / "plain")
+    for path in folder.iterdir():
+        path.unlink()
+    for _ in range(5):
+        process = launch(folder, processes)
+        time.sleep(lasts * draw.uniform(0.3, 0.9))
+        kill(process)
+        if (folder / "journal").is_dir():
+            kept.append(len(read_journals(folder / "journal")))
+    assert kept == sorted(kept)  # what was answered is there after each kill
+    process = launch(folder, processes)
+    process.wait(300)
+    assert process.returncode == 0, process.stderr.read().decode()
+    assert answers(folder) == answers(tmp_path / "plain")
+    assert scores(run(folder=folder)) == scores(plain)
