@@ -82,7 +82,7 @@ def test_accuracy_rises_with_shots_and_controls_stay_at_chance(seed, tmp_path):
 
 
 def report_says_that_images_are_used(folder):
-    """`flamingo-blocks eval` on the saved model: permuted images cost the score, another order of the shots does not."""
+    """On the saved model permuted images cost the score, and another order of the shots does not."""
     seed = json.loads((folder / "results.json").read_text())["seed"]
     command = [
         *(sys.executable, "-m", "flamingo_blocks.cli", "eval", "--tasks", "demo", "--model", str(folder / "model")),
