@@ -7,6 +7,7 @@ import pytest
 from tests.full import (
     test_contrastive_mutations,
     test_data_mutations,
+    test_evaluation_mutations,
     test_model_mutations,
     test_mutations,
     test_training_mutations,
@@ -19,6 +20,7 @@ MODULES = (
     test_training_mutations,
     test_data_mutations,
     test_contrastive_mutations,
+    test_evaluation_mutations,
 )
 MISTAKES = {name: mistake for module in MODULES for name, mistake in module.MUTATIONS.items()}
 

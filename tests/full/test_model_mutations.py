@@ -138,8 +138,8 @@ MUTATIONS = {
     ),
     "a query changes the prompt's cache": (
         f"{PACKAGE}/models/prompt_cache.py",
-        "    forked = copy.copy(cache)\n    forked.layers = [",
-        "    forked = cache\n    forked.layers = [",
+        "    forked = copy.copy(cache)\n    alike",
+        "    forked = cache\n    alike",
         f"{DECODING}::test_a_prompt_is_never_changed_by_its_use",
     ),
     "what stands behind an end counts as said": (

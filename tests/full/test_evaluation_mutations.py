@@ -1,0 +1,80 @@
+"""Mistakes of evaluations, made on purpose: each breaks the test that is named for it."""
+
+import pytest
+
+from tests.mutate import run_mutated
+
+pytestmark = pytest.mark.full
+
+EVALUATION, TESTS = "src/flamingo_blocks/evaluation", "tests/evaluation"
+RUNNER = f"{TESTS}/runner"
+MUTATIONS = {
+    "people who agree vanish together": (
+        f"{EVALUATION}/metrics/vqa_accuracy.py",
+        "same * min(ENOUGH, same - 1)",
+        "same * 0",
+        f"{TESTS}/metrics/test_vqa_accuracy.py::test_people_who_agree_count_by_thirds_with_each_left_out_once",
+    ),
+    "the newest shots go where a prompt is too long": (
+        f"{EVALUATION}/runner/plan.py",
+        "shots=asked.shown.shots[count:]",
+        "shots=asked.shown.shots[:-count]",
+        f"{RUNNER}/test_plan.py::test_the_oldest_shots_go_first",
+    ),
+    "two processes ask one query": (
+        f"{EVALUATION}/runner/plan.py",
+        "total * (rank + 1) // ranks",
+        "total * (rank + 1) // ranks + 1",
+        f"{RUNNER}/test_plan.py::test_every_query_is_asked_by_one_process",
+    ),
+    "the order that came decides who asks what": (
+        f"{EVALUATION}/runner/plan.py",
+        "for key in sorted(by_prompt)]",
+        "for key in by_prompt]",
+        f"{RUNNER}/test_plan.py::test_order_does_not_depend_on_the_order_that_came",
+    ),
+    "what was answered is asked again": (
+        f"{EVALUATION}/runner/evaluate.py",
+        "if each.blank.key not in run.answered]",
+        "if each.blank.key]",
+        f"{RUNNER}/test_evaluate.py::test_an_interrupted_run_goes_on_where_it_was",
+    ),
+    "a shot keeps its answer": (
+        f"{EVALUATION}/controls/control.py",
+        "zip(order, order[1:] + order[:1], strict=True)",
+        "zip(order, order, strict=True)",
+        f"{TESTS}/controls/test_each_control.py::test_no_shot_keeps_its_answer",
+    ),
+    "a query gets its own picture in exchange": (
+        f"{EVALUATION}/controls/control.py",
+        "item.cluster != own.cluster and ",
+        "",
+        f"{TESTS}/controls/test_each_control.py::test_a_query_never_gets_its_own_picture_in_exchange",
+    ),
+    "a query is among its shots": (
+        f"{EVALUATION}/shots/random_shots.py",
+        "            if self._same(query, item):\n",
+        "            if False:\n",
+        f"{TESTS}/shots/test_random_shots.py::test_what_shows_the_query_is_never_drawn",
+    ),
+    "candidates have no end": (
+        f"{EVALUATION}/decode/decoder.py",
+        "self._tokenizer.candidates(whole, texts, terminator=self.terminator)",
+        "self._tokenizer.candidates(whole, texts, terminator=False)",
+        f"{TESTS}/decode/test_candidates.py::test_the_end_keeps_a_candidate_from_winning_by_being_short",
+    ),
+    "text alone is chosen by the picture": (
+        f"{EVALUATION}/runner/plan.py",
+        "text_source.draw(query, text_shots)",
+        "source.draw(query, text_shots)",
+        f"{RUNNER}/test_evaluate.py::test_likeness_chooses_no_shot_in_text_alone",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_mutation_is_caught(name, tmp_path):
+    """In a copy with the mistake, the named test fails, and for no other reason than a wrong result."""
+    done = run_mutated(*MUTATIONS[name], folder=tmp_path)
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout
+    assert "AssertionError" in done.stdout or "DID NOT RAISE" in done.stdout, done.stdout
