@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from flamingo_blocks.evaluation.metrics import ptb_tokenize
+from flamingo_blocks.evaluation.metrics import fold_lines, ptb_tokenize
 
 NOUNS = (
     "man woman dog cat bus sofa pizza surfboard kite giraffe bench laptop t-shirt hot-dog child's umbrella tower sign "
@@ -92,6 +92,16 @@ def test_any_text_splits_into_words_without_white_space(text):
 def test_line_breaks_split_like_spaces(parts):
     """A line break of any script within a caption is a space."""
     assert ptb_tokenize("\u2028".join(parts)) == ptb_tokenize("\n".join(parts)) == ptb_tokenize(" ".join(parts))
+
+
+@given(st.text())
+@example("a\u2028b\x0bc\x0cd\re\u2029f\x85g\nh\x00i\tj")
+def test_lines_are_folded_letter_by_letter(text):
+    """A folded text is one line of the same length, and every letter that was no break or control is where it was."""
+    folded = fold_lines(text)
+    assert len(folded) == len(text) and len(folded.splitlines()) <= 1
+    assert all(new in {old, " "} for old, new in zip(text, folded, strict=True))
+    assert not any(ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in folded)
 
 
 @pytest.mark.skipif(shutil.which("java") is None, reason="the original tokenizer wants Java")

@@ -16,7 +16,10 @@ ROWS = st.lists(
 ).filter(lambda rows: any(label for _, label, _ in rows))
 CLIPS = st.lists(
     st.tuples(
-        st.integers(0, 3), st.integers(0, 4), st.sampled_from("abc"), st.lists(st.floats(-9, 0), min_size=4, max_size=4)
+        st.integers(0, 3),
+        st.sampled_from([1, 1, 1, 0, 2, 3, 4]),
+        st.sampled_from("ab"),
+        st.lists(st.floats(-9, 0), min_size=4, max_size=4),
     ),
     max_size=25,
 )
@@ -72,6 +75,13 @@ def test_each_class_is_ranked_against_its_hard_and_other_negatives(rows, random)
     assert found == pytest.approx({name: by_the_definition(clips, scores, name) for name in shown}, abs=1e-12)
     order = random.sample(range(len(rows)), len(rows))
     assert rareact_mwap([scores[k] for k in order], [clips[k] for k in order]) == pytest.approx(found, abs=1e-12)
+
+
+def test_clips_of_the_same_noun_are_hard_negatives():
+    """One video weighs 1 among the hard negatives and 1 among the others: cutting eggs, washing eggs, drilling."""
+    clips = [clip(1, 1, "a"), clip(2, 1, "v"), clip(3, 1, "v")]
+    found = rareact_mwap([[0, 0.5, 0, 0], [0, 0.9, 0, 0], [0, 0.8, 0, 0]], clips)
+    assert found[1] == pytest.approx(1 / 3)
 
 
 def asked(rows):

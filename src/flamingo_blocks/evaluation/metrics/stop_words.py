@@ -1,9 +1,10 @@
 """Words that say nothing by themselves, which WUPS leaves out of answers.
 
 The list was written for this library from the closed classes of English, one line a class, in the forms in which
-`ptb_tokenize` gives words and in which a lemmatiser leaves them. `no`, `nor` and `not` are no part of it, for they turn
-an answer into its opposite; nor are words of place, order and amount such as `on`, `under`, `after` and `more`, for
-they are answers themselves.
+`ptb_tokenize` gives words and in which a lemmatiser leaves them. It was then compared with the list of the code of
+NExT-OE: words of place, order and amount such as `on`, `under`, `after` and `more`, which that code keeps, were taken
+out again, for they are answers themselves. `no`, `nor` and `not` are in neither, for they turn an answer into its
+opposite. A few words are still in one list only.
 """
 
 ARTICLES = "a an the"
