@@ -13,6 +13,7 @@ from flamingo_blocks.evaluation.decode.row_runner import RowRunner
 from flamingo_blocks.evaluation.decode.score_trie import score_trie, why_no_trie
 from flamingo_blocks.evaluation.decode.shared_prompt import SharedPrompt
 from flamingo_blocks.evaluation.decode.token_trie import Candidates, TokenTrie, split
+from flamingo_blocks.models.abilities import goes_on_from_cache
 from flamingo_blocks.models.flamingo import Flamingo
 
 Way = Literal["trie", "copies", "rows"]
@@ -80,6 +81,8 @@ class CandidateScorer:
             return self._by_trie(asked, shared=shared)
         if way == "rows":
             return {one.number: self.whole_texts(one, range(len(one.candidates))) for one in asked}
+        if not goes_on_from_cache(self.runner.flamingo):
+            return self._by_texts(asked)
         found: dict[int, list[float]] = {}
         for candidates in dict.fromkeys(one.candidates for one in asked):
             rows = [one.row(shared=shared) for one in asked if one.candidates == candidates]
@@ -105,6 +108,31 @@ class CandidateScorer:
             found.append(float(chosen.double().sum()))
             self.runner.num_tokens += ids.shape[1]
         return found
+
+    def _by_texts(self, asked: Sequence[Asked]) -> dict[int, list[float]]:
+        """Each candidate behind its whole text, those of all queries together: for want of a cache there is no less."""
+        rows: list[QueryRow] = []
+        lengths: list[int] = []
+        for one in asked:
+            row = one.row(shared=False)
+            for candidate in one.candidates:
+                rows.append(replace(row, number=len(rows), ids=row.ids + candidate))
+                lengths.append(len(candidate))
+        self.runner.num_tokens += sum(len(row.ids) for row in rows)
+        sizes = self.runner.bytes
+
+        def run(batch: list[QueryRow]) -> list[float]:
+            placed, longest = self.runner.place(batch), max(lengths[row.number] for row in batch)
+            logits = self.runner.flamingo(**placed.arguments(), logits_to_keep=longest + 1).logits[:, :-1]
+            chosen = logits.float().log_softmax(-1).gather(-1, placed.ids[:, -longest:, None])[..., 0].double()
+            return [float(own[-lengths[row.number] :].sum()) for own, row in zip(chosen, batch, strict=True)]
+
+        def need(row: QueryRow) -> int:
+            return len(row.ids) * (sizes.running + sizes.cached) + (lengths[row.number] + 1) * sizes.predicted
+
+        scores = self.runner.run(rows, run, need=need, padded=False)
+        each = iter(scores[number] for number in range(len(rows)))
+        return {one.number: [next(each) for _ in one.candidates] for one in asked}
 
     def _by_copies(self, rows: Sequence[QueryRow], candidates: Candidates) -> dict[int, list[float]]:
         sizes = self.runner.bytes
