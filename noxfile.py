@@ -14,7 +14,8 @@ ROOT = Path(__file__).parent
 CONSTRAINTS = str(ROOT / "constraints.txt")
 PAGE_READERS = ("trafilatura", "beautifulsoup4", "lxml", "lxml-html-clean")
 LOADERS = ("webdataset", "grain", "datasketch")  # what shards, loading and duplicates are timed beside
-PEERS = ("einops-exts", "flamingo-pytorch", "open-flamingo", "pycocoevalcap")  # they pin a torch of 2023, hence `--no-deps`
+# They pin a torch of 2023, or want what nobody needs of them, hence `--no-deps`.
+PEERS = ("einops-exts", "flamingo-pytorch", "open-flamingo", "pycocoevalcap")
 ENCODERS = ("torchvision", "timm", "open-clip-torch", "ftfy", "wcwidth")  # they would bring another torch
 KERNELS = ("xformers",)  # its plans are proved on the CPU; left to itself, pip would bring another torch for it
 OLDEST = ("transformers==5.0.0", "safetensors==0.6.1")  # the bounds of pyproject.toml

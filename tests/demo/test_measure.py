@@ -58,7 +58,6 @@ def by_hand(flamingo, bank, shots):
     return float(closed), float(opened)
 
 
-@pytest.mark.filterwarnings("ignore:.*Candidates are scored by")
 def test_the_curves_are_those_counted_by_hand(model):
     """Open and closed accuracy, and closed with the gates closed, are the same shares of the same episodes."""
     flamingo, bank = model
