@@ -5,6 +5,7 @@ from benchmarks.cases import (
     attention,
     attention_scores,
     block,
+    captions,
     checkpoints,
     decode,
     dedup,
@@ -25,7 +26,7 @@ from benchmarks.cases import (
 
 SUITES = (
     attention, attention_scores, block, resampler, decode, loss, optimisers, train, train_loop, checkpoints, evaluation,
-    evaluation_decode, pages, shards, dedup, video, examples, loading, import_time,
+    evaluation_decode, captions, pages, shards, dedup, video, examples, loading, import_time,
 )  # fmt: skip
 
 

@@ -143,5 +143,7 @@ def test_what_is_no_number_is_an_error():
     decoder = decoder_of("llama", scorer="trie", share=True)
     with torch.no_grad():
         decoder.flamingo.lm.lm_head.weight[5] = math.nan
-    with pytest.raises(EvaluationError, match="query 0: the log-probability of candidate 'a' is nan, wanted a finite one"):
+    with pytest.raises(
+        EvaluationError, match="query 0: the log-probability of candidate 'a' is nan, wanted a finite one"
+    ):
         decoder.score([query(1)], [["a", "b"]])
