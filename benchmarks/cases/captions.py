@@ -10,9 +10,7 @@ from typing import Any
 from benchmarks.case import OURS, Bar, Case, Contender
 from flamingo_blocks.evaluation.metrics import CiderScores, cider_d
 
-WORDS = (
-    "a the one two red blue black white small man woman dog cat horse bus street table park stands sits rides on"
-)
+WORDS = "a the one two red blue black white small man woman dog cat horse bus street table park stands sits rides on"
 REFERENCES, LONGEST = 5, 14
 CHECK_SEED = 1
 

@@ -8,6 +8,7 @@ from flamingo_blocks.errors import EvaluationError
 from flamingo_blocks.evaluation import rescore
 from flamingo_blocks.evaluation.decode import Decoder
 from flamingo_blocks.evaluation.reports import read_predictions
+from flamingo_blocks.evaluation.runner import ask
 from tests.evaluation.runner.runs import CONFIG, answers, make_tasks, run, run_in_process, scores
 from tests.processes import run_together
 
@@ -88,6 +89,7 @@ def test_an_interrupted_run_goes_on_where_it_was(done, tmp_path, monkeypatch, af
     """After a run was ended at any point, the same call asks what is left, and no query twice."""
     folder, result = done
     asked = []
+    monkeypatch.setattr(ask, "_AT_ONCE", 2)
     for name in ("write", "score"):
         monkeypatch.setattr(Decoder, name, counted(getattr(Decoder, name), asked))
     calls = 0

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from flamingo_blocks.data import InterleavedDocument, TextSegment
 from flamingo_blocks.errors import EvaluationError
 from flamingo_blocks.evaluation.controls import Shown, ShownShot, find_control
 from flamingo_blocks.evaluation.decode import CandidateScores, Decoder, NotFiniteError, SharedPrompt
 from flamingo_blocks.evaluation.prediction import Prediction
-from flamingo_blocks.evaluation.prompts import PromptProfile, join
+from flamingo_blocks.evaluation.prompts import PromptProfile, join, prompt_text
 from flamingo_blocks.evaluation.runner.plan import Asked, drop_oldest, in_order
 from flamingo_blocks.evaluation.shots import permutations_of
 from flamingo_blocks.evaluation.task import Task
@@ -35,6 +35,7 @@ class Asker:
     profile: PromptProfile
     max_new_tokens: int
     ensemble: int = 1
+    _seen: set[int] = field(default_factory=set)
 
     def ask_all(
         self, prompts: Iterable[list[Asked]], *, control: str, keep: Callable[[list[Prediction]], None]
@@ -46,16 +47,29 @@ class Asker:
             control: Name of the control.
             keep: Called with each few predictions.
         """
-        seen: set[int] = set()
+        self._seen.clear()
         before: tuple[tuple[str, ...], SharedPrompt] | None = None
+        alone: list[Asked] = []
         flamingo = self.decoder.flamingo
         with closed_gates(flamingo) if find_control(control).closes_gates else nullcontext():
             for queries in prompts:
-                shots = queries[0].blank.shots
-                if shots not in seen:
-                    seen.add(shots)
-                    self.decoder.new_cell()
-                before = self._ask_prompt(queries, before, keep)
+                if len(queries) > 1 and queries[0].shown.shots:
+                    self._check_anew(queries)
+                    before = self._ask_prompt(queries, before, keep)
+                    continue
+                alone += queries  # no prompt is shared: those of many prompts run side by side
+                while len(alone) >= _AT_ONCE:
+                    self._ask_alone(alone[:_AT_ONCE], keep)
+                    del alone[:_AT_ONCE]
+            if alone:
+                self._ask_alone(alone, keep)
+
+    def _check_anew(self, queries: Sequence[Asked]) -> None:
+        """Let the decoder hold its fast ways against the plain one again where a number of shots is new."""
+        new = {each.blank.shots for each in queries} - self._seen
+        if new:
+            self._seen.update(new)
+            self.decoder.new_cell()
 
     def fit(self, asked: Sequence[Asked]) -> list[Asked]:
         """The queries with as many of their shots as the language model reads; the oldest go first.
@@ -95,22 +109,32 @@ class Asker:
         keep: Callable[[list[Prediction]], None],
     ) -> tuple[tuple[str, ...], SharedPrompt] | None:
         """Ask the queries of one prompt; gives it with its key, for the next one to go on from."""
-        shared, orders = len(queries) > 1, self._orders(queries[0].shown)
-        last = None
+        orders, last = self._orders(queries[0].shown), None
         for start in range(0, len(queries), _AT_ONCE):
             some = queries[start : start + _AT_ONCE]
             scored: list[list[CandidateScores]] = []
             for shots in orders:
-                prompt, last = (None, None) if not (shared and shots) else self._begin(shots, before, last)
-                documents = [self._document(each.shown, shots, behind=prompt is not None) for each in some]
+                prompt, last = self._begin(shots, before, last)
+                documents = [self._query(each.shown) for each in some]
                 if self.task.answering == "open":
                     keep(self._written(some, documents, prompt))
                 else:
-                    texts = [self._candidates(each.shown) for each in some]
-                    scored.append(self._scored(some, documents, texts, prompt))
+                    scored.append(self._scored(some, documents, prompt))
             if scored:
                 keep([self._closed(each, parts) for each, parts in zip(some, zip(*scored, strict=True), strict=True)])
         return last
+
+    def _ask_alone(self, some: list[Asked], keep: Callable[[list[Prediction]], None]) -> None:
+        """Ask queries that hold their shots themselves."""
+        self._check_anew(some)
+        if self.task.answering == "open":
+            keep(self._written(some, [self._whole(each.shown) for each in some], None))
+            return
+        orders = [self._orders(each.shown) for each in some]
+        each_order = [(each, shots) for each, its in zip(some, orders, strict=True) for shots in its]
+        documents = [self._whole(replace(each.shown, shots=shots)) for each, shots in each_order]
+        scores = iter(self._scored([each for each, _ in each_order], documents, None))
+        keep([self._closed(each, [next(scores) for _ in its]) for each, its in zip(some, orders, strict=True)])
 
     def _orders(self, shown: Shown) -> list[tuple[ShownShot, ...]]:
         if self.task.answering == "open" or self.ensemble == 1 or len(shown.shots) < 2:
@@ -136,9 +160,8 @@ class Asker:
         prompt = onto if onto is not None and done == len(shots) else self.decoder.begin(document, before=onto)
         return prompt, (key, prompt)
 
-    def _document(self, shown: Shown, shots: tuple[ShownShot, ...], *, behind: bool) -> InterleavedDocument:
-        query = self._query(shown)
-        return query if behind else join([*(self._shot(shot) for shot in shots), query])
+    def _whole(self, shown: Shown) -> InterleavedDocument:
+        return join([*(self._shot(shot) for shot in shown.shots), self._query(shown)])
 
     def _shot(self, shot: ShownShot) -> InterleavedDocument:
         return self.profile.shot(self.task.kind, shot.item, shot.answer, with_media=shot.with_media)
@@ -154,9 +177,9 @@ class Asker:
         self,
         some: list[Asked],
         documents: list[InterleavedDocument],
-        texts: list[list[str]],
         prompt: SharedPrompt | None,
     ) -> list[CandidateScores]:
+        texts = [self._candidates(each.shown) for each in some]
         try:
             return self.decoder.score(documents, texts, prompt=prompt)
         except NotFiniteError as error:
@@ -190,9 +213,7 @@ class Asker:
         )
 
     def _text(self, shown: Shown) -> str:
-        document = self._document(shown, shown.shots, behind=False)
-        parts = (segment.text if isinstance(segment, TextSegment) else "<image>" for segment in document.segments)
-        return "".join(parts)
+        return prompt_text(self._whole(shown))
 
 
 def plan_prompts(asker: Asker, asked: Iterable[Asked]) -> list[list[Asked]]:
