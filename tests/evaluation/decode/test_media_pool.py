@@ -47,6 +47,19 @@ def test_an_item_without_a_name_is_known_by_its_object():
     assert pool.encoded == 2
 
 
+def test_two_files_of_one_name_are_two_pictures(tmp_path):
+    """Tasks may name their own pictures alike; each is shown its own file."""
+    pillow = pytest.importorskip("PIL.Image")
+    images = []
+    for colour in ("red", "blue"):
+        (tmp_path / colour).mkdir()
+        pillow.new("RGB", (8, 8), colour).save(tmp_path / colour / "1.png")
+        images.append(ImageSegment(url="1.png", data=tmp_path / colour / "1.png"))
+    pool = MediaPool(FLAMINGO)
+    red, blue = pool.tokens(images).media
+    assert pool.encoded == 2 and not torch.equal(red, blue)
+
+
 def test_images_are_read_from_their_files(tmp_path):
     """A path is a picture; one that is missing or broken is named with what the decoder said."""
     pillow = pytest.importorskip("PIL.Image")

@@ -47,8 +47,9 @@ class _Tokens:
 class MediaPool:
     """Encodes each image and clip once, and hands out its media tokens to every prompt that shows it.
 
-    An item is known by its `url`, or where it has none by the object that its `data` is. What was encoded stays within
-    a budget; what has not been asked for longest goes first, and is encoded again when it comes back.
+    An item is known by its `url` and the path of its file, or where it has neither by the object that its `data` is.
+    What was encoded stays within a budget; what has not been asked for longest goes first, and is encoded again when it
+    comes back.
 
     Args:
         flamingo: The model, whose tower, resampler and projection encode.
@@ -229,10 +230,12 @@ class MediaPool:
 
 
 def media_key(segment: MediaSegment) -> Any:
-    """What an item is known by: its `url`, the path of its file, or the object that it is."""
-    if segment.url is not None:
-        return segment.url
-    return segment.data if isinstance(segment.data, str | Path) else id(segment.data)
+    """What an item is known by: its `url` and the path of its file, or the object that it is where it has neither.
+
+    Two tasks may call their own pictures by one name, such as `1.png`, so a name stands for a picture in memory alone.
+    """
+    path = str(segment.data) if isinstance(segment.data, str | Path) else None
+    return id(segment.data) if segment.url is None and path is None else (segment.url, path)
 
 
 def _name(segment: MediaSegment) -> str:
