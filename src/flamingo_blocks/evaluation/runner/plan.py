@@ -139,8 +139,12 @@ def part_of_rank(prompts: Sequence[list[Asked]], *, rank: int, ranks: int) -> li
         ranks: Number of processes.
 
     Example:
-        >>> [len(part_of_rank([[1, 2, 3], [4]], rank=rank, ranks=2)) for rank in range(2)]
-        [1, 2]
+        >>> def ask(id_):
+        ...     shown = Shown(shots=(), query=TaskItem(id=id_, media=()))
+        ...     return Asked(blank=Prediction(task="t", id=id_, shots=0, seed=0), shown=shown)
+        >>> prompts = [[ask("a"), ask("b"), ask("c")], [ask("d")]]
+        >>> [[len(queries) for queries in part_of_rank(prompts, rank=rank, ranks=2)] for rank in range(2)]
+        [[2], [1, 1]]
     """
     total = sum(map(len, prompts))
     first, last = total * rank // ranks, total * (rank + 1) // ranks
