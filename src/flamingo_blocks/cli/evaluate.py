@@ -68,7 +68,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         help=f"of {', '.join(name for name in CONTROLS if name != 'none')}; '' for none",
     )  # fmt: skip
     group.add_argument("--queries", type=positive, metavar="N", help="ask so many of each task, chosen by hash")
-    group.add_argument("--groups", type=natural, default=64, metavar="N", help="draws of shots; 0: one for each query")
+    group.add_argument("--groups", type=natural, default=64, metavar="N", help="draws of shots, 64; 0: one a query")
     group.add_argument("--rices", action="store_true", help="shots whose images are most like the query's")
     group.add_argument("--balanced", action="store_true", help="shots show each class as often as any other")
     group.add_argument(
