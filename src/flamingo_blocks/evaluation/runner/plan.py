@@ -139,8 +139,8 @@ def part_of_rank(prompts: Sequence[list[Asked]], *, rank: int, ranks: int) -> li
         ranks: Number of processes.
 
     Example:
-        >>> [len(part_of_rank([[1, 2, 3], [4]], rank=rank, ranks=2)) for rank in range(2)]
-        [1, 2]
+        >>> part_of_rank([], rank=0, ranks=2)  # with nothing to ask
+        []
     """
     total = sum(map(len, prompts))
     first, last = total * rank // ranks, total * (rank + 1) // ranks
