@@ -111,7 +111,14 @@ def test_a_task_of_ones_own_is_a_file(model, tmp_path, capsys):
         (["--tasks", "counting"], "--model names no model"),
         (["--tasks", "counting", "--model", "gone"], "--model names gone, which is no folder; wanted a folder that"),
         (["--tasks", "counting", "--model", "FILE:nothing"], "returned a int; wanted a folder that"),
-        (["--tasks", "counting", "--model", "FILE:model", "--controls", "blnd"], "controls has 'blnd', wanted of none"),
+        (
+            ["--tasks", "counting", "--model", "FILE:model", "--controls", "blnd"],
+            "controls has 'blnd', wanted some",
+        ),
+        (
+            ["--tasks", "counting", "--model", "gone.py:model"],
+            "--model names gone.py:model: 'gone.py', and",
+        ),
         (["--tasks", "counting", "--model", "FILE:model", "--device", "gpu"], "--device is 'gpu', wanted cpu, cuda"),
         (["--rescore", "gone", "--tasks", "counting"], "gone/results.json"),
     ),

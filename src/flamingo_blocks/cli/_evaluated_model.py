@@ -7,7 +7,7 @@ from flamingo_blocks._optional import require
 from flamingo_blocks.demo import load_demo_model
 from flamingo_blocks.demo.completion import is_demo_model
 from flamingo_blocks.demo.demo_processor import demo_processor
-from flamingo_blocks.errors import EvaluationError
+from flamingo_blocks.errors import EvaluationError, RecipeError
 from flamingo_blocks.models import Flamingo, FlamingoProcessor
 from flamingo_blocks.models.saving import is_of_transformers
 from flamingo_blocks.training import load_recipe
@@ -62,7 +62,10 @@ def _from_transformers(folder: Path) -> tuple[Flamingo, FlamingoProcessor]:
 def _from_function(name: str) -> tuple[Flamingo, FlamingoProcessor]:
     if ":" not in name:
         raise EvaluationError(f"--model names {name}, which is no folder; {_WANTED}")
-    found: Any = load_recipe(name)()
+    try:
+        found: Any = load_recipe(name)()
+    except RecipeError as error:
+        raise EvaluationError(f"--model names {name}: {str(error).removeprefix('RECIPE is ')}; {_WANTED}") from error
     if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], Flamingo)):
         raise EvaluationError(f"{name} returned a {type(found).__name__}; {_WANTED}")
     return found[0].eval(), found[1]

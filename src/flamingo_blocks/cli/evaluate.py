@@ -42,7 +42,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--list", action="store_true", help="print the tasks with their files, and end")
     parser.add_argument(
         "--tasks", type=_names, default=[], metavar="NAME,...",
-        help="tasks of --list, of the synthetic suite, or files TASK.yaml of your own; demo, for a model of the demo",
+        help="tasks of --list, with :SPLIT for another than the first, of the synthetic suite, or files TASK.yaml of your own; demo, for a model of the demo",
     )  # fmt: skip
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder with a folder NAME for each task")
     parser.add_argument(
@@ -68,7 +68,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         help=f"of {', '.join(name for name in CONTROLS if name != 'none')}; '' for none",
     )  # fmt: skip
     group.add_argument("--queries", type=positive, metavar="N", help="ask so many of each task, chosen by hash")
-    group.add_argument("--groups", type=natural, default=64, metavar="N", help="draws of shots; 0: one for each query")
+    group.add_argument("--groups", type=natural, default=64, metavar="N", help="draws of shots, 64; 0: one a query")
     group.add_argument("--rices", action="store_true", help="shots whose images are most like the query's")
     group.add_argument("--balanced", action="store_true", help="shots show each class as often as any other")
     group.add_argument(
@@ -163,7 +163,8 @@ def _task(name: str, arguments: argparse.Namespace) -> Task:
         raise EvaluationError(
             f"--data names no folder, which task {name} is read from; wanted one with a folder {name}"
         )
-    return read_task(name, arguments.data)
+    task, _, split = name.partition(":")
+    return read_task(task, arguments.data, split or None)
 
 
 def print_result(result: EvaluationResult, folder: Path) -> None:

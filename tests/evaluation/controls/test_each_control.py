@@ -113,5 +113,5 @@ def test_a_query_never_gets_its_own_picture_in_exchange():
 
 def test_an_unknown_control_is_refused():
     """The error lists those that there are."""
-    with pytest.raises(EvaluationError, match="controls has 'shuffle', wanted of none, gates_closed, text_only"):
+    with pytest.raises(EvaluationError, match="controls has 'shuffle', wanted some of gates_closed, text_only"):
         find_control("shuffle")

@@ -86,6 +86,13 @@ def test_an_id_that_comes_twice_is_refused(name):
         ask(replace(task, **{name: (*items, items[0])}))
 
 
+def test_two_tasks_of_one_name_are_refused():
+    """Their answers could not be told apart, which is said before anything is asked."""
+    task = counting()
+    with pytest.raises(EvaluationError, match="tasks has 'counting' twice"):
+        evaluate(*make_subject(), [task, task], EvalConfig(shots=(0,)))
+
+
 def test_the_oldest_shots_go_where_the_prompt_is_too_long():
     """What the language model cannot read is dropped shot by shot, counted, and a query is never cut."""
     whole = ask(counting(), reads=512).cell("counting", 2)
@@ -126,7 +133,7 @@ def test_nothing_to_ask_is_refused():
         (dict(shots=(4, 4)), "names a number twice"),
         (dict(seeds=()), "seeds is empty"),
         (dict(profile="papr"), "papr"),
-        (dict(controls=("blnd",)), "controls has 'blnd', wanted of none, gates_closed"),
+        (dict(controls=("blnd",)), "controls has 'blnd', wanted some of gates_closed"),
         (dict(controls=("none",)), "which is always asked"),
         (dict(control_shots=(2,)), r"control_shots has \[2\], which shots \[0, 4, 8, 16, 32\] has not"),
         (dict(groups=0), "groups is 0, wanted a whole number, 1 or more"),

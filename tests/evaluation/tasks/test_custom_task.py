@@ -137,6 +137,7 @@ def test_every_metric_name_gives_a_metric():
         ({"support": "test.jsonl"}, "id '0' stands at .*test.jsonl, line 1 already"),
         ({"answering": "closed"}, "from 'candidates' or from 'fields', found neither"),
         ({"candidates": ["a", "b"]}, "answering is 'open'.*wanted 'closed', since there are candidates"),
+        ({"candidates": ["a", "b", "a"]}, "candidates has 'a' twice, wanted each once"),
         ({"candidates": ["a", 1]}, r"candidates\[1\] is 1 of type int, wanted a text"),
         ({"num_support": 0}, "num_support is 0 of type int, wanted 1 or more"),
         ({"max_new_tokens": "many"}, "max_new_tokens is 'many'.*wanted a number"),

@@ -149,5 +149,7 @@ def find_control(name: str) -> Control:
         "the query's image is not looked at"
     """
     if name not in CONTROLS:
-        raise EvaluationError(f"controls has {name!r}, wanted of {', '.join(CONTROLS)}")
+        raise EvaluationError(
+            f"controls has {name!r}, wanted some of {', '.join(key for key in CONTROLS if key != 'none')}"
+        )
     return CONTROLS[name]

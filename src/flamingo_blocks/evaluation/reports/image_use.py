@@ -86,7 +86,7 @@ def sentence(difference: Difference) -> str:
 shown.'
     """
     value, low, high = difference.value, difference.low, difference.high
-    more, ends = ("less", (low, high)) if value >= 0 else ("more", (-high, -low))
+    more, ends = ("less", (low, high)) if value >= 0 else ("more", (0.0 - high, 0.0 - low))  # never -0.0
     told = f"{abs(value):.2f} {more} with {difference.shots} shots (95 %: {ends[0]:.2f} to {ends[1]:.2f})"
     if difference.control.startswith(BASELINE):
         name = difference.control.removeprefix(BASELINE)

@@ -61,8 +61,8 @@ def evaluate(
         Scores of every task, number of shots, seed and control.
 
     Raises:
-        EvaluationError: If a query cannot be asked, the support is too small, images are missing, or the folder holds
-            answers of another run.
+        EvaluationError: If two tasks have one name, a query cannot be asked, the support is too small, images are
+            missing, or the folder holds answers of another run, or to queries that this one does not ask.
 
     Example:
         >>> from flamingo_blocks.evaluation.synthetic import synthetic_task
@@ -88,6 +88,9 @@ def evaluate(
     """
     if not tasks:
         raise EvaluationError("tasks is empty: nothing to evaluate")
+    names = [task.name for task in tasks]
+    if twice := sorted({each for each in names if names.count(each) > 1}):
+        raise EvaluationError(f"tasks has {twice[0]!r} twice; answers are kept by that name, so give each its own")
     profile, started = find_profile(config.profile), time.monotonic()
     pool = MediaPool(flamingo, item_reader(processor))
     with in_eval_mode(flamingo):
@@ -95,6 +98,8 @@ def evaluate(
         look = look_for_images(pool, rank=rank, ranks=ranks)
         prepared = [prepare_task(task, config, unreadable=look) for task in tasks]
         with RunFolder.open(folder, describe_run(flamingo, processor, prepared, config, name=name)) as run:
+            for each in prepared:
+                run.check_queries(each)
             facts = {
                 each.task.name: _ask_task(each, config, flamingo, processor, pool, profile, run, on_progress)
                 for each in prepared

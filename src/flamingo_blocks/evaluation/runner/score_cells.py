@@ -98,6 +98,10 @@ def _with_difference(
     own = (*key[:3], "none")
     if cell.control == "none" or own not in cells or not bootstrap or cell.scores[0].value is None:
         return cell
-    asked = [items[each.id] for each in by_cell[own]]
-    difference = metric_difference(task.metrics[0], asked, by_cell[own], by_cell[key], num_resamples=bootstrap)
+    both = {each.id for each in by_cell[own]} & {each.id for each in by_cell[key]}
+    if not both:
+        return cell
+    ours, theirs = ([each for each in by_cell[one] if each.id in both] for one in (own, key))
+    asked = [items[each.id] for each in ours]
+    difference = metric_difference(task.metrics[0], asked, ours, theirs, num_resamples=bootstrap)
     return replace(cell, difference=difference)

@@ -63,6 +63,8 @@ def read_custom_task(file: Path) -> Task:
     answering = cast(Answering, _choice(spec, "answering", get_args(Answering)))
     kind = cast(Kind, _choice(spec, "kind", get_args(Kind)))
     candidates = spec.texts("candidates") if "candidates" in spec else ()
+    if twice := [each for number, each in enumerate(candidates) if each in candidates[:number]]:
+        raise EvaluationError(f"{spec.place}: candidates has {twice[0]!r} twice, wanted each once")
     fields = Fields(
         Row(spec.take("fields", dict), f"{spec.place}, fields"),
         folder=file.parent / (spec.take("media_folder", str) if "media_folder" in spec else "."),
