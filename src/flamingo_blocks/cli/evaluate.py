@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,7 +44,8 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--list", action="store_true", help="print the tasks with their files, and end")
     parser.add_argument(
         "--tasks", type=_names, default=[], metavar="NAME,...",
-        help="tasks of --list, with :SPLIT for another than the first, of the synthetic suite, or files TASK.yaml of your own; demo, for a model of the demo",
+        help="tasks of --list, NAME:SPLIT for another split than the first, of the synthetic suite, or files TASK.yaml "
+        "of your own; demo, for a model of the demo",
     )  # fmt: skip
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder with a folder NAME for each task")
     parser.add_argument(
@@ -104,6 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
             flamingo, processor = load_evaluated(_model(arguments), tokenizer=arguments.tokenizer)
         flamingo.to(_device(arguments.device))
         bars = ProgressBars(used_by="flamingo-blocks eval", extra="eval") if rank_of_process() == 0 else None
+        warnings.showwarning = _as_note  # type: ignore[assignment]  # the place is of no interest here
         try:
             result = evaluate(
                 flamingo, processor, tasks, config, folder=arguments.out, name=Path(arguments.model).name,
@@ -115,6 +119,11 @@ def run(arguments: argparse.Namespace) -> int:
     if rank_of_process() == 0:
         print_result(result, arguments.out)
     return 0
+
+
+def _as_note(message: Warning | str, *_where: object) -> None:
+    """A warning as a line, without the place in the sources that it came from."""
+    print(f"\nflamingo-blocks: note: {message}", file=sys.stderr)
 
 
 def _config(arguments: argparse.Namespace) -> EvalConfig:

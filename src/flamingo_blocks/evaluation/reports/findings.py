@@ -99,6 +99,12 @@ def _counted(cells: Sequence[Cell]) -> Iterator[str]:
         )
     if missing := max((cell.counts.get("missing", 0) for cell in cells), default=0):
         yield f"{missing} queries were not asked, for their images or clips are missing."
+    asked = {cell.shots: cell.counts["asked"] for cell in cells if "asked" in cell.counts}
+    if behind := [shots for shots, number in asked.items() if number < max(asked.values())]:
+        yield (
+            f"With {_listed(behind)} shots not all queries were asked that were asked otherwise: {min(asked.values())} "
+            f"of {max(asked.values())}. The same command asks the rest."
+        )
     counted = [cell.counts for cell in cells if {"asked", "scored"} <= set(cell.counts)]
     if short := [counts for counts in counted if counts["scored"] < counts["asked"]]:
         least = min(short, key=lambda counts: counts["scored"])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from flamingo_blocks.evaluation.runner.config import EvalConfig
-from flamingo_blocks.evaluation.runner.prepare import PreparedTask, hash_of_ids
+from flamingo_blocks.evaluation.runner.prepare import PreparedTask, hash_of_items
 from flamingo_blocks.evaluation.tasks import TASKS
 from flamingo_blocks.models import Flamingo, FlamingoProcessor
 
@@ -47,12 +47,13 @@ def describe_run(
             "language_model": type(flamingo.lm).__name__,
             "vision": None if flamingo.vision is None else type(flamingo.vision).__name__,
             "tokenizer": type(processor.tokenizer).__name__,
+            "processor": _hash_of_processor(processor),
             "parameters": sum(weight.numel() for weight in flamingo.parameters()),
             "weights": hash_of_weights(flamingo),
         },
         "settings": {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(config).items()},
         "tasks": {
-            each.task.name: {"version": each.task.version, "support": hash_of_ids(each.support)} for each in prepared
+            each.task.name: {"version": each.task.version, "support": hash_of_items(each.support)} for each in prepared
         },
         "versions": {
             "flamingo_blocks": _version("flamingo-blocks"), "torch": str(torch.__version__),
@@ -77,7 +78,7 @@ def describe_task(prepared: PreparedTask) -> dict[str, Any]:
         "version": task.version,
         "queries": len(prepared.queries),
         "support": len(prepared.support),
-        "support_ids": hash_of_ids(prepared.support),
+        "support_hash": hash_of_items(prepared.support),
         "missing": dict(sorted(prepared.missing.items())),
         "replaced": dict(sorted(prepared.replaced.items())),
     }
@@ -90,7 +91,8 @@ def what_answers_depend_on(described: Mapping[str, Any]) -> dict[str, Any]:
         described: What `describe_run` gave.
     """
     settings = {key: value for key, value in described["settings"].items() if key not in _MAY_DIFFER}
-    return {"weights": described["model"]["weights"], **settings, "tasks": dict(described["tasks"])}
+    model = {name: described["model"][name] for name in ("weights", "processor")}
+    return {**model, **settings, "tasks": dict(described["tasks"])}
 
 
 def in_key_order(value: Any) -> Any:
@@ -114,6 +116,16 @@ def hash_of_weights(model: nn.Module) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(_sample(tensor).numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def _hash_of_processor(processor: FlamingoProcessor) -> str:
+    """A short hash of the special ids, and of the ids of a text where the tokenizer takes any."""
+    try:
+        ids = list(processor.tokenizer.encode("Question: What is 1 + 2? Answer: a (red) cat."))
+    except ValueError:  # a vocabulary of whole words
+        ids = []
+    told = f"{processor.special} {processor.pad_token_id} {processor.scope} {ids}"
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def _sample(tensor: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """A task made ready for a run: which queries are asked, where shots come from, and what is missing."""
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -94,11 +95,11 @@ def _check_ids(task: Task) -> None:
             seen.add(item.id)
 
 
-def hash_of_ids(items: Sequence[TaskItem]) -> str:
-    """A short hash of the ids of items, to be compared with that of another run.
+def hash_of_items(items: Sequence[TaskItem]) -> str:
+    """A short hash of ids, texts and answers of items, to be compared with that of another run.
 
     Args:
         items: The items, in any order.
     """
-    joined = "\n".join(sorted(item.id for item in items))
-    return hashlib.sha256(joined.encode()).hexdigest()[:16]
+    told = sorted([item.id, sorted(item.texts.items()), item.turns, item.answers] for item in items)
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]

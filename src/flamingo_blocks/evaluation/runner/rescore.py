@@ -8,7 +8,7 @@ from typing import Any
 from flamingo_blocks.errors import EvaluationError
 from flamingo_blocks.evaluation.reports import read_predictions, read_results, write_report
 from flamingo_blocks.evaluation.results import EvaluationResult
-from flamingo_blocks.evaluation.runner.prepare import PreparedTask, choose_support, hash_of_ids
+from flamingo_blocks.evaluation.runner.prepare import PreparedTask, choose_support, hash_of_items
 from flamingo_blocks.evaluation.runner.run_folder import PREDICTIONS, right_answers
 from flamingo_blocks.evaluation.runner.score_cells import score_cells
 from flamingo_blocks.evaluation.task import Task
@@ -56,9 +56,9 @@ def _prepared(task: Task, told: Mapping[str, Any], asked: set[str]) -> PreparedT
         )
     left = [item for item in task.support if item.id not in told["replaced"]]
     support = choose_support(task, left)
-    if (found := hash_of_ids(support)) != told["support_ids"]:
+    if (found := hash_of_items(support)) != told["support_hash"]:
         raise EvaluationError(
-            f"task {task.name} has a support of ids {found}, then it was {told['support_ids']}; give the files of then"
+            f"task {task.name} has a support of hash {found}, then it was {told['support_hash']}; give the files of then"
         )
     return PreparedTask(
         task=task, queries=queries, support=support, missing=dict(told["missing"]), replaced=dict(told["replaced"])
