@@ -9,7 +9,7 @@ from flamingo_blocks.errors import EvaluationError
 from flamingo_blocks.evaluation.controls import Shown, ShownShot, find_control
 from flamingo_blocks.evaluation.decode import CandidateScores, Decoder, NotFiniteError, SharedPrompt
 from flamingo_blocks.evaluation.prediction import Prediction
-from flamingo_blocks.evaluation.prompts import PromptProfile, join
+from flamingo_blocks.evaluation.prompts import PromptProfile, join, prompt_text
 from flamingo_blocks.evaluation.runner.plan import Asked, drop_oldest, in_order
 from flamingo_blocks.evaluation.shots import permutations_of
 from flamingo_blocks.evaluation.task import Task
@@ -76,11 +76,10 @@ class Asker:
                 f"task {self.task.name}, query {asked.blank.id!r}: it has {own} tokens with its answer, the language "
                 f"model reads {most}; a query is never cut, leave it out"
             )
-        lengths = [self.decoder.tokens(self._shot(shot)) for shot in asked.shown.shots]
-        dropped = 0
-        while own + sum(lengths[dropped:]) > most:
-            dropped += 1
-        return dropped
+        shots, answer = asked.shown.shots, self._answer_tokens(asked.shown)
+        whole = (self._document(asked.shown, shots[dropped:], behind=False) for dropped in range(len(shots)))
+        fits = (self.decoder.tokens(document) + answer <= most for document in whole)
+        return next((dropped for dropped, fit in enumerate(fits) if fit), len(shots))
 
     def _answer_tokens(self, shown: Shown) -> int:
         if self.task.answering == "open":
@@ -190,9 +189,7 @@ class Asker:
         )
 
     def _text(self, shown: Shown) -> str:
-        document = self._document(shown, shown.shots, behind=False)
-        parts = (segment.text if isinstance(segment, TextSegment) else "<image>" for segment in document.segments)
-        return "".join(parts)
+        return prompt_text(self._document(shown, shown.shots, behind=False))
 
 
 def plan_prompts(asker: Asker, asked: Iterable[Asked]) -> list[list[Asked]]:
