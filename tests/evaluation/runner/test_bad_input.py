@@ -82,7 +82,9 @@ def test_an_id_that_comes_twice_is_refused(name):
     """Two items of one id could not be told apart in the predictions."""
     task = counting()
     items = getattr(task, name)
-    with pytest.raises(EvaluationError, match=rf"{name}\[{len(items)}\] has the id '{items[0].id}' of an earlier one"):
+    with pytest.raises(
+        EvaluationError, match=rf"{name}\[{len(items)}\] has the id '{items[0].id}', as {name}\[0\] has"
+    ):
         ask(replace(task, **{name: (*items, items[0])}))
 
 
@@ -116,6 +118,13 @@ def test_nothing_to_ask_is_refused():
         evaluate(flamingo, processor, [], CONFIG)
     with pytest.raises(EvaluationError, match="there is no query to ask"):
         ask(replace(counting(), queries=()))
+
+
+def test_two_tasks_of_one_name_are_refused():
+    """Their answers could not be told apart."""
+    flamingo, processor = make_subject()
+    with pytest.raises(EvaluationError, match="tasks has two of the name 'counting'; give each a name of its own"):
+        evaluate(flamingo, processor, [counting(), counting(5)], CONFIG)
 
 
 @pytest.mark.parametrize(

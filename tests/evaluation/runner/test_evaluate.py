@@ -117,6 +117,21 @@ def test_more_is_asked_into_the_same_folder(done, tmp_path):
     assert answers(tmp_path) == answers(folder)
 
 
+def test_fewer_queries_are_asked_into_the_same_folder(tmp_path):
+    """What was answered before stays in the result, and a control is compared on the queries that both were asked."""
+    config = replace(CONFIG, shots=(0,), seeds=(0,), controls=("blind",))
+    run(config, folder=tmp_path)
+    fewer = run(replace(config, num_queries=3), folder=tmp_path)
+    assert fewer.cell("counting", 0).counts["asked"] == 7
+    more = run(replace(config, num_queries=8, controls=()), folder=tmp_path)
+    assert more.cell("counting", 0).counts["asked"] == 8
+    assert more.cell("counting", 0, control="blind").counts["asked"] == 7
+    assert more.cell("counting", 0, control="blind").difference is not None
+    before = {name: (tmp_path / name).read_bytes() for name in FILES}
+    rescore(tmp_path, make_tasks())
+    assert {name: (tmp_path / name).read_bytes() for name in FILES} == before
+
+
 def test_scoring_again_gives_the_same_files(done, tmp_path):
     """Without a model, the same predictions give the same files byte for byte."""
     folder, _ = done

@@ -52,6 +52,7 @@ class Control:
         change: Changes what is shown.
         closes_gates: Whether the gates of the model are closed, so that it sees nothing.
         min_shots: Fewest shots that it changes anything about; with fewer it is not asked.
+        moves_answers: Whether shots show other answers than their own, so that nothing is told of copies.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Control:
     change: Change
     closes_gates: bool = False
     min_shots: int = 0
+    moves_answers: bool = False
 
 
 def _as_it_was(shown: Shown, _at_hand: AtHand) -> Shown:
@@ -125,7 +127,7 @@ _ALL = (
     ),
     Control(
         name="shuffle_labels", says="which answer belongs to which shot does not matter", change=_shuffle_labels,
-        min_shots=2,
+        min_shots=2, moves_answers=True,
     ),
     Control(name="shuffle_order", says="the order of the shots does not matter", change=_shuffle_order, min_shots=2),
     Control(name="blind", says="the query's image is not looked at", change=_blind),

@@ -3,7 +3,6 @@
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from flamingo_blocks.evaluation.runner.ask import Asker, plan_prompts
 from flamingo_blocks.evaluation.runner.config import EvalConfig
 from flamingo_blocks.evaluation.runner.described import describe_run, describe_task, in_key_order
 from flamingo_blocks.evaluation.runner.plan import Asked, part_of_rank, plan_family, shot_sources
-from flamingo_blocks.evaluation.runner.prepare import PreparedTask, prepare_task
+from flamingo_blocks.evaluation.runner.prepare import PreparedTask, prepare_task, with_answered
 from flamingo_blocks.evaluation.runner.readable import look_for_images
 from flamingo_blocks.evaluation.runner.run_folder import RunFolder, rank_and_ranks
 from flamingo_blocks.evaluation.runner.score_cells import score_cells
@@ -29,6 +28,7 @@ from flamingo_blocks.evaluation.shots import RicesShots, ShotSource, rices_featu
 from flamingo_blocks.evaluation.shots.rices_features import read_images
 from flamingo_blocks.evaluation.task import Task
 from flamingo_blocks.models import Flamingo, FlamingoProcessor
+from flamingo_blocks.models.eval_mode import eval_mode
 
 Progress = Callable[[str, int, int], None]
 
@@ -49,7 +49,7 @@ def evaluate(
     is asked twice. Under torchrun each process asks its share; the results are those of one process.
 
     Args:
-        flamingo: The model; it is put in eval mode.
+        flamingo: The model; it is asked in eval mode, and each of its parts is put back into its own mode.
         processor: Tokenizer, special tokens and `preprocess` that belong to it.
         tasks: Tasks, as `read_task` or `synthetic_task` gives them.
         config: What decides the evaluation.
@@ -88,9 +88,12 @@ def evaluate(
     """
     if not tasks:
         raise EvaluationError("tasks is empty: nothing to evaluate")
+    names = [task.name for task in tasks]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise EvaluationError(f"tasks has two of the name {twice!r}; give each a name of its own")
     profile, started = find_profile(config.profile), time.monotonic()
     pool = MediaPool(flamingo, item_reader(processor))
-    with in_eval_mode(flamingo):
+    with eval_mode(flamingo), torch.no_grad():
         rank, ranks = rank_and_ranks()
         look = look_for_images(pool, rank=rank, ranks=ranks)
         prepared = [prepare_task(task, config, unreadable=look) for task in tasks]
@@ -101,9 +104,11 @@ def evaluate(
             }
     run.wait_for_all()
     predictions = run.read()
+    ids = {each.task.name: {one.id for one in predictions if one.task == each.task.name} for each in prepared}
+    answered = [with_answered(each, ids[each.task.name]) for each in prepared]
     cells = [
         cell
-        for each in prepared
+        for each in answered
         for cell in score_cells(
             each, [one for one in predictions if one.task == each.task.name], bootstrap=config.bootstrap
         )
@@ -111,7 +116,7 @@ def evaluate(
     told = {**run.described, "seconds": round(time.monotonic() - started, 2), "images_encoded": pool.encoded}
     about = {each.task.name: {**describe_task(each), **facts[each.task.name]} for each in prepared}
     result = EvaluationResult(cells=tuple(cells), run=in_key_order(told), tasks=in_key_order(about))
-    run.finish(result, predictions, prepared)
+    run.finish(result, predictions, answered)
     return result
 
 
@@ -218,15 +223,3 @@ def item_reader(processor: FlamingoProcessor) -> ItemReader:
     if processor.features is not None:
         return ItemReader(features=processor.features)
     return ItemReader(preprocess=processor.preprocess, clip_images=cut_frames)
-
-
-@contextmanager
-def in_eval_mode(flamingo: Flamingo) -> Iterator[None]:
-    """The model in eval mode for a while, and without gradients."""
-    training = flamingo.training
-    flamingo.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        flamingo.train(training)

@@ -139,6 +139,8 @@ def _claim(folder: Path, wanted: Mapping[str, Any]) -> None:
         there = json.loads(file.read_text())
     except ValueError as error:
         raise EvaluationError(f"{file} is damaged: {error}; name another folder") from error
+    if not isinstance(there, dict):
+        raise EvaluationError(f"{file} is damaged: it holds {there!r:.60}, wanted an object; name another folder")
     wanted = json.loads(json.dumps(wanted))
     tasks = there.pop("tasks", {})
     for name, task in dict(wanted).pop("tasks").items():
