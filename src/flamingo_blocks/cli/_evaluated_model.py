@@ -65,4 +65,6 @@ def _from_function(name: str) -> tuple[Flamingo, FlamingoProcessor]:
     found: Any = load_recipe(name)()
     if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], Flamingo)):
         raise EvaluationError(f"{name} returned a {type(found).__name__}; {_WANTED}")
+    if not isinstance(found[1], FlamingoProcessor):
+        raise EvaluationError(f"{name} returned a {type(found[1]).__name__} beside the model; {_WANTED}")
     return found[0].eval(), found[1]

@@ -4,6 +4,7 @@ import argparse
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +200,8 @@ def _together() -> Iterator[None]:
     """A process group for as long as it lasts, where torchrun started the process."""
     begun = "RANK" in os.environ and not distributed.is_initialized()
     if begun:
-        distributed.init_process_group("gloo")  # what goes between the processes is small, and on the CPU
+        # What goes between the processes is small, and on the CPU. One may wait for the share of another for hours.
+        distributed.init_process_group("gloo", timeout=timedelta(days=30))
     try:
         yield
     finally:
