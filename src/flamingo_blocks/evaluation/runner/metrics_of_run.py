@@ -3,7 +3,6 @@
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, Literal
 
-from flamingo_blocks.evaluation.score import Metric
 from flamingo_blocks.evaluation.task import Task
 
 Normalise = Literal["sum", "mean"]
@@ -45,7 +44,7 @@ def check_ready(task: Task) -> None:
             ready()
 
 
-def _ranks(metric: Metric) -> bool:
+def _ranks(metric: Any) -> bool:
     return is_dataclass(metric) and any(field.name == "normalise" for field in fields(metric))
 
 
