@@ -4,12 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from flamingo_blocks.cli import main
+from flamingo_blocks.cli import evaluate, main
 from flamingo_blocks.evaluation.reports import read_predictions, read_results
 from flamingo_blocks.evaluation.tasks import TASKS
 from tests.evaluation.tasks.official_files import WRITERS
@@ -26,6 +27,10 @@ def model():
 
 def nothing():
     return 3
+
+
+def half():
+    return model()[0], 3
 """
 SETTINGS = ("--shots", "0,2", "--seeds", "0", "--queries", "4", "--beams", "1", "--controls", "gates_closed")
 
@@ -115,6 +120,7 @@ def test_a_task_of_ones_own_is_a_file(model, tmp_path, capsys):
             ["--tasks", "counting", "--model", "FILE:model", "--controls", "blnd"],
             "controls has 'blnd', wanted some",
         ),
+        (["--tasks", "counting", "--model", "FILE:half"], "returned a int beside the model; wanted a folder that"),
         (
             ["--tasks", "counting", "--model", "gone.py:model"],
             "--model names gone.py:model: 'gone.py', and",
@@ -131,6 +137,16 @@ def test_slips_are_told_in_words(model, tmp_path, monkeypatch, capsys, words, sa
     printed = capsys.readouterr()
     assert said in printed.err
     assert not printed.out
+
+
+def test_a_process_may_wait_for_another_for_days(monkeypatch):
+    """The share of one may take hours longer, and what is asked is lost to nobody for that."""
+    asked = {}
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setattr(evaluate.distributed, "init_process_group", lambda _backend, **more: asked.update(more))
+    monkeypatch.setattr(evaluate.distributed, "destroy_process_group", lambda: None)
+    with evaluate._together():
+        assert asked["timeout"] > timedelta(days=1)
 
 
 def test_numbers_are_lists(capsys):

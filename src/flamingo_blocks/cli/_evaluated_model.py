@@ -55,6 +55,8 @@ def _from_transformers(folder: Path) -> tuple[Flamingo, FlamingoProcessor]:
 
     auto = require("transformers", used_by="flamingo-blocks eval", extra="hf")
     model = auto.AutoModelForImageTextToText.from_pretrained(folder)
+    if not isinstance(model, hf.FlamingoForConditionalGeneration):
+        raise EvaluationError(f"{folder} holds a {type(model).__name__}; {_WANTED}")
     processor: hf.FlamingoProcessor = auto.AutoProcessor.from_pretrained(folder)
     return model.flamingo.eval(), processor.rows
 
@@ -68,4 +70,6 @@ def _from_function(name: str) -> tuple[Flamingo, FlamingoProcessor]:
         raise EvaluationError(f"--model names {name}: {str(error).removeprefix('RECIPE is ')}; {_WANTED}") from error
     if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], Flamingo)):
         raise EvaluationError(f"{name} returned a {type(found).__name__}; {_WANTED}")
+    if not isinstance(found[1], FlamingoProcessor):
+        raise EvaluationError(f"{name} returned a {type(found[1]).__name__} beside the model; {_WANTED}")
     return found[0].eval(), found[1]

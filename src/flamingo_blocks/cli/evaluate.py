@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -199,9 +200,10 @@ def _device(name: str | None) -> torch.device:
     if name is None:
         name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
     try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise EvaluationError(f"--device is {name!r}, wanted cpu, cuda, cuda:1 or mps: {error}") from error
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # no such word, or none of these devices here
+        said = str(error).partition("\n")[0]
+        raise EvaluationError(f"--device is {name!r}, wanted cpu, cuda, cuda:1 or mps: {said}") from error
 
 
 @contextmanager
@@ -209,7 +211,8 @@ def _together() -> Iterator[None]:
     """A process group for as long as it lasts, where torchrun started the process."""
     begun = "RANK" in os.environ and not distributed.is_initialized()
     if begun:
-        distributed.init_process_group("gloo")  # what goes between the processes is small, and on the CPU
+        # What goes between the processes is small, and on the CPU. One may wait for the share of another for hours.
+        distributed.init_process_group("gloo", timeout=timedelta(days=30))
     try:
         yield
     finally:

@@ -23,7 +23,7 @@ class Cell:
             `(difference, low, high)`.
         counts: Queries asked, scored, empty, truncated, ...; how often each thing stopped the writing.
         rates: Shares: of answers that equal a shot's (`"copy_any"`) or the last shot's (`"copy_last"`), ...
-        facts: How it was run: whether prompts were shared, which scorer ran, what the self-check found.
+        facts: What else is known of it. How a task was run stands in `EvaluationResult.tasks`.
     """
 
     task: str

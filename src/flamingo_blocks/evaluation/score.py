@@ -32,7 +32,11 @@ class Score:
 
 @runtime_checkable
 class Metric(Protocol):
-    """Scores predictions against the items that they answer."""
+    """Scores predictions against the items that they answer.
+
+    One that reads something of its own, such as WordNet, may have a method `ready()`, which raises `EvaluationError` if
+    that is missing: it is called before a model is asked anything.
+    """
 
     @property
     def variant(self) -> str:

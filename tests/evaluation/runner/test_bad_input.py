@@ -82,7 +82,9 @@ def test_an_id_that_comes_twice_is_refused(name):
     """Two items of one id could not be told apart in the predictions."""
     task = counting()
     items = getattr(task, name)
-    with pytest.raises(EvaluationError, match=rf"{name}\[{len(items)}\] has the id '{items[0].id}' of an earlier one"):
+    with pytest.raises(
+        EvaluationError, match=rf"{name}\[{len(items)}\] has the id '{items[0].id}', as {name}\[0\] has"
+    ):
         ask(replace(task, **{name: (*items, items[0])}))
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from flamingo_blocks.evaluation import EvalConfig, evaluate
 from flamingo_blocks.evaluation.tasks import TASKS, read_task
+from tests.evaluation.metrics.small_wordnet import write_small_wordnet
 from tests.evaluation.subjects import make_subject
 from tests.evaluation.tasks.official_files import WRITERS
 from tests.evaluation.tasks.official_video_files import VIDEO_WRITERS
@@ -18,8 +19,9 @@ def test_every_task_has_files_to_be_tested_with():
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_a_task_runs_from_its_files_to_a_report(name, tmp_path):
+def test_a_task_runs_from_its_files_to_a_report(name, tmp_path, monkeypatch):
     """Files in the official layout are read, asked with and without a shot, scored and reported."""
+    monkeypatch.setenv("WNSEARCHDIR", str(write_small_wordnet(tmp_path / "wordnet")))
     EVERY[name](tmp_path / "data" / name)
     flamingo, processor = make_subject(lm=make_language_model("llama", max_position_embeddings=4096))
     task = read_task(name, tmp_path / "data")

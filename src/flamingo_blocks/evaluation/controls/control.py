@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 
 from flamingo_blocks.data import ClipSegment, ImageSegment
 from flamingo_blocks.data.examples.keyed_draws import KeyedDraws
@@ -19,7 +21,7 @@ class AtHand:
     Args:
         task: Name of the task.
         seed: Decides what is drawn.
-        queries: All queries of the task.
+        queries: All queries of the task, in any order.
         blank: Gives an item of the same shape that shows nothing.
     """
 
@@ -27,6 +29,11 @@ class AtHand:
     seed: int
     queries: Sequence[TaskItem]
     blank: Callable[[MediaSegment], MediaSegment]
+
+    @cached_property
+    def by_id(self) -> list[TaskItem]:
+        """The queries in the order of their ids."""
+        return sorted(self.queries, key=lambda item: item.id)
 
     def order(self, shown: Shown, purpose: str) -> list[int]:
         """Places of the shots in a drawn order. It depends on the shots alone, so queries of one prompt share it.
@@ -52,6 +59,7 @@ class Control:
         change: Changes what is shown.
         closes_gates: Whether the gates of the model are closed, so that it sees nothing.
         min_shots: Fewest shots that it changes anything about; with fewer it is not asked.
+        moves_answers: Whether shots show other answers than their own, so that nothing is told of copies.
     """
 
     name: str
@@ -59,6 +67,7 @@ class Control:
     change: Change
     closes_gates: bool = False
     min_shots: int = 0
+    moves_answers: bool = False
 
 
 def _as_it_was(shown: Shown, _at_hand: AtHand) -> Shown:
@@ -95,15 +104,22 @@ def _blind(shown: Shown, _at_hand: AtHand) -> Shown:
 
 
 def _swap_query_image(shown: Shown, at_hand: AtHand) -> Shown:
-    own = shown.query
-    others = [item for item in at_hand.queries if item.cluster != own.cluster and len(item.media) == len(own.media)]
-    if not others:
-        raise EvaluationError(
-            f"control swap_query_image: no other query has {len(own.media)} images of another picture than query "
-            f"{own.id!r}; leave the control out"
-        )
+    """The first query of another picture behind a drawn place: it depends on the task's queries, asked or not."""
+    own, queries = shown.query, at_hand.by_id
     draws = KeyedDraws((at_hand.task, "swap_query_image", at_hand.seed, own.id))
-    return replace(shown, query=replace(own, media=others[int(draws.uniform() * len(others))].media))
+    start = int(draws.uniform() * len(queries))
+    for place in (*range(start, len(queries)), *range(start)):
+        other = queries[place]
+        if other.cluster != own.cluster and len(other.media) == len(own.media) and _is_there(other):
+            return replace(shown, query=replace(own, media=other.media))
+    raise EvaluationError(
+        f"control swap_query_image: no other query has {len(own.media)} images of another picture than query "
+        f"{own.id!r}; leave the control out"
+    )
+
+
+def _is_there(item: TaskItem) -> bool:
+    return all(not isinstance(one.data, Path) or one.data.is_file() for one in item.media)
 
 
 def _with_media(shot: ShownShot, media: tuple[MediaSegment, ...]) -> ShownShot:
@@ -125,7 +141,7 @@ _ALL = (
     ),
     Control(
         name="shuffle_labels", says="which answer belongs to which shot does not matter", change=_shuffle_labels,
-        min_shots=2,
+        min_shots=2, moves_answers=True,
     ),
     Control(name="shuffle_order", says="the order of the shots does not matter", change=_shuffle_order, min_shots=2),
     Control(name="blind", says="the query's image is not looked at", change=_blind),

@@ -1,8 +1,11 @@
 """What a model is shown for one query, before it is written as a prompt."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from flamingo_blocks.data import ClipSegment, ImageSegment
 from flamingo_blocks.evaluation.item import TaskItem
+from flamingo_blocks.evaluation.shots.same_picture import content_digest
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -22,8 +25,8 @@ class ShownShot:
     @property
     def key(self) -> tuple[object, ...]:
         """Equal for shots that are written in the same way."""
-        media = tuple(segment.url or id(segment) for segment in self.item.media)
-        return (self.item.id, self.answer, media if self.with_media else None)
+        media = tuple(map(_known_by, self.item.media)) if self.with_media else None
+        return (self.item.id, self.answer, media)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,3 +42,10 @@ class Shown:
     shots: tuple[ShownShot, ...]
     query: TaskItem
     query_with_media: bool = True
+
+
+def _known_by(segment: ImageSegment | ClipSegment) -> str:
+    """The same in every process, for prompts are shared out in the order of their keys."""
+    if segment.url is not None:
+        return segment.url
+    return str(segment.data) if isinstance(segment.data, str | Path) else content_digest(segment.data).hex()

@@ -96,8 +96,8 @@ class NextQa:
 
     Args:
         threshold: As in `wups`; papers print 0.
-        wordnet: Folder of WordNet's official files, read when the first answer is scored; None to look for it as
-            `WordNet` does.
+        wordnet: Folder of WordNet's official files, read by `ready` or when the first answer is scored; None to look
+            for it as `WordNet` does.
         similarity: Used in place of WordNet's.
         lemmatise: Used in place of WordNet's.
         name: What the variant calls similarity and lemmas.
@@ -139,6 +139,14 @@ class NextQa:
             return self.similarity, self.lemmatise
         loaded = WordNet(self.wordnet)
         return loaded.similarity, loaded.lemmatise
+
+    def ready(self) -> None:
+        """Read WordNet, where it is wanted.
+
+        Raises:
+            EvaluationError: If it is missing.
+        """
+        _ = self._functions
 
     def score(self, items: Sequence[TaskItem], predictions: Sequence[Prediction]) -> Score:
         """Score answers.

@@ -90,11 +90,10 @@ class Asker:
                 f"task {self.task.name}, query {asked.blank.id!r}: it has {own} tokens with its answer, the language "
                 f"model reads {most}; a query is never cut, leave it out"
             )
-        lengths = [self.decoder.tokens(self._shot(shot)) for shot in asked.shown.shots]
-        dropped = 0
-        while own + sum(lengths[dropped:]) > most:
-            dropped += 1
-        return dropped
+        shots, answer = asked.shown.shots, self._answer_tokens(asked.shown)
+        whole = (self._document(asked.shown, shots[dropped:], behind=False) for dropped in range(len(shots)))
+        fits = (self.decoder.tokens(document) + answer <= most for document in whole)
+        return next((dropped for dropped, fit in enumerate(fits) if fit), len(shots))
 
     def _answer_tokens(self, shown: Shown) -> int:
         if self.task.answering == "open":

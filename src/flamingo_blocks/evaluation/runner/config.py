@@ -16,7 +16,7 @@ class EvalConfig:
 
     Args:
         shots: Numbers of shots.
-        seeds: Each draws other shots.
+        seeds: Each draws other shots; of `selection="rices"`, which draws none, the first is asked.
         profile: Prompt, clean-up and decoding: `"paper"` or `"open_flamingo"`.
         controls: Controls that are asked beside the model's own score.
         control_shots: Numbers of shots that the controls are asked with; the largest by default.
@@ -34,6 +34,7 @@ class EvalConfig:
         share: Whether a prompt of shots runs once for all of its queries. `"auto"`: where the first queries show that
             it changes nothing.
         memory_bytes: What caches and logits may take beside the model.
+        media_bytes: What encoded images may take; those that do not fit are encoded again when they are shown again.
         max_rows: Most queries at once; as many as memory allows by default.
         bootstrap: Resamples behind each interval.
 
@@ -61,6 +62,7 @@ class EvalConfig:
     max_missing: float = 0.0
     share: bool | Literal["auto"] = "auto"
     memory_bytes: int = 2 << 30
+    media_bytes: int = 1 << 30
     max_rows: int | None = None
     bootstrap: int = 1000
 
@@ -69,7 +71,7 @@ class EvalConfig:
             _check_numbers(name, getattr(self, name) or (), least, empty=name == "control_shots")
         for name, least in (
             ("groups", 1), ("ensemble", 1), ("text_shots", 0), ("num_queries", 1), ("num_beams", 1),
-            ("max_new_tokens", 1), ("memory_bytes", 1), ("max_rows", 1), ("bootstrap", 0),
+            ("max_new_tokens", 1), ("memory_bytes", 1), ("media_bytes", 1), ("max_rows", 1), ("bootstrap", 0),
         ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and value < least:

@@ -3,7 +3,6 @@
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from flamingo_blocks.evaluation.runner.ask import Asker, plan_prompts
 from flamingo_blocks.evaluation.runner.config import EvalConfig
 from flamingo_blocks.evaluation.runner.described import describe_run, describe_task, in_key_order
 from flamingo_blocks.evaluation.runner.plan import Asked, part_of_rank, plan_family, shot_sources
-from flamingo_blocks.evaluation.runner.prepare import PreparedTask, prepare_task
+from flamingo_blocks.evaluation.runner.prepare import PreparedTask, prepare_task, with_answered
 from flamingo_blocks.evaluation.runner.readable import look_for_images
 from flamingo_blocks.evaluation.runner.run_folder import RunFolder, rank_and_ranks
 from flamingo_blocks.evaluation.runner.score_cells import score_cells
@@ -29,6 +28,7 @@ from flamingo_blocks.evaluation.shots import RicesShots, ShotSource, rices_featu
 from flamingo_blocks.evaluation.shots.rices_features import read_images
 from flamingo_blocks.evaluation.task import Task
 from flamingo_blocks.models import Flamingo, FlamingoProcessor
+from flamingo_blocks.models.eval_mode import eval_mode
 
 Progress = Callable[[str, int, int], None]
 
@@ -49,7 +49,7 @@ def evaluate(
     is asked twice. Under torchrun each process asks its share; the results are those of one process.
 
     Args:
-        flamingo: The model; it is put in eval mode.
+        flamingo: The model; it is asked in eval mode, and each of its parts is put back into its own mode.
         processor: Tokenizer, special tokens and `preprocess` that belong to it.
         tasks: Tasks, as `read_task` or `synthetic_task` gives them.
         config: What decides the evaluation.
@@ -62,7 +62,7 @@ def evaluate(
 
     Raises:
         EvaluationError: If two tasks have one name, a query cannot be asked, the support is too small, images are
-            missing, or the folder holds answers of another run, or to queries that this one does not ask.
+            missing, or the folder holds answers of another run.
 
     Example:
         >>> from flamingo_blocks.evaluation.synthetic import synthetic_task
@@ -92,23 +92,23 @@ def evaluate(
     if twice := sorted({each for each in names if names.count(each) > 1}):
         raise EvaluationError(f"tasks has {twice[0]!r} twice; answers are kept by that name, so give each its own")
     profile, started = find_profile(config.profile), time.monotonic()
-    pool = MediaPool(flamingo, item_reader(processor))
-    with in_eval_mode(flamingo):
+    pool = MediaPool(flamingo, item_reader(processor), memory_bytes=config.media_bytes)
+    with eval_mode(flamingo), torch.no_grad():
         rank, ranks = rank_and_ranks()
         look = look_for_images(pool, rank=rank, ranks=ranks)
         prepared = [prepare_task(task, config, unreadable=look) for task in tasks]
         with RunFolder.open(folder, describe_run(flamingo, processor, prepared, config, name=name)) as run:
-            for each in prepared:
-                run.check_queries(each)
             facts = {
                 each.task.name: _ask_task(each, config, flamingo, processor, pool, profile, run, on_progress)
                 for each in prepared
             }
     run.wait_for_all()
     predictions = run.read()
+    ids = {each.task.name: {one.id for one in predictions if one.task == each.task.name} for each in prepared}
+    answered = [with_answered(each, ids[each.task.name]) for each in prepared]
     cells = [
         cell
-        for each in prepared
+        for each in answered
         for cell in score_cells(
             each, [one for one in predictions if one.task == each.task.name], bootstrap=config.bootstrap
         )
@@ -116,7 +116,7 @@ def evaluate(
     told = {**run.described, "seconds": round(time.monotonic() - started, 2), "images_encoded": pool.encoded}
     about = {each.task.name: {**describe_task(each), **facts[each.task.name]} for each in prepared}
     result = EvaluationResult(cells=tuple(cells), run=in_key_order(told), tasks=in_key_order(about))
-    run.finish(result, predictions, prepared)
+    run.finish(result, predictions, answered)
     return result
 
 
@@ -142,11 +142,12 @@ def _ask_task(
     asker = Asker(decoder=decoder, task=task, profile=profile, max_new_tokens=longest, ensemble=config.ensemble)
     drawn = shot_sources(prepared, config)
     nearest = _rices(prepared, config, flamingo)
-    sources = drawn if nearest is None else dict.fromkeys(config.seeds, nearest)
+    seeds = config.seeds if nearest is None else config.seeds[:1]  # no seed would choose others
+    sources = drawn if nearest is None else dict.fromkeys(seeds, nearest)
     families = []
     for control in ("none", *config.controls):
-        for seed in config.seeds:
-            at_hand = AtHand(task=task.name, seed=seed, queries=prepared.queries, blank=pool.blank)
+        for seed in seeds:
+            at_hand = AtHand(task=task.name, seed=seed, queries=task.queries, blank=pool.blank)
             asked = plan_family(
                 prepared, config, profile=profile, source=sources[seed], text_source=drawn[seed],
                 control=find_control(control), at_hand=at_hand,
@@ -223,15 +224,3 @@ def item_reader(processor: FlamingoProcessor) -> ItemReader:
     if processor.features is not None:
         return ItemReader(features=processor.features)
     return ItemReader(preprocess=processor.preprocess, clip_images=cut_frames)
-
-
-@contextmanager
-def in_eval_mode(flamingo: Flamingo) -> Iterator[None]:
-    """The model in eval mode for a while, and without gradients."""
-    training = flamingo.training
-    flamingo.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        flamingo.train(training)

@@ -3,11 +3,14 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
 
 from flamingo_blocks.errors import EvaluationError
 from flamingo_blocks.evaluation.item import TaskItem
+from flamingo_blocks.evaluation.prompts import find_profile
 from flamingo_blocks.evaluation.runner.config import EvalConfig
+from flamingo_blocks.evaluation.runner.metrics_of_run import check_ready, scored_as
 from flamingo_blocks.evaluation.shots import keyed_order, select_support
 from flamingo_blocks.evaluation.task import Task
 
@@ -42,10 +45,12 @@ def prepare_task(task: Task, config: EvalConfig, *, unreadable: Unreadable) -> P
         unreadable: Tells which of some items cannot be shown, by id, and why.
 
     Raises:
-        EvaluationError: If an id comes twice, there is nothing to ask, more images are missing than `max_missing`, or
-            the support has fewer items than there are to be shots.
+        EvaluationError: If an id comes twice, a metric lacks what it reads, there is nothing to ask, more images are
+            missing than `max_missing`, or the support has fewer items than there are to be shots.
     """
     _check_ids(task)
+    check_ready(task)
+    task = scored_as(task, find_profile(config.profile).normalise)
     by_id = {item.id: item for item in task.queries}
     chosen = [by_id[each] for each in keyed_order(by_id, task=task.name, purpose="query", seed=0)[: config.num_queries]]
     missing = unreadable(chosen)
@@ -86,13 +91,34 @@ def choose_support(task: Task, items: Sequence[TaskItem]) -> tuple[TaskItem, ...
     return select_support(items, task=task.name, size=task.num_support, classes=classes)
 
 
+def with_answered(prepared: PreparedTask, answered: AbstractSet[str]) -> PreparedTask:
+    """The task with the queries that have an answer, by this call or one before.
+
+    Args:
+        prepared: The task.
+        answered: Ids of queries.
+
+    Raises:
+        EvaluationError: If the task has no query of such an id.
+    """
+    task = prepared.task
+    queries = tuple(item for item in task.queries if item.id in answered)
+    if lost := sorted(answered - {item.id for item in queries}):
+        raise EvaluationError(
+            f"task {task.name} has no query {lost[0]!r}, which was answered ({len(lost)} such); give the files of then"
+        )
+    return replace(prepared, queries=queries)
+
+
 def _check_ids(task: Task) -> None:
     for name, items in (("queries", task.queries), ("support", task.support)):
-        seen: set[str] = set()
+        seen: dict[str, int] = {}
         for place, item in enumerate(items):
-            if item.id in seen:
-                raise EvaluationError(f"task {task.name}: {name}[{place}] has the id {item.id!r} of an earlier one")
-            seen.add(item.id)
+            if (before := seen.setdefault(item.id, place)) != place:
+                raise EvaluationError(
+                    f"task {task.name}: {name}[{place}] has the id {item.id!r}, as {name}[{before}] has; "
+                    "give each an id of its own"
+                )
 
 
 def hash_of_items(items: Sequence[TaskItem]) -> str:

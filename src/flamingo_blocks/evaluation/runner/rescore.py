@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from flamingo_blocks.errors import EvaluationError
+from flamingo_blocks.evaluation.prompts import find_profile
 from flamingo_blocks.evaluation.reports import read_predictions, read_results, write_report
 from flamingo_blocks.evaluation.results import EvaluationResult
-from flamingo_blocks.evaluation.runner.prepare import PreparedTask, choose_support, hash_of_items
+from flamingo_blocks.evaluation.runner.metrics_of_run import scored_as
+from flamingo_blocks.evaluation.runner.prepare import PreparedTask, choose_support, hash_of_items, with_answered
 from flamingo_blocks.evaluation.runner.run_folder import PREDICTIONS, right_answers
 from flamingo_blocks.evaluation.runner.score_cells import score_cells
 from flamingo_blocks.evaluation.task import Task
@@ -32,6 +34,8 @@ def rescore(folder: Path, tasks: Sequence[Task]) -> EvaluationResult:
             queries that the task does not have.
     """
     before = read_results(folder / "results.json")
+    if "settings" not in before.run:
+        raise EvaluationError(f"{folder / 'results.json'}: run has no 'settings'; name a folder that evaluate wrote")
     predictions = read_predictions(folder / PREDICTIONS)
     by_name = {task.name: task for task in tasks}
     if missing := sorted(before.tasks.keys() - by_name.keys()):
@@ -39,7 +43,8 @@ def rescore(folder: Path, tasks: Sequence[Task]) -> EvaluationResult:
     prepared, cells = [], []
     for name, told in before.tasks.items():
         own = [one for one in predictions if one.task == name]
-        ready = _prepared(by_name[name], told, {one.id for one in own})
+        task = scored_as(by_name[name], find_profile(before.run["settings"]["profile"]).normalise)
+        ready = _prepared(task, told, {one.id for one in own})
         prepared.append(ready)
         cells += score_cells(ready, own, bootstrap=before.run["settings"]["bootstrap"])
     result = replace(before, cells=tuple(cells))
@@ -49,17 +54,14 @@ def rescore(folder: Path, tasks: Sequence[Task]) -> EvaluationResult:
 
 def _prepared(task: Task, told: Mapping[str, Any], asked: set[str]) -> PreparedTask:
     """The task as it was asked: what was missing then is missing now, whatever files are there."""
-    queries = tuple(item for item in task.queries if item.id in asked)
-    if lost := sorted(asked - {item.id for item in queries}):
-        raise EvaluationError(
-            f"task {task.name} has no query {lost[0]!r}, which was answered ({len(lost)} such); give the files of then"
-        )
     left = [item for item in task.support if item.id not in told["replaced"]]
     support = choose_support(task, left)
     if (found := hash_of_items(support)) != told["support_hash"]:
         raise EvaluationError(
             f"task {task.name} has a support of hash {found}, then it was {told['support_hash']}; give the files of then"
         )
-    return PreparedTask(
-        task=task, queries=queries, support=support, missing=dict(told["missing"]), replaced=dict(told["replaced"])
-    )
+    ready = PreparedTask(
+        task=task, queries=task.queries, support=support, missing=dict(told["missing"]),
+        replaced=dict(told["replaced"]),
+    )  # fmt: skip
+    return with_answered(ready, asked)

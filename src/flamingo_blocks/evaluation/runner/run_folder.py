@@ -63,22 +63,6 @@ class RunFolder:
             _barrier()  # nobody writes before all have read
         return cls(folder, described, answered, rank=rank, ranks=ranks)
 
-    def check_queries(self, prepared: PreparedTask) -> None:
-        """See that what was answered before is asked now too: a score is over all answers of the folder.
-
-        Args:
-            prepared: A task with the queries that are asked.
-
-        Raises:
-            EvaluationError: If the folder holds answers to other queries of this task.
-        """
-        task, asked = prepared.task.name, {item.id for item in prepared.queries}
-        if other := sorted({one.id for one in self.answered.values() if one.task == task} - asked):
-            raise EvaluationError(
-                f"{self.folder} holds answers to {len(other)} queries of task {task} that are not asked now, first "
-                f"{other[0]!r}; ask as many queries as then, or more, or name another folder"
-            )
-
     def keep(self, predictions: Sequence[Prediction]) -> None:
         """Keep answers; on disk when this returns.
 
@@ -155,6 +139,8 @@ def _claim(folder: Path, wanted: Mapping[str, Any]) -> None:
         there = json.loads(file.read_text())
     except ValueError as error:
         raise EvaluationError(f"{file} is damaged: {error}; name another folder") from error
+    if not isinstance(there, dict):
+        raise EvaluationError(f"{file} is damaged: it holds {there!r:.60}, wanted an object; name another folder")
     wanted = json.loads(json.dumps(wanted))
     tasks = there.pop("tasks", {})
     for name, task in dict(wanted).pop("tasks").items():

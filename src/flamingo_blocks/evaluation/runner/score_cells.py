@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from flamingo_blocks.evaluation.controls import BASELINES, baseline_predictions, copy_rates
+from flamingo_blocks.evaluation.controls import BASELINES, baseline_predictions, copy_rates, find_control
 from flamingo_blocks.evaluation.item import TaskItem
 from flamingo_blocks.evaluation.metrics import metric_difference, metric_interval
 from flamingo_blocks.evaluation.prediction import Prediction
@@ -78,7 +78,8 @@ def _cell(
     truncated = sum(each.dropped_shots > 0 for each in predictions)
     missing = len(prepared.missing)
     counts = {**scores[0].counts, "asked": len(predictions), "missing": missing, "truncated": truncated, **stops}
-    rates = {} if key[3] in BASELINES else copy_rates(predictions, shown.answers(predictions))
+    told = key[3] not in BASELINES and not find_control(key[3]).moves_answers
+    rates = copy_rates(predictions, shown.answers(predictions)) if told else {}
     return Cell(
         task=key[0], shots=key[1], seed=key[2], control=key[3], scores=scores, interval=interval,
         counts=counts, rates=rates,

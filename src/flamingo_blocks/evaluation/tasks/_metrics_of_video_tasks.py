@@ -39,7 +39,7 @@ def of_ivqa() -> tuple[Metric, ...]:
 
 
 def of_next_qa() -> tuple[Metric, ...]:
-    """Similarity of words, from 0.0 on. WordNet is looked for when the first answer is scored."""
+    """Similarity of words, from 0.0 on. WordNet is looked for when an evaluation begins."""
     return (NextQa(),)
 
 

@@ -1,0 +1,36 @@
+"""What a run leaves as it was, and folders that it refuses."""
+
+import pytest
+
+from flamingo_blocks.errors import EvaluationError
+from flamingo_blocks.evaluation import EvalConfig, EvaluationResult, evaluate, rescore
+from flamingo_blocks.evaluation.reports import write_results
+from flamingo_blocks.evaluation.runner.run_folder import RunFolder
+from flamingo_blocks.evaluation.synthetic import synthetic_task
+from tests.evaluation.subjects import make_subject
+
+
+def test_each_part_of_the_model_is_in_its_own_mode_afterwards():
+    """A frozen tower in eval mode stays in it, beside blocks that train."""
+    flamingo, processor = make_subject()
+    flamingo.train()
+    flamingo.vision.eval()
+    before = {name: part.training for name, part in flamingo.named_modules()}
+    task = synthetic_task("binding", queries=1, size=8, answering="closed")
+    evaluate(flamingo, processor, [task], EvalConfig(shots=(0,), seeds=(0,), controls=(), bootstrap=0))
+    assert {name: part.training for name, part in flamingo.named_modules()} == before
+
+
+def test_a_damaged_note_of_a_run_is_told(tmp_path):
+    """What is no object says nothing of the answers beside it."""
+    (tmp_path / "run.json").write_text("[]")
+    with pytest.raises(EvaluationError, match=r"run.json is damaged: it holds \[\], wanted an object; name another"):
+        RunFolder.open(tmp_path, {"model": {"weights": "0"}, "settings": {}, "tasks": {}})
+
+
+def test_results_that_no_run_wrote_are_not_scored_again(tmp_path):
+    """Without the settings of a run there is no telling how it was scored."""
+    write_results(tmp_path / "results.json", EvaluationResult(cells=(), run={}, tasks={}))
+    (tmp_path / "predictions.jsonl").touch()
+    with pytest.raises(EvaluationError, match="results.json: run has no 'settings'; name a folder that evaluate wrote"):
+        rescore(tmp_path, [])
