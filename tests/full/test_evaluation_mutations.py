@@ -47,7 +47,7 @@ MUTATIONS = {
     ),
     "a query gets its own picture in exchange": (
         f"{EVALUATION}/controls/control.py",
-        "item.cluster != own.cluster and ",
+        "other.cluster != own.cluster and ",
         "",
         f"{TESTS}/controls/test_each_control.py::test_a_query_never_gets_its_own_picture_in_exchange",
     ),

@@ -36,6 +36,7 @@ class Asker:
     max_new_tokens: int
     ensemble: int = 1
     _seen: set[int] = field(default_factory=set)
+    _lengths: dict[tuple[object, ...], int] = field(default_factory=dict)
 
     def ask_all(
         self, prompts: Iterable[list[Asked]], *, control: str, keep: Callable[[list[Prediction]], None]
@@ -91,9 +92,17 @@ class Asker:
                 f"model reads {most}; a query is never cut, leave it out"
             )
         shots, answer = asked.shown.shots, self._answer_tokens(asked.shown)
-        whole = (self._document(asked.shown, shots[dropped:], behind=False) for dropped in range(len(shots)))
+        if own + sum(map(self._tokens_of_shot, shots)) <= most:
+            return 0
+        whole = (self._whole(replace(asked.shown, shots=shots[dropped:])) for dropped in range(len(shots)))
         fits = (self.decoder.tokens(document) + answer <= most for document in whole)
         return next((dropped for dropped, fit in enumerate(fits) if fit), len(shots))
+
+    def _tokens_of_shot(self, shot: ShownShot) -> int:
+        """Tokens of a shot by itself: rather more than it has in a prompt, which begins once for all of them."""
+        if shot.key not in self._lengths:
+            self._lengths[shot.key] = self.decoder.tokens(self._shot(shot))
+        return self._lengths[shot.key]
 
     def _answer_tokens(self, shown: Shown) -> int:
         if self.task.answering == "open":

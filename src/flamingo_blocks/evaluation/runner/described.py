@@ -18,8 +18,8 @@ from flamingo_blocks.models import Flamingo, FlamingoProcessor
 _SAMPLED = 4096  # values of each weight: all of a large model would be read for minutes
 # What may differ between two calls for one folder: it says how much is asked, and how fast, not what is answered.
 _MAY_DIFFER = (
-    "shots", "seeds", "controls", "control_shots", "num_queries", "memory_bytes", "media_bytes", "max_rows", "bootstrap",
-    "max_missing",
+    "shots", "seeds", "controls", "control_shots", "num_queries", "memory_bytes", "media_bytes", "max_rows",
+    "bootstrap", "max_missing",
 )  # fmt: skip
 
 

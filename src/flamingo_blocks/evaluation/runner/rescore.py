@@ -58,7 +58,7 @@ def _prepared(task: Task, told: Mapping[str, Any], asked: set[str]) -> PreparedT
     support = choose_support(task, left)
     if (found := hash_of_items(support)) != told["support_hash"]:
         raise EvaluationError(
-            f"task {task.name} has a support of hash {found}, then it was {told['support_hash']}; give the files of then"
+            f"task {task.name} has a support of hash {found}, then {told['support_hash']}; give the files of then"
         )
     ready = PreparedTask(
         task=task, queries=task.queries, support=support, missing=dict(told["missing"]),
