@@ -25,7 +25,7 @@ def test_a_damaged_note_of_a_run_is_told(tmp_path):
     """What is no object says nothing of the answers beside it."""
     (tmp_path / "run.json").write_text("[]")
     with pytest.raises(EvaluationError, match=r"run.json is damaged: it holds \[\], wanted an object; name another"):
-        RunFolder.open(tmp_path, {"model": {"weights": "0"}, "settings": {}, "tasks": {}, "processor": ""})
+        RunFolder.open(tmp_path, {"model": {"weights": "0", "processor": ""}, "settings": {}, "tasks": {}})
 
 
 def test_results_that_no_run_wrote_are_not_scored_again(tmp_path):
