@@ -9,6 +9,8 @@ import torch
 from flamingo_blocks.data import ImageSegment
 from flamingo_blocks.errors import EvaluationError
 from flamingo_blocks.evaluation import EvalConfig, TaskItem, evaluate
+from flamingo_blocks.evaluation.metrics import VqaAccuracy
+from flamingo_blocks.evaluation.reports import read_predictions
 from flamingo_blocks.evaluation.synthetic import synthetic_task
 from tests.evaluation.subjects import make_subject
 from tests.language_models import make_language_model
@@ -116,6 +118,28 @@ def test_a_model_that_gives_nan_is_told_by_the_query():
         match="task binding_closed, query .*: the log-probability of candidate .* is nan, wanted a finite",
     ):
         evaluate(flamingo, processor, [task], CONFIG)
+
+
+def test_a_split_without_answers_has_predictions_and_no_score(tmp_path):
+    """What a server would score is asked and written down, and the score is null."""
+    task = counting()
+    queries = tuple(replace(query, answers=()) for query in task.queries)
+    result = ask(replace(task, metrics=(VqaAccuracy(),), queries=queries), folder=tmp_path)
+    assert result.cell("counting", 2).scores[0].value is None
+    assert len(read_predictions(tmp_path / "predictions.jsonl")) == 2 * len(queries)
+    assert (tmp_path / "report.html").exists()
+
+
+def test_a_query_among_the_support_is_passed_over_and_counted():
+    """An item that shows the query's picture is no shot of it, and the result says of how many queries that was so."""
+    task = synthetic_task("counting", queries=4, size=16)
+    copy = replace(task.queries[0], id="copy")
+
+    def passed_over(support):
+        results = [ask(replace(task, support=support), replace(CONFIG, seeds=(seed,), groups=1)) for seed in range(3)]
+        return [result.tasks["counting"]["queries_with_excluded_shots"] for result in results]
+
+    assert sum(passed_over((copy, *task.support[:3]))) > sum(passed_over(task.support[:4]))
 
 
 def test_nothing_to_ask_is_refused():

@@ -44,7 +44,7 @@ def counting_task(setting: Setting) -> Task:
         queries=tuple(
             with_facts(item(str(number), f"query/{number}"), chance=100 / MOST) for number in range(setting.queries)
         ),
-        support=tuple(item(str(number), f"support/{number}") for number in range(setting.support)),
+        support=tuple(item(f"shot-{number}", f"support/{number}") for number in range(setting.support)),
         max_new_tokens=15,
     )
 
