@@ -42,8 +42,8 @@ def test_killed_at_random_points_it_ends_as_if_nothing_had_happened(processes, t
     draw = random.Random(processes)  # noqa: S311 - points, no secrets
     begun = time.monotonic()
     process = launch(folder, processes)
-    process.wait(300)
-    assert process.returncode == 0, process.stderr.read().decode()
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said.decode()
     lasts = time.monotonic() - begun
     assert answers(folder) == answers(tmp_path / "plain")
     for path in folder.iterdir():
@@ -56,7 +56,7 @@ def test_killed_at_random_points_it_ends_as_if_nothing_had_happened(processes, t
             kept.append(len(read_journals(folder / "journal")))
     assert kept == sorted(kept)  # what was answered is there after each kill
     process = launch(folder, processes)
-    process.wait(300)
-    assert process.returncode == 0, process.stderr.read().decode()
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said.decode()
     assert answers(folder) == answers(tmp_path / "plain")
     assert scores(run(folder=folder)) == scores(plain)
