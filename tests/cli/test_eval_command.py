@@ -155,3 +155,20 @@ def test_numbers_are_lists(capsys):
         main(["eval", "--shots", "0,four"])
     assert stopped.value.code == 2
     assert "'0,four' is no list of whole numbers such as 0,4,8" in capsys.readouterr().err
+
+
+def test_answers_for_a_server_are_one_file(model, tmp_path, capsys):
+    """After a run the answers of one number of shots are written as the server of the task takes them."""
+    WRITERS["vqav2"](tmp_path / "data" / "vqav2")
+    tasks = ["--tasks", "vqav2:val", "--data", str(tmp_path / "data")]
+    out, file = tmp_path / "out", tmp_path / "answers.json"
+    assert main(["eval", *tasks, "--model", model, "--out", str(out), *SETTINGS]) == 0
+    again = ["eval", *tasks, "--rescore", str(out), "--seeds", "0", "--export", str(file)]
+    assert main([*again, "--shots", "2"]) == 0
+    rows = json.loads(file.read_text())
+    assert rows[0].keys() == {"question_id", "answer"}
+    assert main([*again, "--shots", "0,2"]) == 1
+    assert main([*again, "--shots", "8"]) == 1
+    said = capsys.readouterr().err
+    assert "--export writes one file; name one of each with --tasks, --shots and --seeds" in said
+    assert "has no answers to vqav2 with 8 shots and seed 0" in said

@@ -22,7 +22,9 @@ from flamingo_blocks.errors import EvaluationError
 from flamingo_blocks.evaluation import EvalConfig, evaluate, rescore
 from flamingo_blocks.evaluation.controls import CONTROLS, DEFAULT_CONTROLS
 from flamingo_blocks.evaluation.prompts import PROFILES
+from flamingo_blocks.evaluation.reports import read_predictions, write_server_file
 from flamingo_blocks.evaluation.results import EvaluationResult
+from flamingo_blocks.evaluation.runner.run_folder import PREDICTIONS
 from flamingo_blocks.evaluation.synthetic import SYNTHETIC, synthetic_task
 from flamingo_blocks.evaluation.task import Task
 from flamingo_blocks.evaluation.tasks import describe_tasks, read_custom_task, read_task
@@ -57,6 +59,10 @@ def add_to(commands: Any) -> None:
     _add_settings(parser)
     parser.add_argument("--device", default=None, help="cpu, cuda, mps; default: cuda where there is one")
     parser.add_argument("--rescore", type=Path, metavar="DIR", help="score the predictions of a finished run again")
+    parser.add_argument(
+        "--export", type=Path, metavar="FILE",
+        help="with --rescore: write the answers of one task, of one of --shots and --seeds, for the server of the task",
+    )  # fmt: skip
     parser.set_defaults(run=run)
 
 
@@ -99,6 +105,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.rescore is not None:
         tasks = _of_demo(arguments)[0] if arguments.tasks == [_DEMO] else _tasks(arguments)
         print_result(rescore(arguments.rescore, tasks), arguments.rescore)
+        if arguments.export is not None:
+            _export(arguments, tasks)
         return 0
     with _together():
         if arguments.tasks == [_DEMO]:
@@ -120,6 +128,20 @@ def run(arguments: argparse.Namespace) -> int:
     if rank_of_process() == 0:
         print_result(result, arguments.out)
     return 0
+
+
+def _export(arguments: argparse.Namespace, tasks: list[Task]) -> None:
+    """Write the file that the server of a task takes."""
+    if not len(tasks) == len(arguments.shots) == len(arguments.seeds) == 1:
+        raise EvaluationError("--export writes one file; name one of each with --tasks, --shots and --seeds")
+    cell = (tasks[0].name, arguments.shots[0], arguments.seeds[0], "none")
+    predictions = [one for one in read_predictions(arguments.rescore / PREDICTIONS) if one.key[:4] == cell]
+    if not predictions:
+        raise EvaluationError(
+            f"{arguments.rescore} has no answers to {cell[0]} with {cell[1]} shots and seed {cell[2]}"
+        )
+    write_server_file(arguments.export, tasks[0].name, tasks[0].queries, predictions)
+    print(f"  {arguments.export}: answers for the server of {tasks[0].name}")
 
 
 def _as_note(message: Warning | str, *_where: object) -> None:

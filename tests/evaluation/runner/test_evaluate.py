@@ -3,13 +3,16 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from flamingo_blocks.errors import EvaluationError
-from flamingo_blocks.evaluation import rescore
+from flamingo_blocks.evaluation import evaluate, rescore
 from flamingo_blocks.evaluation.decode import Decoder
 from flamingo_blocks.evaluation.reports import read_predictions
 from flamingo_blocks.evaluation.runner import ask
 from tests.evaluation.runner.runs import CONFIG, answers, make_tasks, run, run_in_process, scores
+from tests.evaluation.subjects import make_subject
+from tests.language_models import make_language_model
 from tests.processes import run_together
 
 FILES = ("predictions.jsonl", "report.html", "report.md", "results.json")
@@ -191,3 +194,32 @@ def test_likeness_chooses_no_shot_in_text_alone(tmp_path):
     ]
     assert found[0] == found[1]
     assert any(found[0].values())
+
+
+def test_what_a_control_takes_away_is_not_looked_at(tmp_path):
+    """With noise for the shots' images the answers behind texts alone stay; for the query's, those of a blind model."""
+    config = replace(CONFIG, shots=(2,), seeds=(0,), controls=("text_only", "blind"), bootstrap=0)
+    found = {}
+    for noisy in ("", "support", "queries"):
+        tasks = [with_noise(task, noisy) for task in make_tasks()[:1]]
+        lm = make_language_model("llama", max_position_embeddings=512)
+        evaluate(*make_subject(lm=lm), tasks, config, folder=tmp_path / f"noisy {noisy}")
+        found[noisy] = answers(tmp_path / f"noisy {noisy}")
+
+    def of(control, noisy):
+        return {key: told for key, told in found[noisy].items() if key[3] == control}
+
+    assert of("text_only", "support") == of("text_only", "")
+    assert of("blind", "queries") == of("blind", "")
+    assert of("none", "support") != of("none", "") != of("none", "queries")
+
+
+def with_noise(task, part):
+    """The task with other pictures under the names of its queries' or its support's."""
+    noise = torch.Generator().manual_seed(1)
+
+    def noisy(item):
+        media = (replace(one, data=torch.rand(3, 8, 8, generator=noise)) for one in item.media)
+        return replace(item, media=tuple(media))
+
+    return replace(task, **{part: tuple(map(noisy, getattr(task, part)))}) if part else task
