@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flamingo_blocks.errors import EvaluationError, MissingDependencyError
-from flamingo_blocks.evaluation.tasks import _metrics_of_video_tasks
+from flamingo_blocks.evaluation.tasks import named_metrics
 from flamingo_blocks.evaluation.tasks.custom import read_custom_task
 
 SPEC = {
@@ -117,7 +117,7 @@ def test_yaml_needs_its_package(tmp_path, monkeypatch):
 
 def test_every_metric_name_gives_a_metric():
     """The names that an error lists are all good."""
-    for make in _metrics_of_video_tasks.NAMED.values():
+    for make in named_metrics.NAMED.values():
         assert callable(make(("yes", "no")).score)
 
 

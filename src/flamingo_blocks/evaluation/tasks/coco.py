@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from flamingo_blocks.evaluation.item import TaskItem
+from flamingo_blocks.evaluation.metrics import Cider
 from flamingo_blocks.evaluation.read_rows import Row
 from flamingo_blocks.evaluation.task import Task, TaskReader
-from flamingo_blocks.evaluation.tasks._metrics_of_tasks import caption_metrics
 from flamingo_blocks.evaluation.tasks.check_items import check_split, distinct
 from flamingo_blocks.evaluation.tasks.karpathy import read_karpathy
 from flamingo_blocks.evaluation.tasks.media_files import image_file
@@ -35,9 +35,7 @@ def read_coco(folder: Path, split: str, *, restval: bool = False) -> Task:
         file, dataset="coco", splits=(split, *of_support), item_of=lambda row, captions: _item(folder, row, captions)
     )
     queries, support = distinct(found[split], [placed for part in of_support for placed in found[part]], file=file)
-    return Task(
-        name="coco", kind="caption", answering="open", metrics=caption_metrics(), queries=queries, support=support
-    )
+    return Task(name="coco", kind="caption", answering="open", metrics=(Cider(),), queries=queries, support=support)
 
 
 def _item(folder: Path, row: Row, captions: tuple[str, ...]) -> TaskItem:

@@ -11,9 +11,9 @@ from flamingo_blocks.evaluation.read_rows import Row, read_csv, read_lines, read
 from flamingo_blocks.evaluation.score import Metric
 from flamingo_blocks.evaluation.task import Answering, Kind, Task
 from flamingo_blocks.evaluation.tasks._custom_fields import Fields
-from flamingo_blocks.evaluation.tasks._metrics_of_video_tasks import NAMED
 from flamingo_blocks.evaluation.tasks.check_items import Placed, distinct
 from flamingo_blocks.evaluation.tasks.clip_files import whole_number_of
+from flamingo_blocks.evaluation.tasks.named_metrics import NAMED
 
 _NEEDED = ("name", "kind", "answering", "metric", "rows", "fields")
 _TEXTS_OF = {

@@ -3,9 +3,9 @@
 from pathlib import Path, PurePosixPath
 
 from flamingo_blocks.evaluation.item import TaskItem
+from flamingo_blocks.evaluation.metrics import Cider
 from flamingo_blocks.evaluation.read_rows import Row
 from flamingo_blocks.evaluation.task import Task, TaskReader
-from flamingo_blocks.evaluation.tasks._metrics_of_tasks import caption_metrics
 from flamingo_blocks.evaluation.tasks.check_items import check_split, distinct
 from flamingo_blocks.evaluation.tasks.karpathy import read_karpathy
 from flamingo_blocks.evaluation.tasks.media_files import image_file
@@ -34,7 +34,7 @@ def read_flickr30k(folder: Path, split: str) -> Task:
     )
     queries, support = distinct(found[split], found["train"], file=file)
     return Task(
-        name="flickr30k", kind="caption", answering="open", metrics=caption_metrics(), queries=queries, support=support
+        name="flickr30k", kind="caption", answering="open", metrics=(Cider(),), queries=queries, support=support
     )
 
 

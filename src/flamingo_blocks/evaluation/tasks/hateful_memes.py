@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from flamingo_blocks.evaluation.item import TaskItem
+from flamingo_blocks.evaluation.metrics import RocAuc
 from flamingo_blocks.evaluation.read_rows import Row, read_lines
 from flamingo_blocks.evaluation.task import Task, TaskReader
-from flamingo_blocks.evaluation.tasks._metrics_of_tasks import memes_metrics
 from flamingo_blocks.evaluation.tasks.check_items import Placed, check_split, distinct
 from flamingo_blocks.evaluation.tasks.media_files import image_file
 from flamingo_blocks.evaluation.tasks.task_files import find_files
@@ -43,7 +43,7 @@ def read_hateful_memes(folder: Path, split: str) -> Task:
         name="hateful_memes",
         kind="memes",
         answering="closed",
-        metrics=memes_metrics(),
+        metrics=(RocAuc(),),
         queries=queries,
         support=support,
         candidates=CANDIDATES,

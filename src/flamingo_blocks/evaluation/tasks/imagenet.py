@@ -7,9 +7,9 @@ from pathlib import Path
 from flamingo_blocks.data import ImageSegment
 from flamingo_blocks.errors import EvaluationError
 from flamingo_blocks.evaluation.item import TaskItem
+from flamingo_blocks.evaluation.metrics import ClassAccuracy
 from flamingo_blocks.evaluation.read_rows import read_csv, read_text
 from flamingo_blocks.evaluation.task import Task, TaskReader
-from flamingo_blocks.evaluation.tasks import _metrics_of_video_tasks as metrics
 from flamingo_blocks.evaluation.tasks._classes import SHOTS_A_CLASS, class_of
 from flamingo_blocks.evaluation.tasks.check_items import Placed, check_split, distinct
 
@@ -52,7 +52,7 @@ def read_imagenet(folder: Path, split: str) -> Task:
         name="imagenet",
         kind="class",
         answering="closed",
-        metrics=metrics.of_classes(candidates, top=(1,)),
+        metrics=(ClassAccuracy(candidates=candidates, top=(1,)),),
         queries=queries,
         support=support,
         candidates=candidates,

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from flamingo_blocks.evaluation.item import TaskItem
+from flamingo_blocks.evaluation.metrics import IvqaAccuracy
 from flamingo_blocks.evaluation.read_rows import Row, read_csv
 from flamingo_blocks.evaluation.task import Task, TaskReader
-from flamingo_blocks.evaluation.tasks import _metrics_of_video_tasks as metrics
 from flamingo_blocks.evaluation.tasks.check_items import Placed, check_split, distinct
 from flamingo_blocks.evaluation.tasks.clip_files import ClipFiles, cut_of
 
@@ -38,7 +38,7 @@ def read_ivqa(folder: Path, split: str) -> Task:
         name="ivqa",
         kind="question",
         answering="open",
-        metrics=metrics.of_ivqa(),
+        metrics=(IvqaAccuracy(),),
         queries=queries,
         support=support,
         demo_answer="majority",

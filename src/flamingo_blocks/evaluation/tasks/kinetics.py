@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from flamingo_blocks.evaluation.item import TaskItem
+from flamingo_blocks.evaluation.metrics import ClassAccuracy
 from flamingo_blocks.evaluation.read_rows import Row, read_csv
 from flamingo_blocks.evaluation.task import Task, TaskReader
-from flamingo_blocks.evaluation.tasks import _metrics_of_video_tasks as metrics
 from flamingo_blocks.evaluation.tasks._classes import SHOTS_A_CLASS, class_of
 from flamingo_blocks.evaluation.tasks.check_items import check_split, distinct
 from flamingo_blocks.evaluation.tasks.clip_files import ClipFiles, cut_of, whole_number_of
@@ -50,7 +50,7 @@ def read_kinetics700(folder: Path, split: str) -> Task:
         name="kinetics700",
         kind="class",
         answering="closed",
-        metrics=metrics.of_classes(labels, top=(1, 5)),
+        metrics=(ClassAccuracy(candidates=labels, top=(1, 5)),),
         queries=queries,
         support=support,
         candidates=labels,

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from flamingo_blocks.errors import EvaluationError
 from flamingo_blocks.evaluation.item import TaskItem
+from flamingo_blocks.evaluation.metrics import NextQa
 from flamingo_blocks.evaluation.read_rows import Row, read_csv, read_object
 from flamingo_blocks.evaluation.task import Task, TaskReader
-from flamingo_blocks.evaluation.tasks import _metrics_of_video_tasks as metrics
 from flamingo_blocks.evaluation.tasks.check_items import Placed, check_split, distinct
 from flamingo_blocks.evaluation.tasks.clip_files import ClipFiles
 
@@ -47,7 +47,7 @@ def read_next_qa(folder: Path, split: str) -> Task:
         name="next_qa",
         kind="question",
         answering="open",
-        metrics=metrics.of_next_qa(),
+        metrics=(NextQa(),),
         queries=queries,
         support=support,
     )

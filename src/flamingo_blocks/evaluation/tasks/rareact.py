@@ -5,9 +5,9 @@ from pathlib import Path
 
 from flamingo_blocks.errors import EvaluationError
 from flamingo_blocks.evaluation.item import TaskItem
+from flamingo_blocks.evaluation.metrics import RareAct
 from flamingo_blocks.evaluation.read_rows import Row, read_csv
 from flamingo_blocks.evaluation.task import Task, TaskReader
-from flamingo_blocks.evaluation.tasks import _metrics_of_video_tasks as metrics
 from flamingo_blocks.evaluation.tasks.check_items import check_split, distinct
 from flamingo_blocks.evaluation.tasks.clip_files import ClipFiles, cut_of, whole_number_of
 
@@ -44,7 +44,7 @@ def read_rareact(folder: Path, split: str) -> Task:
         name="rareact",
         kind="action",
         answering="closed",
-        metrics=metrics.of_rareact(),
+        metrics=(RareAct(),),
         queries=queries,
         candidates=captions,
     )

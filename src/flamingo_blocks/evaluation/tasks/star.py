@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from flamingo_blocks.evaluation.item import TaskItem
+from flamingo_blocks.evaluation.metrics import StarAccuracy
 from flamingo_blocks.evaluation.read_rows import Row, read_list
 from flamingo_blocks.evaluation.task import Task, TaskReader
-from flamingo_blocks.evaluation.tasks import _metrics_of_video_tasks as metrics
 from flamingo_blocks.evaluation.tasks.check_items import Placed, check_split, distinct
 from flamingo_blocks.evaluation.tasks.clip_files import ClipFiles, cut_of
 
@@ -37,7 +37,7 @@ def read_star(folder: Path, split: str) -> Task:
         name="star",
         kind="question",
         answering="closed",
-        metrics=metrics.of_star(),
+        metrics=(StarAccuracy(),),
         queries=queries,
         support=support,
     )

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from flamingo_blocks.evaluation.item import TaskItem
+from flamingo_blocks.evaluation.metrics import VqaAccuracy
 from flamingo_blocks.evaluation.read_rows import Row, read_object
 from flamingo_blocks.evaluation.task import Task, TaskReader
-from flamingo_blocks.evaluation.tasks._metrics_of_tasks import vqa_metrics
 from flamingo_blocks.evaluation.tasks.check_items import Placed, check_split, distinct
 from flamingo_blocks.evaluation.tasks.media_files import image_file
 from flamingo_blocks.evaluation.tasks.task_files import find_files
@@ -42,7 +42,7 @@ def read_text_vqa(folder: Path, split: str) -> Task:
             _recut(folder, train, train_answers, "train"),
         )
     queries, support = distinct(*found, file=asked)
-    metrics = vqa_metrics("textvqa")
+    metrics = (VqaAccuracy(profile="textvqa"), VqaAccuracy(profile="always"))
     return Task(name="textvqa", kind="question", answering="open", metrics=metrics, queries=queries, support=support)
 
 

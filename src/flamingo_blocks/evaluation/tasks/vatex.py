@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from flamingo_blocks.evaluation.item import TaskItem
+from flamingo_blocks.evaluation.metrics import Cider
 from flamingo_blocks.evaluation.read_rows import Row, read_list
 from flamingo_blocks.evaluation.task import Task, TaskReader
-from flamingo_blocks.evaluation.tasks import _metrics_of_video_tasks as metrics
 from flamingo_blocks.evaluation.tasks.check_items import Placed, check_split, distinct
 from flamingo_blocks.evaluation.tasks.clip_files import ClipFiles
 
@@ -43,7 +43,7 @@ def read_vatex(folder: Path, split: str) -> Task:
         name="vatex",
         kind="caption",
         answering="open",
-        metrics=metrics.of_captions(),
+        metrics=(Cider(),),
         queries=queries,
         support=support,
     )

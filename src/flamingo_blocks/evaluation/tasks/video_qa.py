@@ -7,9 +7,9 @@ from pathlib import Path
 
 from flamingo_blocks.errors import EvaluationError
 from flamingo_blocks.evaluation.item import TaskItem
+from flamingo_blocks.evaluation.metrics import ExactMatch
 from flamingo_blocks.evaluation.read_rows import Row, read_list, read_text
 from flamingo_blocks.evaluation.task import Task, TaskReader
-from flamingo_blocks.evaluation.tasks import _metrics_of_video_tasks as metrics
 from flamingo_blocks.evaluation.tasks.check_items import Placed, check_split, distinct
 from flamingo_blocks.evaluation.tasks.clip_files import ClipFiles
 
@@ -69,7 +69,7 @@ def _read(name: str, folder: Path, split: str, *, suffix: str, names: Callable[[
         name=name,
         kind="question",
         answering="open",
-        metrics=metrics.of_single_answers(),
+        metrics=(ExactMatch(),),
         queries=queries,
         support=support,
     )

@@ -7,9 +7,9 @@ from types import MappingProxyType
 from flamingo_blocks.data import ImageSegment
 from flamingo_blocks.errors import EvaluationError
 from flamingo_blocks.evaluation.item import TaskItem
+from flamingo_blocks.evaluation.metrics import Ndcg
 from flamingo_blocks.evaluation.read_rows import Row, read_list, read_object, refuse_twice
 from flamingo_blocks.evaluation.task import Task, TaskReader
-from flamingo_blocks.evaluation.tasks import _metrics_of_video_tasks as metrics
 from flamingo_blocks.evaluation.tasks.check_items import Placed, check_split, distinct
 from flamingo_blocks.evaluation.tasks.files_by_stem import IMAGE_SUFFIXES, FilesByStem
 
@@ -56,7 +56,7 @@ def read_visdial(folder: Path, split: str) -> Task:
         name="visdial",
         kind="dialogue",
         answering="closed",
-        metrics=metrics.of_dialogues(),
+        metrics=(Ndcg(),),
         queries=queries,
         support=support,
     )

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from flamingo_blocks.evaluation.item import TaskItem
+from flamingo_blocks.evaluation.metrics import VqaAccuracy
 from flamingo_blocks.evaluation.read_rows import Row, read_list
 from flamingo_blocks.evaluation.task import Task, TaskReader
-from flamingo_blocks.evaluation.tasks._metrics_of_tasks import vqa_metrics
 from flamingo_blocks.evaluation.tasks.check_items import Placed, check_split, distinct
 from flamingo_blocks.evaluation.tasks.media_files import image_file
 from flamingo_blocks.evaluation.tasks.task_files import find_files
@@ -40,7 +40,7 @@ def read_vizwiz(folder: Path, split: str) -> Task:
             _recut(folder, train, train_answers, "train"),
         )
     queries, support = distinct(*found, file=asked)
-    metrics = vqa_metrics("vizwiz")
+    metrics = (VqaAccuracy(profile="vizwiz"), VqaAccuracy(profile="always"))
     return Task(name="vizwiz", kind="question", answering="open", metrics=metrics, queries=queries, support=support)
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from flamingo_blocks.data import ImageSegment
 from flamingo_blocks.evaluation.item import TaskItem
+from flamingo_blocks.evaluation.metrics import OkVqaAccuracy, StemMap, VqaAccuracy
 from flamingo_blocks.evaluation.read_rows import Row
 from flamingo_blocks.evaluation.task import Task, TaskReader
-from flamingo_blocks.evaluation.tasks._metrics_of_tasks import okvqa_metrics, vqa_metrics
 from flamingo_blocks.evaluation.tasks.check_items import Placed, check_split, distinct
 from flamingo_blocks.evaluation.tasks.media_files import image_file
 from flamingo_blocks.evaluation.tasks.task_files import find_files
@@ -46,7 +46,7 @@ def read_vqav2(folder: Path, split: str) -> Task:
         _read(folder, train, train_answers, "train2014", _facts),
         file=asked,
     )
-    metrics = vqa_metrics("official")
+    metrics = (VqaAccuracy(profile="official"), VqaAccuracy(profile="always"))
     return Task(name="vqav2", kind="question", answering="open", metrics=metrics, queries=queries, support=support)
 
 
@@ -81,7 +81,7 @@ def read_okvqa(folder: Path, split: str) -> Task:
     pairs = (
         pair for item in (*support, *queries) for pair in zip(item.facts["raw_answers"], item.answers, strict=True)
     )
-    metrics = okvqa_metrics(pairs)
+    metrics = (OkVqaAccuracy(stem_map=StemMap.learn(pairs)),)
     return Task(
         name="okvqa", kind="question", answering="open", metrics=metrics, queries=queries, support=support,
         keep_lists=True,

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from flamingo_blocks.errors import EvaluationError
 from flamingo_blocks.evaluation.item import TaskItem
+from flamingo_blocks.evaluation.metrics import Cider
 from flamingo_blocks.evaluation.read_rows import Row, read_object
 from flamingo_blocks.evaluation.task import Task, TaskReader
-from flamingo_blocks.evaluation.tasks import _metrics_of_video_tasks as metrics
 from flamingo_blocks.evaluation.tasks.check_items import Placed, check_split, distinct
 from flamingo_blocks.evaluation.tasks.clip_files import ClipFiles, cut_of
 
@@ -47,7 +47,7 @@ def read_youcook2(folder: Path, split: str) -> Task:
         name="youcook2",
         kind="caption",
         answering="open",
-        metrics=metrics.of_captions(),
+        metrics=(Cider(),),
         queries=queries,
         support=support,
     )

@@ -1,4 +1,4 @@
-"""The metrics of the video tasks, dialogues and classes, headline first; and metrics by name."""
+"""Metrics by the names that files of tasks have for them."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -10,57 +10,11 @@ from flamingo_blocks.evaluation.metrics import (
     IvqaAccuracy,
     Ndcg,
     NextQa,
-    RareAct,
     RocAuc,
     StarAccuracy,
     VqaAccuracy,
 )
 from flamingo_blocks.evaluation.score import Metric
-
-
-def of_dialogues() -> tuple[Metric, ...]:
-    """NDCG over the relevance of all options."""
-    return (Ndcg(),)
-
-
-def of_captions() -> tuple[Metric, ...]:
-    """CIDEr-D over the captions of all clips."""
-    return (Cider(),)
-
-
-def of_single_answers() -> tuple[Metric, ...]:
-    """Equality with the single answer."""
-    return (ExactMatch(),)
-
-
-def of_ivqa() -> tuple[Metric, ...]:
-    """Two of five answers are enough."""
-    return (IvqaAccuracy(),)
-
-
-def of_next_qa() -> tuple[Metric, ...]:
-    """Similarity of words, from 0.0 on. WordNet is looked for when an evaluation begins."""
-    return (NextQa(),)
-
-
-def of_star() -> tuple[Metric, ...]:
-    """The mean over the types of question."""
-    return (StarAccuracy(),)
-
-
-def of_rareact() -> tuple[Metric, ...]:
-    """Weighted average precision of classes."""
-    return (RareAct(),)
-
-
-def of_classes(candidates: tuple[str, ...], *, top: tuple[int, ...]) -> tuple[Metric, ...]:
-    """The share of items whose class is among the likeliest, as a mean where there are several such shares.
-
-    Args:
-        candidates: Names of the classes, of the whole task.
-        top: Among how many of the likeliest.
-    """
-    return (ClassAccuracy(candidates=candidates, top=top),)
 
 
 def _roc_auc(candidates: tuple[str, ...]) -> Metric:
