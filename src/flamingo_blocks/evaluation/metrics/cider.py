@@ -16,7 +16,8 @@ from flamingo_blocks.evaluation.score import Score
 Tokenize = Callable[[str], Sequence[str]]
 
 
-class CiderScores(NamedTuple):
+@dataclass(frozen=True)
+class CiderScores:
     """What `cider_d` gives; papers print a hundred times as much.
 
     Args:

@@ -3,9 +3,8 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import groupby
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -21,7 +20,8 @@ POSITIVE, NEGATIVE = 1, 0
 ANNOTATIONS = range(5)
 
 
-class RareActClip(NamedTuple):
+@dataclass(frozen=True)
+class RareActClip:
     """What is known of a clip.
 
     Args:
@@ -264,9 +264,9 @@ def _read(items: Sequence[TaskItem], predictions: Sequence[Prediction]) -> tuple
 
 
 def _clip(item: TaskItem) -> RareActClip:
-    missing = [name for name in RareActClip._fields if name not in item.facts]
-    if missing:
+    names = [field.name for field in fields(RareActClip)]
+    if missing := [name for name in names if name not in item.facts]:
         raise EvaluationError(
-            f"query {item.id!r} lacks the fact {missing[0]!r}; wanted {', '.join(RareActClip._fields)} of each clip"
+            f"query {item.id!r} lacks the fact {missing[0]!r}; wanted {', '.join(names)} of each clip"
         )
-    return RareActClip(**{name: item.facts[name] for name in RareActClip._fields})
+    return RareActClip(**{name: item.facts[name] for name in names})
