@@ -1,6 +1,7 @@
 """Mean weighted average precision: scikit-learn on drawn rankings, and which clips are set against which."""
 
 from collections import Counter
+from dataclasses import asdict
 
 import pytest
 from hypothesis import given
@@ -86,7 +87,7 @@ def test_clips_of_the_same_noun_are_hard_negatives():
 
 def asked(rows):
     names = [str(place) for place in range(len(rows))]
-    items = [item(name=name, **clip(*row[:3])._asdict()) for name, row in zip(names, rows, strict=True)]
+    items = [item(name=name, **asdict(clip(*row[:3]))) for name, row in zip(names, rows, strict=True)]
     return items, [said(name=name, log_probs=row[3]) for name, row in zip(names, rows, strict=True)]
 
 
