@@ -172,3 +172,44 @@ def test_answers_for_a_server_are_one_file(model, tmp_path, capsys):
     said = capsys.readouterr().err
     assert "--export writes one file; name one of each with --tasks, --shots and --seeds" in said
     assert "has no answers to vqav2 with 8 shots and seed 0" in said
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A tiny model with its tokenizer, saved by this library and in transformers' form."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    from flamingo_blocks import Flamingo, GatedCrossAttentionBlock, PerceiverResampler, hf
+    from flamingo_blocks.models import every_layer
+    from flamingo_blocks.vision import TransformersTower
+
+    folder = tmp_path_factory.mktemp("saved")
+    words = Tokenizer(models.WordLevel({"<pad>": 0, "<unk>": 1, "<eos>": 2, "This": 3, "is": 4, "a": 5}, "<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", unk_token="<unk>", eos_token="<eos>")
+    sizes = dict(intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
+    lm = LlamaForCausalLM(LlamaConfig(vocab_size=6, hidden_size=16, eos_token_id=2, pad_token_id=0, **sizes))
+    tower = TransformersTower(CLIPVisionModel(CLIPVisionConfig(hidden_size=16, image_size=16, patch_size=8, **sizes)))
+    flamingo = Flamingo(
+        lm=lm, vision=tower, media_token_id=6, end_token_id=7, num_new_tokens=2,
+        resampler=PerceiverResampler(vision_dim=16, dim=16, num_latents=2, depth=1, num_heads=2, head_dim=8),
+        blocks=every_layer(lm, lambda: GatedCrossAttentionBlock(16, vision_dim=16, num_heads=2)),
+    ).eval()  # fmt: skip
+    flamingo.save_pretrained(folder / "native" / "model", frozen="include")
+    tokenizer.save_pretrained(folder / "native" / "tokenizer")
+    hf.FlamingoForConditionalGeneration.from_flamingo(flamingo).save_pretrained(folder / "transformers")
+    processor = hf.FlamingoProcessor(tokenizer, tower.preprocess, media_token_id=6, end_token_id=7)
+    processor.save_pretrained(folder / "transformers")
+    return folder
+
+
+def test_a_saved_model_is_asked_in_either_form(saved, tmp_path, capsys):
+    """The folder of `save_pretrained` with a tokenizer beside it, and that of transformers, give the same answers."""
+    for name in ("native/model", "transformers"):
+        command = ["eval", "--tasks", "matching", "--model", str(saved / name), "--out", str(tmp_path / name)]
+        assert main([*command, *SETTINGS]) == 0, capsys.readouterr().err
+    one, two = (read_predictions(tmp_path / name / "predictions.jsonl") for name in ("native/model", "transformers"))
+    assert one == two
+    lines = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert lines.index("matching") < lines.index("gates_closed")

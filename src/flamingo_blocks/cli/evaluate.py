@@ -15,10 +15,11 @@ from torch import distributed
 
 from flamingo_blocks.cli._arguments import natural, positive
 from flamingo_blocks.cli._evaluated_model import load_evaluated
+from flamingo_blocks.cli._own_errors import is_ours
 from flamingo_blocks.cli._progress import ProgressBars
 from flamingo_blocks.demo import load_demo_model
 from flamingo_blocks.demo.measure import demo_questions
-from flamingo_blocks.errors import EvaluationError
+from flamingo_blocks.errors import EvaluationError, FlamingoBlocksError
 from flamingo_blocks.evaluation import EvalConfig, evaluate, rescore
 from flamingo_blocks.evaluation.controls import CONTROLS, DEFAULT_CONTROLS
 from flamingo_blocks.evaluation.prompts import PROFILES
@@ -122,6 +123,10 @@ def run(arguments: argparse.Namespace) -> int:
                 flamingo, processor, tasks, config, folder=arguments.out, name=Path(arguments.model).name,
                 on_progress=bars or (lambda _name, _done, _total: None),
             )  # fmt: skip
+        except ValueError as error:
+            if isinstance(error, FlamingoBlocksError) or not is_ours(error):
+                raise
+            raise EvaluationError(str(error)) from error
         finally:
             if bars is not None:
                 bars.close()
@@ -207,7 +212,7 @@ def print_result(result: EvaluationResult, folder: Path) -> None:
     for cell in result.cells:
         if cell.scores[0].value is not None:
             rows.setdefault((cell.task, cell.control), {}).setdefault(cell.shots, []).append(cell.scores[0].value)
-    for (task, control), values in rows.items():
+    for (task, control), values in sorted(rows.items(), key=lambda row: (row[0][0], row[0][1] != "none")):
         title = task if control == "none" else f"  {control}"
         cells = (f"{sum(values[each]) / len(values[each]):8.2f}" if each in values else " " * 8 for each in shots)
         print(f"{title:34}" + "".join(cells))

@@ -2,11 +2,10 @@
 
 import argparse
 import logging
-from pathlib import Path
 from typing import Any
 
-import flamingo_blocks
 from flamingo_blocks.cli._arguments import positive
+from flamingo_blocks.cli._own_errors import is_ours
 from flamingo_blocks.errors import FlamingoBlocksError, RecipeError
 from flamingo_blocks.training import (
     DEVICES,
@@ -61,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         logging.basicConfig(level=logging.INFO if rank_of_process() == 0 else logging.WARNING, format="%(message)s")
         result = start_run(config)
     except (ValueError, TypeError, FloatingPointError) as error:
-        if isinstance(error, FlamingoBlocksError) or not _is_ours(error):
+        if isinstance(error, FlamingoBlocksError) or not is_ours(error):
             raise
         raise RecipeError(str(error)) from error
     if rank_of_process() == 0:
@@ -87,11 +86,3 @@ def print_result(config: RunConfig, result: TrainResult) -> None:
     for name, what in (("model", "trained model"), ("checkpoints", "checkpoints"), ("metrics.jsonl", "a line a step")):
         if (config.folder / name).exists():
             print(f"  {config.folder / name}: {what}")
-
-
-def _is_ours(error: BaseException) -> bool:
-    """Whether an error was raised by this library, whose messages say all; of others the whole trace is shown."""
-    trace, last = error.__traceback__, ""
-    while trace is not None:
-        last, trace = trace.tb_frame.f_code.co_filename, trace.tb_next
-    return Path(last).is_relative_to(Path(flamingo_blocks.__file__).parent)
