@@ -13,6 +13,7 @@ from PIL import Image
 from flamingo_blocks.cli import evaluate, main
 from flamingo_blocks.evaluation.reports import read_predictions, read_results
 from flamingo_blocks.evaluation.tasks import TASKS
+from tests.evaluation.answering.tiny_models import make_llava
 from tests.evaluation.tasks.official_files import WRITERS
 
 ROOT = Path(__file__).parents[2]
@@ -213,3 +214,38 @@ def test_a_saved_model_is_asked_in_either_form(saved, tmp_path, capsys):
     assert one == two
     lines = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert lines.index("matching") < lines.index("gates_closed")
+
+
+@pytest.mark.filterwarnings("default:TransformersModel has no gates to close")
+def test_a_folder_of_another_model_of_transformers_is_asked(tmp_path, capsys):
+    """What transformers saved, with its processor, runs by the same command, and the controls that fit are asked."""
+    model, processor = make_llava()
+    for part in (model, processor):
+        part.save_pretrained(tmp_path / "llava")
+    out, controls = tmp_path / "out", "gates_closed,shuffle_images"
+    command = ["eval", "--tasks", "binding,counting", "--model", str(tmp_path / "llava"), "--out", str(out)]
+    assert main([*command, *SETTINGS, "--controls", controls]) == 0
+    printed = capsys.readouterr()
+    assert printed.err.count("note: TransformersModel has no gates to close") == 1
+    assert "shuffle_images" in printed.out and "gates_closed" not in printed.out
+    assert len(read_predictions(out / "predictions.jsonl")) == 4 * (2 + 1) * 2
+
+
+def test_a_model_of_ones_own_class_is_asked(tmp_path, capsys):
+    """A function may return whatever a run can ask."""
+    (tmp_path / "says.py").write_text(
+        "from tests.evaluation.answering.test_vision_language_model import Says\n\n\ndef model():\n    return Says()\n"
+    )
+    model, out = f"{tmp_path / 'says.py'}:model", str(tmp_path / "out")
+    command = ["eval", "--tasks", "counting", "--model", model, "--out", out]
+    assert main([*command, *SETTINGS, "--controls", "blind"]) == 0, capsys.readouterr().err
+    assert "counting" in capsys.readouterr().out
+
+
+def test_a_folder_without_a_processor_is_told(tmp_path, capsys):
+    """A model of transformers needs its processor beside it."""
+    model, _ = make_llava()
+    model.save_pretrained(tmp_path / "llava")
+    folder, out = str(tmp_path / "llava"), str(tmp_path / "out")
+    assert main(["eval", "--tasks", "counting", "--model", folder, "--out", out]) == 1
+    assert f"{folder} is not read as a vision-language model" in capsys.readouterr().err

@@ -34,7 +34,7 @@ MUTATIONS = {
         f"{RUNNER}/test_plan.py::test_order_does_not_depend_on_the_order_that_came",
     ),
     "what was answered is asked again": (
-        f"{EVALUATION}/runner/evaluate.py",
+        f"{EVALUATION}/runner/ask_task.py",
         "if each.blank.key not in run.answered]",
         "if each.blank.key]",
         f"{RUNNER}/test_evaluate.py::test_an_interrupted_run_goes_on_where_it_was",

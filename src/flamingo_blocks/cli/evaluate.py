@@ -20,7 +20,8 @@ from flamingo_blocks.cli._progress import ProgressBars
 from flamingo_blocks.demo import load_demo_model
 from flamingo_blocks.demo.measure import demo_questions
 from flamingo_blocks.errors import EvaluationError, FlamingoBlocksError
-from flamingo_blocks.evaluation import EvalConfig, evaluate, rescore
+from flamingo_blocks.evaluation import EvalConfig, evaluate_model, rescore
+from flamingo_blocks.evaluation.answering import EvaluatedModel, FlamingoModel
 from flamingo_blocks.evaluation.controls import CONTROLS, DEFAULT_CONTROLS
 from flamingo_blocks.evaluation.prompts import PROFILES
 from flamingo_blocks.evaluation.reports import read_predictions, write_server_file
@@ -29,7 +30,6 @@ from flamingo_blocks.evaluation.runner.run_folder import PREDICTIONS
 from flamingo_blocks.evaluation.synthetic import SYNTHETIC, synthetic_task
 from flamingo_blocks.evaluation.task import Task
 from flamingo_blocks.evaluation.tasks import describe_tasks, read_custom_task, read_task
-from flamingo_blocks.models import Flamingo, FlamingoProcessor
 from flamingo_blocks.training.ranks.rank_of_process import rank_of_process
 
 _QUERIES = 200  # of a synthetic task
@@ -53,8 +53,11 @@ def add_to(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder with a folder NAME for each task")
     parser.add_argument(
-        "--model", metavar="MODEL", help="folder of a saved model, or FILE.py:FUNCTION that returns model and processor"
+        "--model",
+        metavar="MODEL",
+        help="folder of a saved model, of transformers too, or FILE.py:FUNCTION that returns model and processor",
     )
+    parser.add_argument("--chat", action="store_true", help="ask a model of transformers in its chat template")
     parser.add_argument("--tokenizer", type=Path, metavar="DIR", help="tokenizer of a model that was saved without")
     parser.add_argument("--out", type=Path, default=Path("runs/eval"), metavar="DIR", help="default: %(default)s")
     _add_settings(parser)
@@ -111,16 +114,17 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     with _together():
         if arguments.tasks == [_DEMO]:
-            tasks, flamingo, processor = _of_demo(arguments)
+            tasks, model = _of_demo(arguments)
         else:
             tasks = _tasks(arguments)
-            flamingo, processor = load_evaluated(_model(arguments), tokenizer=arguments.tokenizer)
-        flamingo.to(_device(arguments.device))
+            model = load_evaluated(
+                _model(arguments), device=_device(arguments.device), tokenizer=arguments.tokenizer, chat=arguments.chat
+            )
         bars = ProgressBars(used_by="flamingo-blocks eval", extra="eval") if rank_of_process() == 0 else None
         warnings.showwarning = _as_note  # type: ignore[assignment]  # the place is of no interest here
         try:
-            result = evaluate(
-                flamingo, processor, tasks, config, folder=arguments.out, name=Path(arguments.model).name,
+            result = evaluate_model(
+                model, tasks, config, folder=arguments.out, name=Path(arguments.model).name,
                 on_progress=bars or (lambda _name, _done, _total: None),
             )  # fmt: skip
         except ValueError as error:
@@ -178,11 +182,12 @@ def _model(arguments: argparse.Namespace) -> str:
     return name
 
 
-def _of_demo(arguments: argparse.Namespace) -> tuple[list[Task], Flamingo, FlamingoProcessor]:
+def _of_demo(arguments: argparse.Namespace) -> tuple[list[Task], EvaluatedModel]:
     """The demo's own questions, whose pictures a model of the demo comes with."""
     flamingo, vocabulary = load_demo_model(Path(_model(arguments)))
     tasks, processor = demo_questions(flamingo, vocabulary, seed=arguments.seed)
-    return tasks, flamingo, processor
+    flamingo.to(_device(arguments.device))
+    return tasks, FlamingoModel(flamingo, processor)
 
 
 def _tasks(arguments: argparse.Namespace) -> list[Task]:

@@ -3,11 +3,11 @@
 from flamingo_blocks.evaluation.item import TaskItem
 from flamingo_blocks.evaluation.prediction import Prediction
 from flamingo_blocks.evaluation.results import Cell, EvaluationResult
-from flamingo_blocks.evaluation.runner import EvalConfig, evaluate, rescore
+from flamingo_blocks.evaluation.runner import EvalConfig, evaluate, evaluate_model, rescore
 from flamingo_blocks.evaluation.score import Metric, Score
 from flamingo_blocks.evaluation.task import Task, TaskReader
 
 __all__ = [
     "Cell", "EvalConfig", "EvaluationResult", "Metric", "Prediction", "Score", "Task", "TaskItem", "TaskReader",
-    "evaluate", "rescore",
+    "evaluate", "evaluate_model", "rescore",
 ]  # fmt: skip

@@ -31,7 +31,7 @@ def test_no_shot_is_dropped_while_the_prompt_fits(monkeypatch, short, dropped):
     parts = [profile.shot(TASK.kind, one.item, one.answer, with_media=True) for one in shots]
     length = decoder.tokens(join([*parts, profile.query(TASK.kind, query, with_media=True)])) + 5
     monkeypatch.setattr(Decoder, "max_tokens", length - short)
-    asker = Asker(decoder=decoder, task=TASK, profile=profile, max_new_tokens=5)
+    asker = Asker(answerer=decoder, closed_gates=lambda: None, task=TASK, profile=profile, max_new_tokens=5)
     (found,) = asker.fit([asked])
     assert (found.blank.dropped_shots, len(found.shown.shots)) == (dropped, 4 - dropped)
 

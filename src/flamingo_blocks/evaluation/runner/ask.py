@@ -1,21 +1,21 @@
 """Ask a model: prompts of shots run once, what is asked behind them in batches."""
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
 from flamingo_blocks.data import InterleavedDocument, TextSegment
 from flamingo_blocks.errors import EvaluationError
+from flamingo_blocks.evaluation.answering import Answerer
 from flamingo_blocks.evaluation.controls import Shown, ShownShot, find_control
-from flamingo_blocks.evaluation.decode import CandidateScores, Decoder, NotFiniteError, SharedPrompt
+from flamingo_blocks.evaluation.decode import CandidateScores, NotFiniteError, SharedPrompt
 from flamingo_blocks.evaluation.prediction import Prediction
 from flamingo_blocks.evaluation.prompts import PromptProfile, join, prompt_text
 from flamingo_blocks.evaluation.runner.plan import Asked, drop_oldest, in_order
 from flamingo_blocks.evaluation.shots import permutations_of
 from flamingo_blocks.evaluation.task import Task
-from flamingo_blocks.nn import closed_gates
 
-_AT_ONCE = 256  # queries between two writes to the journal; the decoder's own batches follow from its memory
+_AT_ONCE = 256  # queries between two writes to the journal; batches are the answerer's own
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -23,14 +23,16 @@ class Asker:
     """Asks one model the queries of one task.
 
     Args:
-        decoder: Runs prompts and queries.
+        answerer: Runs prompts and queries.
+        closed_gates: Blinds the model for a while.
         task: The task.
         profile: Writes prompts and cleans up answers.
         max_new_tokens: Most tokens of an open answer.
         ensemble: Orders of the shots that closed answers are averaged over.
     """
 
-    decoder: Decoder
+    answerer: Answerer
+    closed_gates: Callable[[], AbstractContextManager[None] | None]
     task: Task
     profile: PromptProfile
     max_new_tokens: int
@@ -51,8 +53,8 @@ class Asker:
         self._seen.clear()
         before: tuple[tuple[str, ...], SharedPrompt] | None = None
         alone: list[Asked] = []
-        flamingo = self.decoder.flamingo
-        with closed_gates(flamingo) if find_control(control).closes_gates else nullcontext():
+        blind = self.closed_gates() if find_control(control).closes_gates else None
+        with nullcontext() if blind is None else blind:
             for queries in prompts:
                 if len(queries) > 1 and queries[0].shown.shots:
                     self._check_anew(queries)
@@ -66,11 +68,11 @@ class Asker:
                 self._ask_alone(alone, keep)
 
     def _check_anew(self, queries: Sequence[Asked]) -> None:
-        """Let the decoder hold its fast ways against the plain one again where a number of shots is new."""
+        """Let the answerer hold its fast ways against the plain one again where a number of shots is new."""
         new = {each.blank.shots for each in queries} - self._seen
         if new:
             self._seen.update(new)
-            self.decoder.new_cell()
+            self.answerer.new_cell()
 
     def fit(self, asked: Sequence[Asked]) -> list[Asked]:
         """The queries with as many of their shots as the language model reads; the oldest go first.
@@ -81,11 +83,11 @@ class Asker:
         Raises:
             EvaluationError: If a query alone is too long.
         """
-        most = self.decoder.max_tokens
+        most = self.answerer.max_tokens
         return list(asked) if most is None else [drop_oldest(each, self._too_many(each, most)) for each in asked]
 
     def _too_many(self, asked: Asked, most: int) -> int:
-        own = self.decoder.tokens(self._query(asked.shown)) + self._answer_tokens(asked.shown)
+        own = self.answerer.tokens(self._query(asked.shown)) + self._answer_tokens(asked.shown)
         if own > most:
             raise EvaluationError(
                 f"task {self.task.name}, query {asked.blank.id!r}: it has {own} tokens with its answer, the language "
@@ -95,20 +97,20 @@ class Asker:
         if own + sum(map(self._tokens_of_shot, shots)) <= most:
             return 0
         whole = (self._whole(replace(asked.shown, shots=shots[dropped:])) for dropped in range(len(shots)))
-        fits = (self.decoder.tokens(document) + answer <= most for document in whole)
+        fits = (self.answerer.tokens(document) + answer <= most for document in whole)
         return next((dropped for dropped, fit in enumerate(fits) if fit), len(shots))
 
     def _tokens_of_shot(self, shot: ShownShot) -> int:
         """Tokens of a shot by itself: rather more than it has in a prompt, which begins once for all of them."""
         if shot.key not in self._lengths:
-            self._lengths[shot.key] = self.decoder.tokens(self._shot(shot))
+            self._lengths[shot.key] = self.answerer.tokens(self._shot(shot))
         return self._lengths[shot.key]
 
     def _answer_tokens(self, shown: Shown) -> int:
         if self.task.answering == "open":
             return self.max_new_tokens
         texts = self._candidates(shown)
-        return max(self.decoder.tokens(InterleavedDocument((TextSegment(text),))) for text in texts) + 2
+        return max(self.answerer.tokens(InterleavedDocument((TextSegment(text),))) for text in texts) + 2
 
     def _ask_prompt(
         self,
@@ -165,7 +167,7 @@ class Asker:
         if before is not None and key[: len(before[0])] == before[0]:
             done, onto = len(before[0]), before[1]
         document = join([self._shot(shot) for shot in shots[done:]])
-        prompt = onto if onto is not None and done == len(shots) else self.decoder.begin(document, before=onto)
+        prompt = onto if onto is not None and done == len(shots) else self.answerer.begin(document, before=onto)
         return prompt, (key, prompt)
 
     def _whole(self, shown: Shown) -> InterleavedDocument:
@@ -189,7 +191,7 @@ class Asker:
     ) -> list[CandidateScores]:
         texts = [self._candidates(each.shown) for each in some]
         try:
-            return self.decoder.score(documents, texts, prompt=prompt)
+            return list(self.answerer.score(documents, texts, prompt=prompt))
         except NotFiniteError as error:
             name = some[error.query].blank.id
             raise EvaluationError(f"task {self.task.name}, query {name!r}: {error.problem}") from error
@@ -198,7 +200,7 @@ class Asker:
         self, some: list[Asked], documents: list[InterleavedDocument], prompt: SharedPrompt | None
     ) -> list[Prediction]:
         found = []
-        for each, written in zip(some, self.decoder.write(documents, prompt=prompt), strict=True):
+        for each, written in zip(some, self.answerer.write(documents, prompt=prompt), strict=True):
             cleaned = self.profile.clean(self.task.kind, written.text, keep_lists=self.task.keep_lists)
             stopped = "keyword" if cleaned.by_keyword and written.stopped_by == "length" else written.stopped_by
             found.append(

@@ -2,35 +2,25 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from flamingo_blocks.data import ClipSegment, Dropped, ImageSegment
-from flamingo_blocks.data.examples.read_item import ItemReader
 from flamingo_blocks.errors import EvaluationError
-from flamingo_blocks.evaluation.controls import AtHand, find_control
-from flamingo_blocks.evaluation.decode import Decoder, MediaPool, cut_frames
-from flamingo_blocks.evaluation.prediction import Prediction
-from flamingo_blocks.evaluation.prompts import PromptProfile, find_profile
+from flamingo_blocks.evaluation.answering import EvaluatedModel, FlamingoModel
+from flamingo_blocks.evaluation.controls import find_control
 from flamingo_blocks.evaluation.results import EvaluationResult
-from flamingo_blocks.evaluation.runner.ask import Asker, plan_prompts
+from flamingo_blocks.evaluation.runner.ask_task import Progress, ask_task
 from flamingo_blocks.evaluation.runner.config import EvalConfig
 from flamingo_blocks.evaluation.runner.described import describe_run, describe_task, in_key_order
-from flamingo_blocks.evaluation.runner.plan import Asked, part_of_rank, plan_family, shot_sources
-from flamingo_blocks.evaluation.runner.prepare import PreparedTask, prepare_task, with_answered
+from flamingo_blocks.evaluation.runner.prepare import prepare_task, with_answered
 from flamingo_blocks.evaluation.runner.readable import look_for_images
 from flamingo_blocks.evaluation.runner.run_folder import RunFolder, rank_and_ranks
 from flamingo_blocks.evaluation.runner.score_cells import score_cells
-from flamingo_blocks.evaluation.shots import RicesShots, ShotSource, rices_features
-from flamingo_blocks.evaluation.shots.rices_features import read_images
 from flamingo_blocks.evaluation.task import Task
 from flamingo_blocks.models import Flamingo, FlamingoProcessor
-from flamingo_blocks.models.eval_mode import eval_mode
-
-Progress = Callable[[str, int, int], None]
 
 
 def evaluate(
@@ -86,22 +76,67 @@ def evaluate(
     Source:
         Flamingo (arXiv 2204.14198), section 3 and appendix B.1: tasks, prompts, draws; controls and intervals are ours.
     """
+    model = FlamingoModel(flamingo, processor, media_bytes=config.media_bytes)
+    return evaluate_model(model, tasks, config, folder=folder, name=name, on_progress=on_progress)
+
+
+def evaluate_model(
+    model: EvaluatedModel,
+    tasks: Sequence[Task],
+    config: EvalConfig,
+    *,
+    folder: Path | None = None,
+    name: str | None = None,
+    on_progress: Progress = lambda _name, _done, _total: None,
+) -> EvaluationResult:
+    """Ask any model the queries of tasks with shots: the same prompts, draws, controls and files as `evaluate`.
+
+    Args:
+        model: A `TransformersModel`, or a `VisionLanguageModel` of your own. The control that closes gates is left out
+            where there are none.
+        tasks: As for `evaluate`.
+        config: As for `evaluate`; what it says of memory and of sharing prompts is for a Flamingo.
+        folder: As for `evaluate`.
+        name: As for `evaluate`.
+        on_progress: As for `evaluate`.
+
+    Returns:
+        Scores of every task, number of shots, seed and control.
+
+    Raises:
+        EvaluationError: As by `evaluate`, or if the model gives another number of answers than it was asked.
+
+    Example:
+        >>> from flamingo_blocks.evaluation.answering import VisionLanguageModel
+        >>> from flamingo_blocks.evaluation.decode import CandidateScores
+        >>> from flamingo_blocks.evaluation.synthetic import synthetic_task
+        >>> class SaysTheFirst(VisionLanguageModel):
+        ...     identity = "says the first"
+        ...
+        ...     def write(self, prompts, *, num_beams, length_penalty, max_new_tokens):
+        ...         raise NotImplementedError
+        ...
+        ...     def score(self, prompts, candidates):
+        ...         ranks = [tuple(-float(place) for place in range(len(texts))) for texts in candidates]
+        ...         return [CandidateScores(log_probs=each, num_tokens=(1,) * len(each)) for each in ranks]
+        >>> task = synthetic_task("binding", queries=4, size=8, answering="closed")
+        >>> config = EvalConfig(shots=(2,), seeds=(0,), controls=("shuffle_images",), bootstrap=0)
+        >>> evaluate_model(SaysTheFirst(), [task], config).cell("binding_closed", 2).counts["asked"]
+        4
+    """
     if not tasks:
         raise EvaluationError("tasks is empty: nothing to evaluate")
     names = [task.name for task in tasks]
     if twice := sorted({each for each in names if names.count(each) > 1}):
         raise EvaluationError(f"tasks has {twice[0]!r} twice; answers are kept by that name, so give each its own")
-    profile, started = find_profile(config.profile), time.monotonic()
-    pool = MediaPool(flamingo, item_reader(processor), memory_bytes=config.media_bytes)
-    with eval_mode(flamingo), torch.no_grad():
+    started, wanted = time.monotonic(), config.controls
+    config = _with_controls_of(model, config)
+    with model.at_rest(), torch.no_grad():
         rank, ranks = rank_and_ranks()
-        look = look_for_images(pool, rank=rank, ranks=ranks)
+        look = look_for_images(model, rank=rank, ranks=ranks)
         prepared = [prepare_task(task, config, unreadable=look) for task in tasks]
-        with RunFolder.open(folder, describe_run(flamingo, processor, prepared, config, name=name)) as run:
-            facts = {
-                each.task.name: _ask_task(each, config, flamingo, processor, pool, profile, run, on_progress)
-                for each in prepared
-            }
+        with RunFolder.open(folder, describe_run(model, prepared, config, name=name)) as run:
+            facts = {each.task.name: ask_task(each, config, model, run, on_progress) for each in prepared}
     run.wait_for_all()
     predictions = run.read()
     ids = {each.task.name: {one.id for one in predictions if one.task == each.task.name} for each in prepared}
@@ -113,114 +148,25 @@ def evaluate(
             each, [one for one in predictions if one.task == each.task.name], bootstrap=config.bootstrap
         )
     ]
-    told = {**run.described, "seconds": round(time.monotonic() - started, 2), "images_encoded": pool.encoded}
+    told = {
+        **run.described, "seconds": round(time.monotonic() - started, 2), "images_encoded": model.images_encoded,
+        "controls_left_out": [control for control in wanted if control not in config.controls],
+    }  # fmt: skip
     about = {each.task.name: {**describe_task(each), **facts[each.task.name]} for each in prepared}
     result = EvaluationResult(cells=tuple(cells), run=in_key_order(told), tasks=in_key_order(about))
     run.finish(result, predictions, answered)
     return result
 
 
-def _ask_task(
-    prepared: PreparedTask,
-    config: EvalConfig,
-    flamingo: Flamingo,
-    processor: FlamingoProcessor,
-    pool: MediaPool,
-    profile: PromptProfile,
-    run: RunFolder,
-    on_progress: Progress,
-) -> dict[str, object]:
-    """Ask all of a task that is not answered yet; gives how it was asked."""
-    task = prepared.task
-    longest = config.max_new_tokens or task.max_new_tokens or profile.max_new_tokens[task.kind]
-    beams = _num_beams(task, config, profile, flamingo)
-    decoder = Decoder(
-        flamingo, processor, pool, num_beams=beams,
-        length_penalty=profile.length_penalty, max_new_tokens=longest, terminator=profile.terminator,
-        memory_bytes=config.memory_bytes, max_rows=config.max_rows, share=config.share,
-    )  # fmt: skip
-    asker = Asker(decoder=decoder, task=task, profile=profile, max_new_tokens=longest, ensemble=config.ensemble)
-    drawn = shot_sources(prepared, config)
-    nearest = _rices(prepared, config, flamingo)
-    seeds = config.seeds if nearest is None else config.seeds[:1]  # no seed would choose others
-    sources = drawn if nearest is None else dict.fromkeys(seeds, nearest)
-    families = []
-    for control in ("none", *config.controls):
-        for seed in seeds:
-            at_hand = AtHand(task=task.name, seed=seed, queries=task.queries, blank=pool.blank)
-            asked = plan_family(
-                prepared, config, profile=profile, source=sources[seed], text_source=drawn[seed],
-                control=find_control(control), at_hand=at_hand,
-            )  # fmt: skip
-            families.append((control, part_of_rank(plan_prompts(asker, asked), rank=run.rank, ranks=run.ranks)))
-    total = sum(len(queries) for _, prompts in families for queries in prompts)
-    done = 0
-
-    def keep(answered: list[Prediction]) -> None:
-        nonlocal done
-        run.keep(answered)
-        done += len(answered)
-        on_progress(task.name, done, total)
-
-    for control, prompts in families:
-        left = list(_not_yet(prompts, run))
-        done += sum(map(len, prompts)) - sum(map(len, left))
-        on_progress(task.name, done, total)
-        asker.ask_all(left, control=control, keep=keep)
-    excluded = {query for source in sources.values() for query in source.excluded}
-    return {"decoding": dict(decoder.facts), "num_beams": beams, "queries_with_excluded_shots": len(excluded)}
-
-
-def _num_beams(task: Task, config: EvalConfig, profile: PromptProfile, flamingo: Flamingo) -> int:
-    """Beams of open answers; one where the language model has no search of its own, which the result says."""
-    if config.num_beams is not None or task.answering == "closed":
-        return config.num_beams or 1
-    if callable(getattr(flamingo.lm, "generate", None)):
-        return profile.num_beams
-    warnings.warn(
-        f"{type(flamingo.lm).__name__} has no generate of its own, so answers to {task.name} are chosen greedily and "
-        f"not by {profile.num_beams} beams; num_beams=1 says so",
-        stacklevel=4,
-    )
-    return 1
-
-
-def _not_yet(prompts: Sequence[list[Asked]], run: RunFolder) -> Iterator[list[Asked]]:
-    for queries in prompts:
-        if left := [each for each in queries if each.blank.key not in run.answered]:
-            yield left
-
-
-def _rices(prepared: PreparedTask, config: EvalConfig, flamingo: Flamingo) -> ShotSource | None:
-    if config.selection != "rices" or any(query.support is not None for query in prepared.queries):
-        return None
-    if flamingo.vision is None:
-        raise EvaluationError('selection is "rices", but the model has no vision tower; use selection="random"')
-
-    task, tower = prepared.task, flamingo.vision
-    both = (prepared.support, prepared.queries)
-    features = [rices_features(items, tower=tower, reader=images_of) for items in both]
-    return RicesShots(
-        prepared.support, *features, queries=prepared.queries, task=task.name,
-        balanced=config.balanced and task.classes is not None, classes=task.classes,
-    )  # fmt: skip
-
-
-def images_of(medium: ImageSegment | ClipSegment) -> Sequence[Any] | Dropped:
-    """The images of an item as the model is shown them.
-
-    Args:
-        medium: An image or a clip.
-    """
-    return cut_frames(medium) if isinstance(medium, ClipSegment) else read_images(medium)
-
-
-def item_reader(processor: FlamingoProcessor) -> ItemReader:
-    """Reads images and clips as the processor of a model does.
-
-    Args:
-        processor: That of the model.
-    """
-    if processor.features is not None:
-        return ItemReader(features=processor.features)
-    return ItemReader(preprocess=processor.preprocess, clip_images=cut_frames)
+def _with_controls_of(model: EvaluatedModel, config: EvalConfig) -> EvalConfig:
+    """The settings with the controls that the model can be put to; those that it cannot are told."""
+    if model.closed_gates() is not None:
+        return config
+    without = [name for name in config.controls if find_control(name).closes_gates]
+    if without:
+        warnings.warn(
+            f"{type(model).__name__} has no gates to close, so the control {without[0]} is not asked; leave it out of "
+            "controls",
+            stacklevel=3,
+        )
+    return replace(config, controls=tuple(name for name in config.controls if name not in without))

@@ -6,18 +6,18 @@ from typing import Any
 
 from torch import distributed
 
-from flamingo_blocks.evaluation.decode import MediaPool
+from flamingo_blocks.evaluation.answering import EvaluatedModel
 from flamingo_blocks.evaluation.item import TaskItem
 
 
-def look_for_images(pool: MediaPool, *, rank: int, ranks: int) -> Callable[[Sequence[TaskItem]], dict[str, str]]:
+def look_for_images(model: EvaluatedModel, *, rank: int, ranks: int) -> Callable[[Sequence[TaskItem]], dict[str, str]]:
     """A function that tells which items cannot be shown, and why.
 
-    What can be read is encoded as it is looked at, so nothing is read twice. Of several processes each looks at its
-    share, and all know what each found.
+    A Flamingo encodes what it can read as it looks at it, so nothing is read twice. Of several processes each looks at
+    its share, and all know what each found.
 
     Args:
-        pool: Reads and encodes.
+        model: Reads images, or encodes them.
         rank: Number of this process.
         ranks: Number of processes.
     """
@@ -25,9 +25,9 @@ def look_for_images(pool: MediaPool, *, rank: int, ranks: int) -> Callable[[Sequ
     def look(items: Sequence[TaskItem]) -> dict[str, str]:
         own = [item for item in items[rank::ranks] if not _lacks_file(item)]
         found = {item.id: f"{_lacks_file(item)} is missing" for item in items[rank::ranks] if _lacks_file(item)}
-        if pool.unreadable([segment for item in own for segment in item.media]):
+        if model.unreadable([segment for item in own for segment in item.media]):
             for item in own:
-                if told := pool.unreadable(item.media):
+                if told := model.unreadable(item.media):
                     name, reason = next(iter(told.items()))
                     found[item.id] = f"{name} cannot be read: {reason}"
         if ranks == 1:

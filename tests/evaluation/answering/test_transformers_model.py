@@ -1,0 +1,218 @@
+"""Models of transformers are asked as their own processor and `generate` would be by hand."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from flamingo_blocks.data import ClipSegment, ImageSegment, InterleavedDocument
+from flamingo_blocks.errors import EvaluationError
+from flamingo_blocks.evaluation import EvalConfig, evaluate_model
+from flamingo_blocks.evaluation.answering import EvaluatedModel, TransformersModel
+from flamingo_blocks.evaluation.decode.context_length import context_length
+from flamingo_blocks.evaluation.synthetic import synthetic_task
+from tests.evaluation.answering.tiny_models import FAMILIES, make_llava
+from tests.evaluation.runner.runs import answers, make_tasks, scores
+
+LETTERS = st.text("abcdefg ", min_size=1, max_size=6)
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def made(request):
+    return FAMILIES[request.param]()
+
+
+def picture(value: int) -> ImageSegment:
+    return ImageSegment(url=f"{value}.png", data=Image.new("RGB", (12, 9), (value, 255 - value, value // 2)))
+
+
+def prompt_of(words: list[str], query: str) -> InterleavedDocument:
+    parts = [part for number, word in enumerate(words) for part in (picture(40 * number), f"Output: {word}\n")]
+    return InterleavedDocument.from_parts([*parts, picture(200), query])
+
+
+def by_hand(model, processor, prompt, candidate):
+    """The log-probability of a candidate, from logits of the whole text, and its number of tokens."""
+    text = "".join(part.text if hasattr(part, "text") else "<image>" for part in prompt.segments)
+    images = [[part.data for part in prompt.media]] if prompt.media else None
+    ids, logits = [], None
+    for each in (text, text + candidate):
+        inputs = processor(text=[each], images=images, return_tensors="pt")
+        ids.append(inputs["input_ids"][0])
+        logits = model(**inputs).logits[0].double().log_softmax(-1)
+    kept = len(ids[0])  # a token is a byte here, so no border moves
+    return sum(float(logits[place - 1, ids[1][place]]) for place in range(kept, len(ids[1]))), len(ids[1]) - kept
+
+
+@torch.no_grad()
+@settings(max_examples=8)
+@given(
+    words=st.lists(LETTERS, max_size=3), candidates=st.lists(LETTERS, min_size=1, max_size=5), size=st.integers(1, 3)
+)
+def test_candidates_have_the_log_probabilities_of_whole_texts(made, words, candidates, size):
+    """In batches of any size, each is the sum over its tokens behind the prompt, as computed by hand."""
+    model, processor = made
+    prompt = prompt_of(words, "Output:")
+    (found,) = TransformersModel(model, processor, batch_size=size).score([prompt], [candidates])
+    wanted = [by_hand(model, processor, prompt, candidate) for candidate in candidates]
+    assert list(found.num_tokens) == [tokens for _, tokens in wanted]
+    assert found.log_probs == pytest.approx([value for value, _ in wanted], abs=1e-4)
+
+
+@torch.no_grad()
+@settings(max_examples=8)
+@given(words=st.lists(LETTERS, max_size=3), beams=st.integers(1, 3))
+def test_an_answer_is_that_of_generate_up_to_the_end(made, words, beams):
+    """Behind a prompt the tokens are those that the model's own search finds."""
+    model, processor = made
+    prompt = prompt_of(words, "Output:")
+    (found,) = TransformersModel(model, processor).write(
+        [prompt], num_beams=beams, length_penalty=0.0, max_new_tokens=5
+    )
+    text = "".join(part.text if hasattr(part, "text") else "<image>" for part in prompt.segments)
+    inputs = processor(text=[text], images=[[part.data for part in prompt.media]], return_tensors="pt")
+    ids = model.generate(
+        **inputs, num_beams=beams, max_new_tokens=5, do_sample=False, **({"length_penalty": 0.0} if beams > 1 else {}),
+        pad_token_id=processor.tokenizer.pad_token_id, eos_token_id=processor.tokenizer.eos_token_id,
+        stop_strings=["\n"], tokenizer=processor.tokenizer,
+    )[0, inputs["input_ids"].shape[1] :]  # fmt: skip
+    assert list(found.ids) == ids[: len(found.ids)].tolist()
+    assert set(ids[len(found.ids) :].tolist()) <= {processor.tokenizer.pad_token_id}
+
+
+def test_greedy_answers_do_not_depend_on_the_batch(made):
+    """Prompts of other lengths, and ones without images, run side by side and give what each gives alone."""
+    prompts = [prompt_of(["a"] * count, "Output:") for count in (0, 3, 1)]
+    prompts.insert(1, InterleavedDocument.from_parts(["Output: b\nOutput:"]))
+    options = {"num_beams": 1, "length_penalty": 0.0, "max_new_tokens": 4}
+    alone, together = (TransformersModel(*made, batch_size=size).write(prompts, **options) for size in (1, 4))
+    assert [each.ids for each in alone] == [each.ids for each in together]
+
+
+@pytest.mark.parametrize(
+    ("end", "stopped"), (("a new line", "end_of_chunk"), ("an end of text", "end_of_text"), ("no end", "length"))
+)
+def test_what_stopped_an_answer_is_told(monkeypatch, end, stopped):
+    """A new line ends a shot, the end of text ends a text, and without either the length did."""
+    model, processor = make_llava()
+    ids = {"a new line": processor.tokenizer.encode("\n", add_special_tokens=False)[0], "an end of text": None}
+    forced = ids.get(end, processor.tokenizer.encode("a", add_special_tokens=False)[0])
+    forced = processor.tokenizer.eos_token_id if forced is None else forced
+    real = model.forward
+
+    def forward(*args, **kwargs):
+        out = real(*args, **kwargs)
+        out.logits[..., forced] = 100.0
+        return out
+
+    forward.__signature__ = __import__("inspect").signature(real)
+    monkeypatch.setattr(model, "forward", forward)
+    asked = TransformersModel(model, processor)
+    (found,) = asked.write([prompt_of([], "Output:")], num_beams=1, length_penalty=0.0, max_new_tokens=3)
+    assert found.stopped_by == stopped
+    assert len(found.ids) == (3 if stopped == "length" else 1)
+
+
+def test_a_clip_is_shown_frame_by_frame(made):
+    """A clip has one placeholder for each frame, and its frames are the images."""
+    frames = [Image.new("RGB", (12, 9), (value, 0, 0)) for value in (0, 100, 200)]
+    clip = InterleavedDocument.from_parts([ClipSegment(url="clip", data=frames), "Output:"])
+    images = InterleavedDocument.from_parts([*(ImageSegment(data=frame) for frame in frames), "Output:"])
+    asked = TransformersModel(*made)
+    assert asked.tokens(clip) == asked.tokens(images)
+    assert asked.score([clip], [[" a", " b"]]) == asked.score([images], [[" a", " b"]])
+
+
+def test_a_chat_template_writes_the_turn():
+    """With `chat`, shots and query are one turn of the user, and the answer is the assistant's."""
+    model, processor = make_llava()
+    processor.chat_template = (
+        "{{ bos_token }}{% for turn in messages %}{{ turn.role }}: {% for part in turn.content %}"
+        "{% if part.type == 'image' %}<image>{% else %}{{ part.text }}{% endif %}{% endfor %}{% endfor %}"
+        "{% if add_generation_prompt %} assistant:{% endif %}"
+    )
+    prompt, asked = prompt_of(["a"], "Output:"), TransformersModel(model, processor, chat=True)
+    plain = InterleavedDocument.from_parts(["user: ", *prompt.segments, " assistant:"])
+    written = TransformersModel(model, processor)
+    assert asked.tokens(prompt) == written.tokens(plain) + 1  # the begin, which this tokenizer does not add
+    assert asked.describe()["processor"] != written.describe()["processor"]
+
+
+def test_a_run_is_the_same_in_any_batches_and_goes_on(made, tmp_path):
+    """Through the runner: the same answers one by one and side by side, resumed without asking again."""
+    config = EvalConfig(shots=(0, 2), seeds=(0,), groups=1, controls=("shuffle_images", "blind"), bootstrap=20,
+                        max_new_tokens=3, num_queries=3, num_beams=1)  # fmt: skip
+    found = []
+    for size in (1, 3):
+        model = TransformersModel(*made, batch_size=size)
+        assert isinstance(model, EvaluatedModel)
+        found.append(evaluate_model(model, make_tasks(), config, folder=tmp_path / str(size)))
+    assert answers(tmp_path / "1") == answers(tmp_path / "3")
+    assert scores(found[0]) == scores(found[1])
+    again = TransformersModel(*made)
+    again.write = again.score = lambda *_, **__: pytest.fail("asked again")
+    assert scores(evaluate_model(again, make_tasks(), config, folder=tmp_path / "1")) == scores(found[0])
+
+
+def test_a_model_of_other_weights_is_refused_in_the_folder(tmp_path):
+    """Answers of one model are not gone on with by another."""
+    config = EvalConfig(shots=(0,), seeds=(0,), controls=(), bootstrap=0, text_shots=0)
+    tasks = [synthetic_task("binding", queries=2, size=8, answering="closed")]
+    model, processor = make_llava()
+    evaluate_model(TransformersModel(model, processor), tasks, config, folder=tmp_path)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(2)
+    with pytest.raises(EvaluationError, match="holds answers of a run with weights="):
+        evaluate_model(TransformersModel(model, processor), tasks, config, folder=tmp_path)
+
+
+def test_gates_that_are_not_there_are_not_closed(made):
+    """The control that closes gates is left out with a warning, and the result says so."""
+    config = EvalConfig(shots=(0,), seeds=(0,), controls=("gates_closed", "blind"), bootstrap=0, text_shots=0)
+    tasks = [synthetic_task("binding", queries=2, size=8, answering="closed")]
+    with pytest.warns(UserWarning, match="TransformersModel has no gates to close"):
+        result = evaluate_model(TransformersModel(*made), tasks, config)
+    assert {cell.control for cell in result.cells} == {"none", "blind"}
+    assert result.run["controls_left_out"] == ["gates_closed"]
+
+
+def test_oldest_shots_go_where_the_context_is_short(monkeypatch):
+    """The context that the config tells counts the positions of images too."""
+    model, processor = make_llava()
+    asked = TransformersModel(model, processor)
+    assert asked.max_tokens == context_length(model) == 2048
+    asked.max_tokens = 80
+    config = EvalConfig(shots=(4,), seeds=(0,), controls=(), bootstrap=0, max_new_tokens=4, num_beams=1, num_queries=2)
+    (task,) = [task for task in make_tasks() if task.answering == "open"]
+    result = evaluate_model(asked, [task], config)
+    assert result.cell(task.name, 4).counts["truncated"] == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    (
+        ({"batch_size": 0}, "batch_size is 0, wanted 1 or more"),
+        ({"end_of_shot": ""}, 'end_of_shot is "", wanted what stands behind an answer'),
+        ({"image_text": ""}, "has no image_token; pass image_text"),
+    ),
+)
+def test_arguments_that_cannot_be_meant_are_refused(made, change, said):
+    """Each names the argument and the fix."""
+    with pytest.raises(EvaluationError, match=said):
+        TransformersModel(*made, **change)
+
+
+def test_a_processor_without_tokenizer_is_refused(made):
+    """The processor of images alone makes no prompts."""
+    model, processor = made
+    with pytest.raises(EvaluationError, match="without a tokenizer; pass the AutoProcessor"):
+        TransformersModel(model, processor.image_processor)
+
+
+def test_a_model_with_an_encoder_of_text_is_refused(made):
+    """Such a model predicts no candidate behind its prompt."""
+    model, processor = make_llava()
+    model.config.is_encoder_decoder = True
+    with pytest.raises(EvaluationError, match="has an encoder of text"):
+        TransformersModel(model, processor)
