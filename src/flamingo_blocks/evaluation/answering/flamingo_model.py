@@ -37,8 +37,8 @@ class FlamingoModel:
         ...     def decode(self, ids):
         ...         return "".join(chr(96 + each) for each in ids)
         >>> processor = FlamingoProcessor(tokenizer=Letters(), media_token_id=32, end_token_id=33, pad_token_id=0)
-        >>> FlamingoModel(build_tiny_flamingo(), processor).describe()["language_model"]
-        'TinyDecoder'
+        >>> FlamingoModel(build_tiny_flamingo(), processor).describe()["vision"]
+        'CallableTower'
     """
 
     def __init__(self, flamingo: Flamingo, processor: FlamingoProcessor, *, media_bytes: int = 2**30) -> None:
