@@ -7,6 +7,7 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -15,6 +16,7 @@ from flamingo_blocks.evaluation.reports import read_predictions, read_results
 from flamingo_blocks.evaluation.tasks import TASKS
 from tests.evaluation.answering.tiny_models import make_llava
 from tests.evaluation.tasks.official_files import WRITERS
+from tests.evaluation.tasks.official_video_files import VIDEO_WRITERS
 
 ROOT = Path(__file__).parents[2]
 MODEL = """
@@ -173,6 +175,18 @@ def test_answers_for_a_server_are_one_file(model, tmp_path, capsys):
     said = capsys.readouterr().err
     assert "--export writes one file; name one of each with --tasks, --shots and --seeds" in said
     assert "has no answers to vqav2 with 8 shots and seed 0" in said
+
+
+def test_scores_of_rareact_are_a_matrix(model, tmp_path):
+    """After a run of all clips the matrix has what was found likely, a row for each."""
+    VIDEO_WRITERS["rareact"](tmp_path / "data" / "rareact")
+    tasks = ["--tasks", "rareact", "--data", str(tmp_path / "data"), "--shots", "0", "--seeds", "0"]
+    out, file = tmp_path / "out", tmp_path / "predictions.npy"
+    assert main(["eval", *tasks, "--model", model, "--out", str(out), "--controls", ""]) == 0
+    again = ["eval", *tasks, "--rescore", str(out), "--export", str(file)]
+    assert main(again) == 0
+    said = {one.id: one.log_probs for one in read_predictions(out / "predictions.jsonl")}
+    assert np.load(file).tolist() == [list(said[str(number)]) for number in range(len(said))]
 
 
 @pytest.fixture(scope="module")

@@ -65,7 +65,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--rescore", type=Path, metavar="DIR", help="score the predictions of a finished run again")
     parser.add_argument(
         "--export", type=Path, metavar="FILE",
-        help="with --rescore: write the answers of one task, of one of --shots and --seeds, for the server of the task",
+        help="with --rescore: write the answers of one task, of one of --shots and --seeds, for its server or script",
     )  # fmt: skip
     parser.set_defaults(run=run)
 
@@ -140,7 +140,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace, tasks: list[Task]) -> None:
-    """Write the file that the server of a task takes."""
+    """Write the file that the server or the script of a task takes."""
     if not len(tasks) == len(arguments.shots) == len(arguments.seeds) == 1:
         raise EvaluationError("--export writes one file; name one of each with --tasks, --shots and --seeds")
     cell = (tasks[0].name, arguments.shots[0], arguments.seeds[0], "none")
@@ -150,7 +150,7 @@ def _export(arguments: argparse.Namespace, tasks: list[Task]) -> None:
             f"{arguments.rescore} has no answers to {cell[0]} with {cell[1]} shots and seed {cell[2]}"
         )
     write_server_file(arguments.export, tasks[0].name, tasks[0].queries, predictions)
-    print(f"  {arguments.export}: answers for the server of {tasks[0].name}")
+    print(f"  {arguments.export}: answers to {tasks[0].name}, as its server or script takes them")
 
 
 def _as_note(message: Warning | str, *_where: object) -> None:

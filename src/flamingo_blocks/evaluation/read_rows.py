@@ -119,12 +119,7 @@ def rows_of(values: Iterable[Any], place: str) -> list[Row]:
     Raises:
         EvaluationError: If one of them is no object.
     """
-    found = []
-    for number, value in enumerate(values):
-        if not isinstance(value, dict):
-            raise EvaluationError(f"{place}[{number}] is {_told(value)}, wanted an object")
-        found.append(Row(value, f"{place}[{number}]"))
-    return found
+    return [_row_of(value, f"{place}[{number}]") for number, value in enumerate(values)]
 
 
 def read_object(file: Path) -> Row:
@@ -136,10 +131,7 @@ def read_object(file: Path) -> Row:
     Raises:
         EvaluationError: If it cannot be read, or is no object.
     """
-    value = _load(file, _bytes(file))
-    if not isinstance(value, dict):
-        raise EvaluationError(f"{file} holds {_told(value)}, wanted an object")
-    return Row(value, str(file))
+    return _row_of(_load(file, _bytes(file)), str(file))
 
 
 def read_list(file: Path) -> list[Row]:
@@ -153,7 +145,7 @@ def read_list(file: Path) -> list[Row]:
     """
     value = _load(file, _bytes(file))
     if not isinstance(value, list):
-        raise EvaluationError(f"{file} holds {_told(value)}, wanted a list")
+        raise EvaluationError(f"{file}: holds {_told(value)}, wanted a list")
     return rows_of(value, f"{file}, row")
 
 
@@ -169,10 +161,7 @@ def read_lines(file: Path) -> list[Row]:
     found = []
     for number, line in enumerate(_bytes(file).splitlines(), start=1):
         if line.strip():
-            value = _load(file, line, f", line {number}")
-            if not isinstance(value, dict):
-                raise EvaluationError(f"{file}, line {number}: holds {_told(value)}, wanted an object")
-            found.append(Row(value, f"{file}, line {number}"))
+            found.append(_row_of(_load(file, line, f", line {number}"), f"{file}, line {number}"))
     return found
 
 
@@ -234,6 +223,12 @@ def refuse_twice(places: Iterable[tuple[str, str]], what: str) -> None:
         if key in seen:
             raise EvaluationError(f"{place}: {what} {key!r} stands at {seen[key]} already; each may come once")
         seen[key] = place
+
+
+def _row_of(value: Any, place: str) -> Row:
+    if not isinstance(value, dict):
+        raise EvaluationError(f"{place}: holds {_told(value)}, wanted an object")
+    return Row(value, place)
 
 
 def _bytes(file: Path) -> bytes:

@@ -34,8 +34,15 @@ class Score:
 class Metric(Protocol):
     """Scores predictions against the items that they answer.
 
-    One that reads something of its own, such as WordNet, may have a method `ready()`, which raises `EvaluationError` if
-    that is missing: it is called before a model is asked anything.
+    A metric may have three methods more, each called if it is there:
+
+    - `check_queries(items)` gets all queries when a `Task` is made of them, and raises `EvaluationError` if they cannot
+      be scored whatever is answered, as by labels that are all the same.
+    - `ready()` gets nothing, and raises `EvaluationError` if something is missing that the metric reads besides, such
+      as WordNet: it is called before a model is asked anything.
+    - `prepare(items, predictions)` gets what `score` gets, and gives a function from the number of times that each item
+      comes, a float64 tensor, to the value, or None where there is none. The bootstrap calls that a thousand times,
+      and without it `score` as often.
     """
 
     @property

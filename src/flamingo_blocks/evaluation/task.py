@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from flamingo_blocks.errors import EvaluationError
+from flamingo_blocks.evaluation.check_candidates import check_candidates
 from flamingo_blocks.evaluation.item import TaskItem
 from flamingo_blocks.evaluation.score import Metric
 
@@ -32,6 +34,10 @@ class Task:
         max_new_tokens: Most tokens that are written, where the task knows better than the profile.
         keep_lists: Whether an answer may be a list, which the clean-up of OpenFlamingo would cut at its first comma.
         version: Raised when the same files would give other items or other scores.
+
+    Raises:
+        EvaluationError: If a candidate is empty or comes twice, a query of a closed task has none, or a metric cannot
+            score the queries whatever is answered.
     """
 
     name: str
@@ -48,6 +54,22 @@ class Task:
     max_new_tokens: int | None = None
     keep_lists: bool = False
     version: int = 1
+
+    def __post_init__(self) -> None:
+        check_candidates(self.candidates, of=f"task {self.name}")
+        for item in self.queries:
+            check_candidates(item.candidates, of=f"task {self.name}, query {item.id!r}")
+            if self.answering == "closed" and not (item.candidates or self.candidates):
+                raise EvaluationError(
+                    f"task {self.name}, query {item.id!r}: has no candidates, which a closed task chooses among; give "
+                    "them to the task or to each query"
+                )
+        for metric in self.metrics:
+            if callable(check := getattr(metric, "check_queries", None)):
+                try:
+                    check(self.queries)
+                except EvaluationError as error:
+                    raise EvaluationError(f"task {self.name}: {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True)

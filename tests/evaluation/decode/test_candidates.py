@@ -13,9 +13,10 @@ from flamingo_blocks.evaluation.decode.token_trie import TokenTrie, split
 from tests.evaluation.decode.drawn_episodes import (
     END_OF_CHUNK,
     after,
-    alike,
     begun,
     decoder_of,
+    nearly,
+    numbers,
     processor_of,
     query,
     shot,
@@ -36,7 +37,7 @@ def test_one_pass_gives_what_whole_texts_give(name, lists, shots, terminator):
     prompt, queries = begun(decoder, support), [query(number) for number in range(len(lists))]
     found = decoder.score(queries, lists, prompt=prompt)
     alone = decoder_of(name, flamingo=decoder.flamingo, scorer="rows", share=False, terminator=terminator)
-    alike(found, alone.score([after(support, one) for one in queries], lists), 1e-5)
+    assert numbers(found) == nearly(alone.score([after(support, one) for one in queries], lists), 1e-5)
 
 
 @settings(max_examples=8)
@@ -61,7 +62,7 @@ def test_little_memory_changes_no_score(candidates, memory_bytes):
     wanted = decoder_of("llama", flamingo=decoder.flamingo, scorer="copies", share=True)
     asked = [query(1), query(2)]
     found, others = (one.score(asked, [candidates] * 2, prompt=one.begin(shot(1))) for one in (decoder, wanted))
-    alike(found, others, 1e-5)
+    assert numbers(found) == nearly(others, 1e-5)
 
 
 @given(candidates=st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=5).map(tuple), min_size=1, max_size=8))

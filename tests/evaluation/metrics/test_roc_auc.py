@@ -79,8 +79,24 @@ def test_items_without_labels_do_not_count():
     """Old test files have no labels; without any, there is no score."""
     items, predictions = asked((1, -1.0, -2.0), (None, -1.0, -2.0), (0, -2.0, -1.0))
     score = RocAuc().score(items, predictions)
-    assert score.value == 100 and score.counts == {"asked": 3, "scored": 2, "positive": 1, "without_answers": 1}
+    assert score.value == 100
+    assert score.counts == {"asked": 3, "scored": 2, "positive": 1, "without_answers": 1, "of_one_label": 0}
     assert RocAuc().score(items[1:2], predictions[1:2]).value is None
+
+
+@given(st.lists(st.sampled_from([None, 0, 1]), max_size=5))
+def test_labels_of_one_class_are_no_score_and_no_task(labels):
+    """Queries all of one label are refused before they are asked; a few that were asked are counted, and no error."""
+    items, predictions = asked(*((label, -1.0, -2.0) for label in labels))
+    score, there = RocAuc().score(items, predictions), [label for label in labels if label is not None]
+    assert (score.value is None) == (len(set(there)) < 2)
+    one = len(there) if len(set(there)) == 1 else 0
+    assert (score.counts["of_one_label"], score.counts["scored"]) == (one, len(there) - one)
+    if one:
+        with pytest.raises(EvaluationError, match=f"each of the {one} queries with a label has label {there[0]}, and"):
+            RocAuc().check_queries(items)
+    else:
+        RocAuc().check_queries(items)
 
 
 def test_what_is_wrong_is_told_with_the_query():
@@ -100,6 +116,8 @@ def test_what_is_wrong_is_told_with_the_query():
         RocAuc().score(*asked((1, -1.0)))
     with pytest.raises(EvaluationError, match="query '0' has the label 3, wanted 0 or 1"):
         RocAuc().score(*asked((3, -1.0, -2.0)))
+    with pytest.raises(EvaluationError, match=r"query '0' has the label \[1\], wanted 0 or 1"):
+        RocAuc().check_queries(asked(([1], -1.0, -2.0))[0])
     items, predictions = asked((1, -1.0, -2.0))
     with pytest.raises(EvaluationError, match="query '0' has numbers of tokens"):
         RocAuc(normalise="mean").score(items, predictions)

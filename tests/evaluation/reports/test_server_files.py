@@ -1,7 +1,9 @@
-"""Answers as servers take them: every query of the split, in the layout of its task."""
+"""Answers as servers and scripts take them: every query of the split, in the layout of its task."""
 
+import csv
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from flamingo_blocks.errors import EvaluationError
 from flamingo_blocks.evaluation import Prediction, TaskItem
 from flamingo_blocks.evaluation.reports import SERVER_FORMATS, write_server_file
 from flamingo_blocks.evaluation.tasks import read_task
+from flamingo_blocks.evaluation.tasks.rareact import rareact_caption
 from tests.evaluation.tasks.official_files import WRITERS
 from tests.evaluation.tasks.official_video_files import VIDEO_WRITERS
 
@@ -65,6 +68,44 @@ def test_dialogues_of_official_files_have_ranks(tmp_path):
         write_server_file(tmp_path / "out.json", "visdial", task.queries, answered[1:])
 
 
+def answered_rareact(folder):
+    """The task of official files, and for each clip a score of each caption that both can be read from."""
+    VIDEO_WRITERS["rareact"](folder / "rareact", media=False)
+    task = read_task("rareact", folder)
+    scores = {
+        item.id: tuple(-1.0 - float(item.id) - len(text) / 64 for text in task.candidates) for item in task.queries
+    }
+    return task, [said("rareact", name, log_probs=own) for name, own in scores.items()]
+
+
+@given(random=st.randoms(use_true_random=False))
+def test_a_matrix_has_the_order_of_the_file_and_of_the_classes(random, tmp_path_factory):
+    """RareAct's script finds the score of a clip's class at its line and its `class_id`, whatever order came."""
+    folder = tmp_path_factory.mktemp("matrix")
+    task, answered = answered_rareact(folder)
+    write_server_file(folder / "out.npy", "rareact", task.queries, random.sample(answered, len(answered)))
+    found = np.load(folder / "out.npy")
+    with (folder / "rareact" / "rareact.csv").open(newline="") as opened:
+        lines = list(csv.DictReader(opened))
+    assert found.shape == (len(lines), len(task.candidates))
+    assert found.dtype == np.float64
+    for line, row in zip(lines, found, strict=True):
+        caption = rareact_caption(line["verb"], line["noun"])
+        assert row[int(line["class_id"])] == -1 - float(line["id"]) - len(caption) / 64
+
+
+def test_a_matrix_wants_every_clip_and_class(tmp_path):
+    """A clip that was not asked and scores of other classes are told, and nothing is written."""
+    task, answered = answered_rareact(tmp_path)
+    file = tmp_path / "out.npy"
+    with pytest.raises(EvaluationError, match="query '0' of rareact was not asked, and the matrix has a row for each"):
+        write_server_file(file, "rareact", task.queries, answered[1:])
+    fewer = [said("rareact", one.id, log_probs=one.log_probs[1:]) for one in answered]
+    with pytest.raises(EvaluationError, match="query '0' of rareact has log-probabilities of 4 classes, wanted 5"):
+        write_server_file(file, "rareact", task.queries, fewer)
+    assert not file.exists()
+
+
 def test_what_no_server_takes_is_refused(tmp_path):
     """Tasks without a server, answers of two cells and of unknown queries are told, and nothing is written."""
     item, file = TaskItem(id="1", media=()), tmp_path / "out.json"
@@ -76,4 +117,4 @@ def test_what_no_server_takes_is_refused(tmp_path):
     with pytest.raises(EvaluationError, match="predictions has '2', which is no query among items"):
         write_server_file(file, "vqav2", [item], [said("vqav2", "2")])
     assert not file.exists()
-    assert set(ANSWER) | {"visdial"} == set(SERVER_FORMATS)
+    assert set(ANSWER) | {"visdial", "rareact"} == set(SERVER_FORMATS)

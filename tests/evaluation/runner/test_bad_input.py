@@ -9,7 +9,7 @@ import torch
 from flamingo_blocks.data import ImageSegment
 from flamingo_blocks.errors import EvaluationError
 from flamingo_blocks.evaluation import EvalConfig, TaskItem, evaluate
-from flamingo_blocks.evaluation.metrics import VqaAccuracy
+from flamingo_blocks.evaluation.metrics import RocAuc, VqaAccuracy
 from flamingo_blocks.evaluation.reports import read_predictions
 from flamingo_blocks.evaluation.synthetic import synthetic_task
 from tests.evaluation.subjects import make_subject
@@ -128,6 +128,18 @@ def test_a_split_without_answers_has_predictions_and_no_score(tmp_path):
     assert result.cell("counting", 2).scores[0].value is None
     assert len(read_predictions(tmp_path / "predictions.jsonl")) == 2 * len(queries)
     assert (tmp_path / "report.html").exists()
+
+
+def test_a_few_queries_of_one_label_have_no_score_and_the_reason(tmp_path):
+    """Labels are both there in the task, and not among the few that are asked: the run ends with its report."""
+    task = synthetic_task("matching", queries=4, size=8, answering="closed")
+    queries = tuple(replace(query, facts={"label": place % 2}) for place, query in enumerate(task.queries))
+    task = replace(task, metrics=(RocAuc(),), queries=queries)
+    result = ask(task, replace(CONFIG, num_queries=1, bootstrap=20, controls=("gates_closed",)), folder=tmp_path)
+    cell = result.cell(task.name, 2)
+    assert (cell.scores[0].value, cell.interval) == (None, None)
+    assert (cell.counts["asked"], cell.counts["scored"], cell.counts["of_one_label"]) == (1, 0, 1)
+    assert "of_one_label" in (tmp_path / "results.json").read_text()
 
 
 def test_a_query_among_the_support_is_passed_over_and_counted():

@@ -133,7 +133,7 @@ NAMED = {"dax": {"images": ["d.png"]}, "wug": {"images": ["w.png"]}}
         ("clevr", [{**ROW, "image": [3]}], [], "row[0]: image[0] is 3 of type int, wanted a text"),
         ("clevr", [{**ROW, "id": "a"}, {**ROW, "id": "a"}], [], "id 'a' stands at"),
         ("clevr", [ROW], [{**ROW, "id": 1}, {**ROW, "id": 1}], "id '1' stands at"),
-        ("clevr", [ROW], ["no row"], "row[0] is 'no row' of type str, wanted an object"),
+        ("clevr", [ROW], ["no row"], "row[0]: holds 'no row' of type str, wanted an object"),
         ("open_mi", [{**ROW, "classes": ["dax"], "support": NAMED}], [], "wanted pictures of '1' too"),
         (
             "open_mi",

@@ -182,6 +182,18 @@ def test_a_label_is_nought_or_one_and_all_rows_have_one_or_none(tmp_path):
         read_task("hateful_memes", tmp_path, "dev_seen")
 
 
+@pytest.mark.parametrize("label", [0, 1])
+def test_a_split_of_one_label_is_refused_before_anything_is_asked(label, tmp_path):
+    """Whatever a model answers, there would be no area."""
+    folder = tmp_path / "hateful_memes"
+    WRITERS["hateful_memes"](folder)
+    rows = [{"id": number, "label": label, "img": f"img/{number}.png", "text": ""} for number in (101, 102)]
+    write_file(folder / "test_seen.jsonl", rows)
+    said = f"task hateful_memes: each of the 2 queries with a label has label {label}, .*; give queries of both"
+    with pytest.raises(EvaluationError, match=said):
+        read_task("hateful_memes", tmp_path)
+
+
 @pytest.mark.parametrize("name", ["coco", "flickr30k"])
 def test_rows_of_no_split_and_files_of_another_dataset_are_refused(name, tmp_path):
     """Karpathy's rows are of one of four splits, in a file of this dataset, and none is without captions."""

@@ -94,7 +94,10 @@ def test_a_closed_task_of_clips_in_csv(tmp_path):
 
 def test_yaml_values_are_texts(tmp_path):
     """`yes` and `no` are answers, and a number is a number where one is wanted; several images are one item."""
-    rows = [{"n": 1, "files": ["a.png", "b.png"], "label": 1, "ocr": "hi", "a": "no"}]
+    rows = [
+        {"n": 1, "files": ["a.png", "b.png"], "label": 1, "ocr": "hi", "a": "no"},
+        {"n": 2, "files": ["c.png"], "label": 0, "ocr": "ho", "a": "yes"},
+    ]
     (tmp_path / "rows.json").write_text(json.dumps(rows))
     (tmp_path / "task.yaml").write_text(
         "name: nice\nkind: memes\nanswering: closed\nmetric: roc_auc\nrows: rows.json\ncandidates: [yes, no]\n"
@@ -137,7 +140,7 @@ def test_every_metric_name_gives_a_metric():
         ({"support": "test.jsonl"}, "id '0' stands at .*test.jsonl, line 1 already"),
         ({"answering": "closed"}, "from 'candidates' or from 'fields', found neither"),
         ({"candidates": ["a", "b"]}, "answering is 'open'.*wanted 'closed', since there are candidates"),
-        ({"candidates": ["a", "b", "a"]}, "candidates has 'a' twice, wanted each once"),
+        ({"candidates": ["a", "b", "a"]}, "task.json: candidate 2 is 'a', as candidate 0 is; give each text once"),
         ({"candidates": ["a", 1]}, r"candidates\[1\] is 1 of type int, wanted a text"),
         ({"num_support": 0}, "num_support is 0 of type int, wanted 1 or more"),
         ({"max_new_tokens": "many"}, "max_new_tokens is 'many'.*wanted a number"),
@@ -182,6 +185,23 @@ def test_an_answer_is_among_the_candidates(tmp_path):
     spec = {**SPEC, "answering": "closed", "candidates": ["sign", "tree"]}
     with pytest.raises(EvaluationError, match="line 1: the answer is 'a sign', wanted one of 'sign', 'tree'"):
         read_custom_task(write(tmp_path, spec, test=[row(0)], train=[row(1)]))
+
+
+def test_candidates_of_a_row_are_told_with_their_place(tmp_path):
+    """The error has file, row, query and candidate, before a model is asked."""
+    fields = {**SPEC["fields"], "candidates": "choices"}
+    spec = {**SPEC, "answering": "closed", "fields": fields}
+    rows = [row(0, choices=["a", "b"]), row(1, choices=["a", "b", "a"])]
+    with pytest.raises(EvaluationError, match="test.jsonl, line 2, query '1': candidate 2 is 'a', as candidate 0 is"):
+        read_custom_task(write(tmp_path, spec, test=rows, train=[row(2, choices=["a", "a"])]))
+
+
+def test_labels_of_one_class_are_refused(tmp_path):
+    """The area of a task of one's own is not defined either."""
+    spec = {**SPEC, "answering": "closed", "metric": "roc_auc", "candidates": ["a sign", "none"]}
+    spec["fields"] = {**SPEC["fields"], "facts": {"label": "label"}}
+    with pytest.raises(EvaluationError, match="task signs: each of the 2 queries with a label has label 1, "):
+        read_custom_task(write(tmp_path, spec, test=[row(0, label=1), row(1, label=1)], train=[row(2, label=0)]))
 
 
 def test_candidates_stand_in_one_place(tmp_path):

@@ -1,5 +1,6 @@
 """Every image task, read from files in the official layout: what was written is what is read, in any order of rows."""
 
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
@@ -23,11 +24,14 @@ def datasets(draw, name, split):
     answers = ["yes", "no"] if name == "hateful_memes" else draw(st.lists(text, min_size=1, max_size=5))
     found = {}
     for part, first in (("train", 1), (split, 500)):
-        numbers = draw(st.lists(st.integers(first, first + 400), min_size=1, max_size=4, unique=True))
+        least = 2 if name == "hateful_memes" else 1
+        numbers = draw(st.lists(st.integers(first, first + 400), min_size=least, max_size=4, unique=True))
         some = st.integers(0, 4).map(
             lambda start: tuple(answers[(start + k) % len(answers)] for k in range(LAYOUTS[name].answers))
         )
         found[part] = [Record(n, first + n % 3, draw(text), draw(some)) for n in numbers]
+        if name == "hateful_memes":  # both labels are there
+            found[part][:2] = [replace(r, answers=(label,)) for r, label in zip(found[part], answers, strict=False)]
     return found
 
 
@@ -198,11 +202,15 @@ def test_facts_are_what_metrics_read(tmp_path):
 def test_memes_are_read_under_both_names_of_their_files(old, new, tmp_path):
     """`test.jsonl` is what `test_seen.jsonl` was called first; where both are there the new name is taken."""
     folder = tmp_path / "hateful_memes"
-    both = {"train": [Record(1, 1, "a", ("no",))], old: [Record(2, 2, "b", ("yes",))]}
+
+    def two(number):
+        return [Record(number, number, "b", ("yes",)), Record(number + 10, number, "c", ("no",))]
+
+    both = {"train": [Record(1, 1, "a", ("no",))], old: two(2)}
     write_layout(LAYOUTS["hateful_memes"], folder, both)
-    assert [item.id for item in read_task("hateful_memes", tmp_path, new).queries] == ["2"]
-    write_layout(LAYOUTS["hateful_memes"], folder, {new: [Record(3, 3, "c", ("yes",))]})
-    assert [item.id for item in read_task("hateful_memes", tmp_path, new).queries] == ["3"]
+    assert [item.id for item in read_task("hateful_memes", tmp_path, new).queries] == ["2", "12"]
+    write_layout(LAYOUTS["hateful_memes"], folder, {new: two(3)})
+    assert [item.id for item in read_task("hateful_memes", tmp_path, new).queries] == ["3", "13"]
     with pytest.raises(EvaluationError, match=r"train.jsonl \(there\), test_unseen.jsonl \(missing\); the folder has"):
         read_task("hateful_memes", tmp_path, "test_unseen")
 

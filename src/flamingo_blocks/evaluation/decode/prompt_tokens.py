@@ -9,6 +9,7 @@ from flamingo_blocks.data import InterleavedDocument, TextSegment, tokenize_docu
 from flamingo_blocks.data.documents import MediaSegment
 from flamingo_blocks.data.plain_text import plain_tokenizer
 from flamingo_blocks.errors import EvaluationError
+from flamingo_blocks.evaluation.check_candidates import check_candidates
 from flamingo_blocks.models.processor import FlamingoProcessor
 
 _REMEMBERED = 2**16  # texts: shots come again with every query
@@ -103,16 +104,7 @@ class PromptTokenizer:
     def _check(self, candidates: Sequence[str]) -> None:
         if isinstance(candidates, str) or not candidates:
             raise EvaluationError(f"candidates is {candidates!r}, wanted a list of texts for each query, one at least")
-        seen: dict[str, int] = {}
-        for number, candidate in enumerate(candidates):
-            if not candidate.strip():
-                raise EvaluationError(f"candidate {number} is {candidate!r}, wanted a text; leave it out")
-            if candidate in seen:
-                raise EvaluationError(
-                    f"candidate {number} is {candidate!r}, as candidate {seen[candidate]} is; give each text once, and "
-                    "say which classes share it"
-                )
-            seen[candidate] = number
+        check_candidates(candidates)
 
 
 class _Remembering:

@@ -221,7 +221,7 @@ def _statistic(metric: Metric, items: Sequence[TaskItem], predictions: Sequence[
         places = [place for place, times in enumerate(weights.tolist()) for _ in range(int(times))]
         try:
             return metric.score([items[place] for place in places], [predictions[place] for place in places]).value
-        except EvaluationError:  # not defined for this set, as an area with one class
+        except EvaluationError:  # not defined for this set
             return None
 
     return value

@@ -1,7 +1,7 @@
 """Area under the receiver operating curve."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -62,7 +62,8 @@ def roc_auc(scores: Sequence[float], labels: Sequence[int]) -> float:
 class RocAuc:
     """Area under the receiver operating curve of log p(positive) - log p(negative), from 0 to 100.
 
-    An item's label, 1 or 0, is `facts["label"]`; items without one do not count.
+    An item's label, 1 or 0, is `facts["label"]`; items without one do not count. Where all have the same label, as may
+    happen among a few queries of a task, the area is not defined and there is no score.
 
     Args:
         candidates: The two answers, in the order of the task's candidates; an item's own come first.
@@ -95,20 +96,39 @@ class RocAuc:
             predictions: What was answered to each.
 
         Raises:
-            EvaluationError: If only one label is there, or log-probabilities are missing or not finite.
+            EvaluationError: If a label is neither 1 nor 0, or log-probabilities are missing or not finite.
             ValueError: If items and predictions differ in number or in their ids.
         """
         scores, labels, _ = self._read(items, predictions)
+        defined = len(set(labels)) == 2
         return Score(
             variant=self.variant,
-            value=100 * roc_auc(scores, labels) if labels else None,
+            value=100 * roc_auc(scores, labels) if defined else None,
             counts={
                 "asked": len(items),
-                "scored": len(labels),
+                "scored": len(labels) if defined else 0,
                 "positive": sum(labels),
                 "without_answers": len(items) - len(labels),
+                "of_one_label": 0 if defined else len(labels),
             },
         )
+
+    def check_queries(self, items: Sequence[TaskItem]) -> None:
+        """Refuse the queries of a task if there would be no area, whatever is answered.
+
+        Args:
+            items: All queries. Where none has a label, as in a split without answers, there is nothing to refuse.
+
+        Raises:
+            EvaluationError: If all labels are the same, or one is neither 1 nor 0; or a labelled query has candidates
+                of its own that are not the two wanted.
+        """
+        labels = [label for _, label, _ in self._labelled(items)]
+        if len(set(labels)) == 1:
+            raise EvaluationError(
+                f"each of the {len(labels)} queries with a label has label {labels[0]}, and ROC AUC compares those of "
+                "label 1 with those of label 0; give queries of both, or take another metric"
+            )
 
     def prepare(self, items: Sequence[TaskItem], predictions: Sequence[Prediction]) -> Callable[[Tensor], float | None]:
         """Read everything once, to give the value for many sets in which items come several times or not at all.
@@ -142,23 +162,24 @@ class RocAuc:
     ) -> tuple[list[float], list[int], list[int]]:
         """Scores, labels and places of the items that have a label."""
         check_answers(items, predictions)
-        scores: list[float] = []
-        labels: list[int] = []
-        places: list[int] = []
-        for place, (item, prediction) in enumerate(zip(items, predictions, strict=True)):
+        labelled = list(self._labelled(items))
+        scores = []
+        for place, _, positive in labelled:
+            found = candidate_scores(predictions[place], number=2, normalise=self.normalise)
+            scores.append(found[positive] - found[1 - positive])
+        return scores, [label for _, label, _ in labelled], [place for place, *_ in labelled]
+
+    def _labelled(self, items: Sequence[TaskItem]) -> Iterator[tuple[int, int, int]]:
+        """Place and label of each item that has a label, and the place of the positive one among its candidates."""
+        for place, item in enumerate(items):
             label = item.facts.get("label")
             if label is None:
                 continue
-            if label not in {0, 1}:
+            if label not in (0, 1):
                 raise EvaluationError(f"query {item.id!r} has the label {label!r}, wanted 0 or 1")
             candidates = item.candidates or self.candidates
             if len(candidates) != 2 or self.positive not in candidates:
                 raise EvaluationError(
                     f"query {item.id!r} has the candidates {candidates}, wanted two, {self.positive!r} among them"
                 )
-            found = candidate_scores(prediction, number=2, normalise=self.normalise)
-            positive = candidates.index(self.positive)
-            scores.append(found[positive] - found[1 - positive])
-            labels.append(int(label))
-            places.append(place)
-        return scores, labels, places
+            yield place, int(label), candidates.index(self.positive)

@@ -1,5 +1,6 @@
-"""Answers as the servers of tasks take them, for splits whose answers are theirs alone."""
+"""Answers as the servers and scripts that score a task take them."""
 
+import io
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -7,13 +8,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from flamingo_blocks._optional import require
 from flamingo_blocks.data.atomic_file import atomic_file
 from flamingo_blocks.errors import EvaluationError
 from flamingo_blocks.evaluation.item import TaskItem
-from flamingo_blocks.evaluation.metrics import normalise_vqa
+from flamingo_blocks.evaluation.metrics import candidate_scores, normalise_vqa
 from flamingo_blocks.evaluation.prediction import Prediction
 
-Row = dict[str, Any]
+Row = dict[str, Any] | list[float]
 
 
 def _caption(item: TaskItem, said: Prediction | None) -> Row:
@@ -37,19 +39,30 @@ def _dialogue(item: TaskItem, said: Prediction | None) -> Row:
     return {"image_id": int(image), "round_id": int(turn), "ranks": [ranks[place] for place in range(len(order))]}
 
 
+def _clip(item: TaskItem, said: Prediction | None) -> Row:
+    if said is None:
+        raise EvaluationError(
+            f"query {item.id!r} of rareact was not asked, and the matrix has a row for each clip; ask all of its file"
+        )
+    return candidate_scores(said, number=len(said.log_probs))
+
+
 SERVER_FORMATS: Mapping[str, Callable[[TaskItem, Prediction | None], Row]] = MappingProxyType(
-    {"coco": _caption, "visdial": _dialogue, "vizwiz": _photo} | dict.fromkeys(("vqav2", "okvqa", "textvqa"), _question)
+    {"coco": _caption, "visdial": _dialogue, "vizwiz": _photo, "rareact": _clip}
+    | dict.fromkeys(("vqav2", "okvqa", "textvqa"), _question)
 )
 
 
 def write_server_file(
     file: str | os.PathLike[str], task: str, items: Sequence[TaskItem], predictions: Sequence[Prediction]
 ) -> None:
-    """Write the answers of one cell as the server of its task takes them.
+    """Write the answers of one cell as the server or the script that scores its task takes them.
 
     COCO's server wants a caption for each image; that of VQAv2 an answer for each question of the whole split, those
     that were not asked as "", normalised as its own script does; that of VizWiz an answer for each image; that of
-    VisDial the rank of each option, 1 for the likeliest.
+    VisDial the rank of each option, 1 for the likeliest. These files are JSON. RareAct's script wants a matrix in the
+    format of numpy: a row for each clip of `rareact.csv`, in its order, with the log-probability of each class, by
+    `class_id`.
 
     Args:
         file: Where to; it is there whole or not at all.
@@ -59,7 +72,8 @@ def write_server_file(
 
     Raises:
         EvaluationError: If the task has no such format, predictions are of several cells, or are not of the task's
-            queries.
+            queries; or a query of VisDial or RareAct has no log-probabilities of all that could be answered.
+        MissingDependencyError: If the task is RareAct, and numpy is not installed.
 
     Example:
         >>> from pathlib import Path
@@ -68,6 +82,9 @@ def write_server_file(
         >>> write_server_file("answers.json", "vqav2", items, [said])
         >>> Path("answers.json").read_text()
         '[{"question_id": 42000, "answer": "2 dogs"}, {"question_id": 42001, "answer": ""}]'
+
+    Source:
+        Of RareAct: `compute_score.py` of github.com/antoine77340/RareAct, which loads the matrix by `numpy.load`.
     """
     if task not in SERVER_FORMATS:
         raise EvaluationError(f"task is {task!r}, of which no server is known; wanted of {', '.join(SERVER_FORMATS)}")
@@ -77,5 +94,21 @@ def write_server_file(
     if unknown := sorted(said.keys() - {item.id for item in items}):
         raise EvaluationError(f"predictions has {unknown[0]!r}, which is no query among items; give the split of then")
     rows = [SERVER_FORMATS[task](item, said.get(item.id)) for item in items]
+    content = _matrix(items, rows) if task == "rareact" else json.dumps(rows, ensure_ascii=False).encode()
     with atomic_file(Path(file)) as opened:
-        opened.write(json.dumps(rows, ensure_ascii=False).encode())
+        opened.write(content)
+
+
+def _matrix(items: Sequence[TaskItem], rows: Sequence[Row]) -> bytes:
+    """The rows as a file of numpy, a column for each class."""
+    np = require("numpy", used_by="write_server_file", extra="data")
+    classes = 1 + max(item.facts["class_id"] for item in items)
+    for item, row in zip(items, rows, strict=True):
+        if len(row) != classes:
+            raise EvaluationError(
+                f"query {item.id!r} of rareact has log-probabilities of {len(row)} classes, wanted {classes}; give the "
+                "files of then"
+            )
+    opened = io.BytesIO()
+    np.save(opened, np.array(rows, dtype=np.float64), allow_pickle=False)
+    return opened.getvalue()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flamingo_blocks.errors import EvaluationError
+from flamingo_blocks.evaluation.check_candidates import check_candidates
 from flamingo_blocks.evaluation.item import TaskItem
 from flamingo_blocks.evaluation.read_rows import refuse_twice
 
@@ -28,7 +29,7 @@ def check_split(task: str, split: str, splits: Sequence[str]) -> None:
 def distinct(
     queries: Sequence[Placed], support: Sequence[Placed], *, file: Path
 ) -> tuple[tuple[TaskItem, ...], tuple[TaskItem, ...]]:
-    """Queries and support, in which no id comes twice.
+    """Queries and support, in which no id comes twice, and no candidate of a query.
 
     Args:
         queries: Queries with their places.
@@ -39,9 +40,12 @@ def distinct(
         The queries and the support, without their places.
 
     Raises:
-        EvaluationError: If an id comes twice, told with both places, or there is no query.
+        EvaluationError: If an id comes twice, told with both places, there is no query, or one has a candidate that is
+            empty or comes twice.
     """
     if not queries:
         raise EvaluationError(f"{file}: has no item for the queries, wanted one at least")
     refuse_twice(((item.id, place) for placed in (support, queries) for item, place in placed), "id")
+    for item, place in queries:
+        check_candidates(item.candidates, of=f"{place}, query {item.id!r}")
     return tuple(item for item, _ in queries), tuple(item for item, _ in support)

@@ -7,6 +7,7 @@ from typing import Any, cast, get_args
 
 from flamingo_blocks._optional import require
 from flamingo_blocks.errors import EvaluationError
+from flamingo_blocks.evaluation.check_candidates import check_candidates
 from flamingo_blocks.evaluation.read_rows import Row, read_csv, read_lines, read_list, read_text
 from flamingo_blocks.evaluation.score import Metric
 from flamingo_blocks.evaluation.task import Answering, Kind, Task
@@ -63,8 +64,7 @@ def read_custom_task(file: Path) -> Task:
     answering = cast(Answering, _choice(spec, "answering", get_args(Answering)))
     kind = cast(Kind, _choice(spec, "kind", get_args(Kind)))
     candidates = spec.texts("candidates") if "candidates" in spec else ()
-    if twice := [each for number, each in enumerate(candidates) if each in candidates[:number]]:
-        raise EvaluationError(f"{spec.place}: candidates has {twice[0]!r} twice, wanted each once")
+    check_candidates(candidates, of=spec.place)
     fields = Fields(
         Row(spec.take("fields", dict), f"{spec.place}, fields"),
         folder=file.parent / (spec.take("media_folder", str) if "media_folder" in spec else "."),

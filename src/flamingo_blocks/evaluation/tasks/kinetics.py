@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from flamingo_blocks.evaluation.check_candidates import check_candidates
 from flamingo_blocks.evaluation.item import TaskItem
 from flamingo_blocks.evaluation.metrics import ClassAccuracy
 from flamingo_blocks.evaluation.read_rows import Row, read_csv
@@ -36,6 +37,7 @@ def read_kinetics700(folder: Path, split: str) -> Task:
     clips, file = ClipFiles(folder), folder / f"{split}.csv"
     train = read_csv(folder / "train.csv", _COLUMNS)
     labels = tuple(sorted({row.take("label", str) for row in train}))
+    check_candidates(labels, of=f"{folder / 'train.csv'}, labels")
     facts = {label: {"class_index": place} for place, label in enumerate(labels)}
     asked = read_csv(file, _COLUMNS)
     for row in asked:

@@ -6,10 +6,10 @@ from flamingo_blocks.evaluation.item import TaskItem
 from flamingo_blocks.evaluation.metrics import VqaAccuracy
 from flamingo_blocks.evaluation.read_rows import Row, read_object
 from flamingo_blocks.evaluation.task import Task, TaskReader
-from flamingo_blocks.evaluation.tasks.check_items import Placed, check_split, distinct
+from flamingo_blocks.evaluation.tasks.check_items import Placed, check_split
+from flamingo_blocks.evaluation.tasks.either_layout import read_either_layout
 from flamingo_blocks.evaluation.tasks.media_files import image_file
-from flamingo_blocks.evaluation.tasks.task_files import find_files
-from flamingo_blocks.evaluation.tasks.vqa_rows import check_number, pair_rows, recut_files, ten_answers
+from flamingo_blocks.evaluation.tasks.vqa_rows import check_number, pair_rows, ten_answers
 
 SPLITS = ("val", "test")
 IMAGES = {"train": "train_images", "val": "train_images", "test": "test_images"}
@@ -31,17 +31,7 @@ def read_text_vqa(folder: Path, split: str) -> Task:
     """
     check_split("textvqa", split, SPLITS)
     official = [f"TextVQA_0.5.1_{part}.json" for part in ("train", split)]
-    layout, files = find_files(folder, official, recut_files(split))
-    if layout == 0:
-        train, asked = files
-        found = _official(folder, asked, split), _official(folder, train, "train")
-    else:
-        train, train_answers, asked, *answers = files
-        found = (
-            _recut(folder, asked, answers[0] if answers else None, split),
-            _recut(folder, train, train_answers, "train"),
-        )
-    queries, support = distinct(*found, file=asked)
+    queries, support = read_either_layout(folder, split, official, read=_official, read_recut=_recut)
     metrics = (VqaAccuracy(profile="textvqa"), VqaAccuracy(profile="always"))
     return Task(name="textvqa", kind="question", answering="open", metrics=metrics, queries=queries, support=support)
 

@@ -6,10 +6,10 @@ from flamingo_blocks.evaluation.item import TaskItem
 from flamingo_blocks.evaluation.metrics import VqaAccuracy
 from flamingo_blocks.evaluation.read_rows import Row, read_list
 from flamingo_blocks.evaluation.task import Task, TaskReader
-from flamingo_blocks.evaluation.tasks.check_items import Placed, check_split, distinct
+from flamingo_blocks.evaluation.tasks.check_items import Placed, check_split
+from flamingo_blocks.evaluation.tasks.either_layout import read_either_layout
 from flamingo_blocks.evaluation.tasks.media_files import image_file
-from flamingo_blocks.evaluation.tasks.task_files import find_files
-from flamingo_blocks.evaluation.tasks.vqa_rows import pair_rows, recut_files, ten_answers
+from flamingo_blocks.evaluation.tasks.vqa_rows import pair_rows, ten_answers
 
 SPLITS = ("val", "test")
 
@@ -29,17 +29,8 @@ def read_vizwiz(folder: Path, split: str) -> Task:
         EvaluationError: If a file is missing or a row is wrong.
     """
     check_split("vizwiz", split, SPLITS)
-    layout, files = find_files(folder, ["train.json", f"{split}.json"], recut_files(split))
-    if layout == 0:
-        train, asked = files
-        found = _official(folder, asked, split), _official(folder, train, "train")
-    else:
-        train, train_answers, asked, *answers = files
-        found = (
-            _recut(folder, asked, answers[0] if answers else None, split),
-            _recut(folder, train, train_answers, "train"),
-        )
-    queries, support = distinct(*found, file=asked)
+    official = ["train.json", f"{split}.json"]
+    queries, support = read_either_layout(folder, split, official, read=_official, read_recut=_recut)
     metrics = (VqaAccuracy(profile="vizwiz"), VqaAccuracy(profile="always"))
     return Task(name="vizwiz", kind="question", answering="open", metrics=metrics, queries=queries, support=support)
 

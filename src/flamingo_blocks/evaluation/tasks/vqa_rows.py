@@ -74,19 +74,6 @@ def check_number(row: Row, number: int) -> None:
         raise EvaluationError(f"{row.place}: answers has {number} of them, wanted {NUM_ANSWERS}")
 
 
-def recut_files(split: str) -> list[str]:
-    """Names under which open_flamingo hands VizWiz and TextVQA around, cut into questions and annotations.
-
-    Args:
-        split: Split of the queries; of `"test"` there are no annotations.
-
-    Returns:
-        Questions and annotations of the support, then those of the split.
-    """
-    names = [f"{part}_{rows}_vqa_format.json" for part in ("train", split) for rows in ("questions", "annotations")]
-    return names[:3] if split == "test" else names
-
-
 def _by_id(rows: list[Row]) -> dict[str, Row]:
     keys = [row.text("question_id") for row in rows]
     refuse_twice(zip(keys, (row.place for row in rows), strict=True), "question_id")
