@@ -116,7 +116,8 @@ def test_what_was_found_is_told():
     assert facts["checked"] == 4 + 2 and 0 <= facts["largest_difference"] < 1e-4
     assert facts["images_encoded"] == 6
     decoder.new_cell()
-    assert decoder.facts["checked"] == 0
+    decoder.score(QUERIES[:1], [CANDIDATES], prompt=prompt)
+    assert decoder.facts["checked"] == 4 + 2 + 1  # of all cells
     assert decoder_of("llama", share=False, scorer="copies").facts["writes_shared"] is False
 
 

@@ -27,11 +27,13 @@ def make_tasks() -> list[Task]:
     return [written, synthetic_task("binding", queries=5, size=8, answering="closed")]
 
 
-def run(config: EvalConfig = CONFIG, *, folder: Path | None = None, reverse: bool = False, **more: Any) -> Any:
+def run(
+    config: EvalConfig = CONFIG, *, folder: Path | None = None, reverse: bool = False, tasks: Any = None, **more: Any
+) -> Any:
     """An evaluation of the one model."""
     lm = make_language_model("llama", max_position_embeddings=512)
     flamingo, processor = make_subject(lm=lm)
-    tasks = make_tasks()
+    tasks = make_tasks() if tasks is None else tasks
     if reverse:
         tasks = [replace(task, queries=task.queries[::-1], support=task.support[::-1]) for task in tasks]
     return evaluate(flamingo, processor, tasks, config, folder=folder, **more)

@@ -8,7 +8,7 @@ import torch
 from flamingo_blocks.errors import EvaluationError
 from flamingo_blocks.evaluation import evaluate, rescore
 from flamingo_blocks.evaluation.decode import Decoder
-from flamingo_blocks.evaluation.reports import read_predictions
+from flamingo_blocks.evaluation.reports import read_predictions, read_results
 from flamingo_blocks.evaluation.runner import ask
 from tests.evaluation.runner.runs import CONFIG, answers, make_tasks, run, run_in_process, scores
 from tests.evaluation.subjects import make_subject
@@ -66,9 +66,12 @@ def test_order_of_the_files_changes_nothing(done, tmp_path):
 
 def test_two_processes_give_the_files_of_one(done, tmp_path):
     """Under two processes each query is asked by one of them, and the files say what one process says."""
-    folder, _ = done
+    folder, result = done
     run_together(run_in_process, 2, str(tmp_path / "two"), folder=tmp_path)
     assert answers(tmp_path / "two") == answers(folder)
+    told = read_results(tmp_path / "two" / "results.json").tasks["counting"]["decoding"]
+    one = result.tasks["counting"]["decoding"]
+    assert told["checked"] >= one["checked"] and told["lm_tokens"] >= one["lm_tokens"]  # of both processes
     assert (tmp_path / "two" / "report.md").exists()
     assert not (tmp_path / "two" / "journal").exists()
 
@@ -120,6 +123,18 @@ def test_more_is_asked_into_the_same_folder(done, tmp_path):
     run(replace(CONFIG, shots=(0, 2), controls=()), folder=tmp_path)
     assert scores(run(folder=tmp_path)) == scores(result)
     assert answers(tmp_path) == answers(folder)
+
+
+def test_tasks_of_two_calls_stand_in_one_report(done, tmp_path):
+    """A folder's report holds what was asked by earlier calls too, as one call would have found it."""
+    _, result = done
+    for task in make_tasks():
+        found = run(folder=tmp_path, tasks=[task])
+    assert scores(found) == scores(result)
+    assert found.tasks.keys() == result.tasks.keys()
+    assert all(name in (tmp_path / "report.md").read_text() for name in ("counting", "binding"))
+    rescore(tmp_path, make_tasks())
+    assert scores(read_results(tmp_path / "results.json")) == scores(result)
 
 
 def test_fewer_queries_are_asked_into_the_same_folder(tmp_path):

@@ -26,10 +26,10 @@ class Findings:
         writes_shared: Whether writing goes on from shared prompts.
         scores_shared: Whether scoring does.
         way: How candidates are scored.
-        checked: Queries of this cell that were also computed without sharing.
-        largest_difference: Of log-probabilities, between the ways that are gone and whole texts, in this cell.
+        checked: Queries that were also computed without sharing.
+        largest_difference: Of log-probabilities, between the ways that are gone and whole texts.
         refused: What was given up since it was wrong, and why; kept from cell to cell.
-        not_made_for: What the language model is not made for, as far as that is known without trying, in this cell.
+        not_made_for: What the language model is not made for, as far as that is known without trying, in some cell.
         best: The best way that was not refused; where the next cell begins.
         may_unshare: Whether sharing may be given up.
         may_step_down: Whether the way may be.
@@ -62,7 +62,7 @@ class Findings:
             name, self.way = self.way, WAYS[WAYS.index(self.way) + 1]
             told = f"Candidates are scored by {self.way!r} in place of {name!r}"
             if known:
-                self.not_made_for.append(f"{told}: {why}")
+                self.not_made_for = list(dict.fromkeys((*self.not_made_for, f"{told}: {why}")))
             else:
                 self.best = self.way
                 self.refuse(told, why)
@@ -76,9 +76,8 @@ class Findings:
         warnings.warn(f"{what} from now on: {why}", stacklevel=5)
 
     def new_cell(self) -> None:
-        """Forget what was found of this cell; what was wrong stays refused."""
-        self.checked, self.largest_difference, self.way = 0, 0.0, self.best
-        self.not_made_for.clear()
+        """Try again what the texts of this cell may be made for; what was wrong stays refused."""
+        self.way = self.best
 
 
 def check_writing(

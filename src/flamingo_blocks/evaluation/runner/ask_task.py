@@ -35,7 +35,7 @@ def ask_task(
         on_progress: Called with the name of the task and how many of its queries are answered, of how many.
 
     Returns:
-        How it was asked, for result files.
+        How it was asked by this process, for result files.
     """
     task, profile = prepared.task, find_profile(config.profile)
     longest = config.max_new_tokens or task.max_new_tokens or profile.max_new_tokens[task.kind]

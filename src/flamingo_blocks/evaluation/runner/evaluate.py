@@ -16,8 +16,9 @@ from flamingo_blocks.evaluation.runner.ask_task import Progress, ask_task
 from flamingo_blocks.evaluation.runner.config import EvalConfig
 from flamingo_blocks.evaluation.runner.described import describe_run, describe_task, in_key_order
 from flamingo_blocks.evaluation.runner.prepare import prepare_task, with_answered
+from flamingo_blocks.evaluation.runner.processes import gathered, merged_facts, rank_and_ranks
 from flamingo_blocks.evaluation.runner.readable import look_for_images
-from flamingo_blocks.evaluation.runner.run_folder import RunFolder, rank_and_ranks
+from flamingo_blocks.evaluation.runner.run_folder import RunFolder
 from flamingo_blocks.evaluation.runner.score_cells import score_cells
 from flamingo_blocks.evaluation.task import Task
 from flamingo_blocks.models import Flamingo, FlamingoProcessor
@@ -36,7 +37,8 @@ def evaluate(
     """Ask a model the queries of tasks with shots, and score what it answers, beside its controls.
 
     With a folder, what was answered is written as it comes, and the same call goes on from there after a kill: no query
-    is asked twice. Under torchrun each process asks its share; the results are those of one process.
+    is asked twice. Tasks of earlier calls for the folder stay in its report. Under torchrun each process asks its
+    share; the results are those of one process.
 
     Args:
         flamingo: The model; it is asked in eval mode, and each of its parts is put back into its own mode.
@@ -148,12 +150,17 @@ def evaluate_model(
             each, [one for one in predictions if one.task == each.task.name], bootstrap=config.bootstrap
         )
     ]
+    for each in prepared:
+        parts = gathered(facts[each.task.name]["decoding"])
+        facts[each.task.name]["decoding"] = merged_facts(parts)
+    encoded = sum(gathered(model.images_encoded))
     told = {
-        **run.described, "seconds": round(time.monotonic() - started, 2), "images_encoded": model.images_encoded,
+        **run.described, "seconds": round(time.monotonic() - started, 2), "images_encoded": encoded,
         "controls_left_out": [control for control in wanted if control not in config.controls],
     }  # fmt: skip
     about = {each.task.name: {**describe_task(each), **facts[each.task.name]} for each in prepared}
-    result = EvaluationResult(cells=tuple(cells), run=in_key_order(told), tasks=in_key_order(about))
+    found = EvaluationResult(cells=tuple(cells), run=in_key_order(told), tasks=in_key_order(about))
+    result = run.with_earlier(found)
     run.finish(result, predictions, answered)
     return result
 

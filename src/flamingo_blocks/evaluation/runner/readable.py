@@ -2,12 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
-
-from torch import distributed
 
 from flamingo_blocks.evaluation.answering import EvaluatedModel
 from flamingo_blocks.evaluation.item import TaskItem
+from flamingo_blocks.evaluation.runner.processes import gathered
 
 
 def look_for_images(model: EvaluatedModel, *, rank: int, ranks: int) -> Callable[[Sequence[TaskItem]], dict[str, str]]:
@@ -30,10 +28,7 @@ def look_for_images(model: EvaluatedModel, *, rank: int, ranks: int) -> Callable
                 if told := model.unreadable(item.media):
                     name, reason = next(iter(told.items()))
                     found[item.id] = f"{name} cannot be read: {reason}"
-        if ranks == 1:
-            return found
-        parts: list[Any] = [None] * ranks
-        distributed.all_gather_object(parts, found)
+        parts = gathered(found)
         return {item.id: part[item.id] for item in items for part in parts if item.id in part}
 
     return look

@@ -11,7 +11,7 @@ from flamingo_blocks.evaluation.reports import read_predictions, read_results, w
 from flamingo_blocks.evaluation.results import EvaluationResult
 from flamingo_blocks.evaluation.runner.metrics_of_run import scored_as
 from flamingo_blocks.evaluation.runner.prepare import PreparedTask, choose_support, hash_of_items, with_answered
-from flamingo_blocks.evaluation.runner.run_folder import PREDICTIONS, right_answers
+from flamingo_blocks.evaluation.runner.run_folder import PREDICTIONS, RESULTS, right_answers
 from flamingo_blocks.evaluation.runner.score_cells import score_cells
 from flamingo_blocks.evaluation.task import Task
 
@@ -33,7 +33,7 @@ def rescore(folder: Path, tasks: Sequence[Task]) -> EvaluationResult:
         EvaluationError: If the folder holds no finished run, a task that was asked is not given, or predictions are of
             queries that the task does not have.
     """
-    before = read_results(folder / "results.json")
+    before = read_results(folder / RESULTS)
     if "settings" not in before.run:
         raise EvaluationError(f"{folder / 'results.json'}: run has no 'settings'; name a folder that evaluate wrote")
     predictions = read_predictions(folder / PREDICTIONS)

@@ -2,20 +2,20 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-from torch import distributed
 
 from flamingo_blocks.data.atomic_file import atomic_file
 from flamingo_blocks.errors import EvaluationError
 from flamingo_blocks.evaluation.prediction import Prediction
-from flamingo_blocks.evaluation.reports import Journal, read_journals, read_predictions, write_report
+from flamingo_blocks.evaluation.reports import Journal, read_journals, read_predictions, read_results, write_report
 from flamingo_blocks.evaluation.results import EvaluationResult
 from flamingo_blocks.evaluation.runner.described import what_answers_depend_on
 from flamingo_blocks.evaluation.runner.prepare import PreparedTask
+from flamingo_blocks.evaluation.runner.processes import barrier, gathered, rank_and_ranks
 
-PREDICTIONS, RUN, JOURNALS = "predictions.jsonl", "run.json", "journal"
+PREDICTIONS, RESULTS, RUN, JOURNALS = "predictions.jsonl", "results.json", "run.json", "journal"
 
 
 class RunFolder:
@@ -25,6 +25,7 @@ class RunFolder:
         folder: The folder, or None to keep them in memory.
         described: What is run.
         answered: What was answered before.
+        earlier: What a call before this one has found.
         rank: Number of this process.
         ranks: Number of processes.
     """
@@ -35,10 +36,12 @@ class RunFolder:
         described: Mapping[str, Any],
         answered: Mapping[tuple[str, int, int, str, str], Prediction],
         *,
+        earlier: EvaluationResult | None = None,
         rank: int,
         ranks: int,
     ) -> None:
         self.folder, self.described, self.rank, self.ranks = folder, described, rank, ranks
+        self.earlier = earlier
         self.answered = dict(answered)
         self._journal = None if folder is None else Journal(folder / JOURNALS, process=rank)
 
@@ -54,14 +57,15 @@ class RunFolder:
             EvaluationError: If the folder holds answers of another run.
         """
         rank, ranks = rank_and_ranks()
-        answered = {}
+        answered, earlier = {}, None
         if folder is not None:
             if rank == 0:
                 _claim(folder, what_answers_depend_on(described))
-            _barrier()
+            barrier()
             answered = {one.key: one for one in _read(folder)}
-            _barrier()  # nobody writes before all have read
-        return cls(folder, described, answered, rank=rank, ranks=ranks)
+            earlier = read_results(folder / RESULTS) if (folder / RESULTS).exists() else None
+            barrier()  # nobody writes before all have read
+        return cls(folder, described, answered, earlier=earlier, rank=rank, ranks=ranks)
 
     def keep(self, predictions: Sequence[Prediction]) -> None:
         """Keep answers; on disk when this returns.
@@ -82,15 +86,28 @@ class RunFolder:
 
     def wait_for_all(self) -> None:
         """Wait until every process has asked its share."""
-        _barrier()
+        barrier()
 
     def read(self) -> list[Prediction]:
         """The answers of all processes, sorted."""
         if self.folder is not None:
             found = {one.key: one for one in _read(self.folder)}
         else:
-            found = {key: one for part in _gathered(self.answered) for key, one in part.items()}
+            found = {key: one for part in gathered(self.answered) for key, one in part.items()}
         return [found[key] for key in sorted(found)]
+
+    def with_earlier(self, result: EvaluationResult) -> EvaluationResult:
+        """What was found, and what earlier calls for this folder have found of other tasks.
+
+        Args:
+            result: Of the tasks of this call.
+        """
+        if self.earlier is None:
+            return result
+        others = self.earlier.tasks.keys() - result.tasks.keys()
+        cells = (*(cell for cell in self.earlier.cells if cell.task in others), *result.cells)
+        tasks = {**{name: self.earlier.tasks[name] for name in others}, **result.tasks}
+        return replace(result, cells=cells, tasks={name: tasks[name] for name in sorted(tasks)})
 
     def finish(
         self, result: EvaluationResult, predictions: Sequence[Prediction], prepared: Sequence[PreparedTask]
@@ -108,7 +125,7 @@ class RunFolder:
             for journal in (self.folder / JOURNALS).glob("*.jsonl"):
                 journal.unlink()
             (self.folder / JOURNALS).rmdir()
-        _barrier()
+        barrier()
 
 
 def right_answers(prepared: Sequence[PreparedTask]) -> dict[tuple[str, str], tuple[str, ...]]:
@@ -161,24 +178,3 @@ def _claim(folder: Path, wanted: Mapping[str, Any]) -> None:
 def _write(file: Path, values: Mapping[str, Any]) -> None:
     with atomic_file(file) as opened:
         opened.write((json.dumps(values, indent=1, sort_keys=True) + "\n").encode())
-
-
-def rank_and_ranks() -> tuple[int, int]:
-    """Number of this process, and of all that work together."""
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank(), distributed.get_world_size()
-    return 0, 1
-
-
-def _barrier() -> None:
-    if rank_and_ranks()[1] > 1:
-        distributed.barrier()
-
-
-def _gathered(own: dict[Any, Any]) -> list[dict[Any, Any]]:
-    ranks = rank_and_ranks()[1]
-    if ranks == 1:
-        return [own]
-    parts: list[Any] = [None] * ranks
-    distributed.all_gather_object(parts, own)
-    return parts
