@@ -140,7 +140,7 @@ def floor(session: nox.Session) -> None:
     keep_inside(session)
     paths = (
         "tests/lm", "tests/models", "tests/lm_matrix", "tests/vision", "tests/hf", "tests/properties/test_families.py",
-        "tests/interop", "tests/parity/test_transformers_blocks.py",
+        "tests/interop", "tests/parity/test_transformers_blocks.py", "tests/evaluation/answering",
     )  # fmt: skip
     chosen = "not compile and not adapters"  # what takes longer too
     session.run("python", "-m", "pytest", "-n", "2", "-m", chosen, *paths, *session.posargs)

@@ -7,7 +7,7 @@ from tests.mutate import run_mutated
 pytestmark = pytest.mark.full
 
 EVALUATION, TESTS = "src/flamingo_blocks/evaluation", "tests/evaluation"
-RUNNER = f"{TESTS}/runner"
+RUNNER, ANSWERING, RUNNER_OF = f"{TESTS}/runner", f"{TESTS}/answering", f"{EVALUATION}/runner"
 MUTATIONS = {
     "people who agree vanish together": (
         f"{EVALUATION}/metrics/vqa_accuracy.py",
@@ -68,6 +68,30 @@ MUTATIONS = {
         "text_source.draw(query, text_shots)",
         "source.draw(query, text_shots)",
         f"{RUNNER}/test_evaluate.py::test_likeness_chooses_no_shot_in_text_alone",
+    ),
+    "another model scores pads": (
+        f"{EVALUATION}/answering/transformers_model.py",
+        "[row[:length] for row",
+        "[row[:] for row",
+        f"{ANSWERING}/test_transformers_model.py::test_candidates_have_the_log_probabilities_of_whole_texts",
+    ),
+    "another model writes on behind the end of a shot": (
+        f"{EVALUATION}/answering/whole_prompts.py",
+        "text, end, _ = written.text.partition(self.model.end_of_shot)",
+        'text, end = written.text, ""',
+        f"{ANSWERING}/test_vision_language_model.py::test_what_stands_behind_the_end_of_a_shot_is_cut_off",
+    ),
+    "another model gets its shots without the query": (
+        f"{EVALUATION}/answering/whole_prompts.py",
+        "join([prompt.document, query])",
+        "prompt.document",
+        f"{ANSWERING}/test_vision_language_model.py::test_a_flamingo_asked_plainly_gives_what_evaluate_gives",
+    ),
+    "a report forgets the tasks of earlier calls": (
+        f"{RUNNER_OF}/run_folder.py",
+        "if cell.task in others)",
+        "if False)",
+        f"{RUNNER}/test_evaluate.py::test_tasks_of_two_calls_stand_in_one_report",
     ),
 }
 
