@@ -12,6 +12,7 @@ from flamingo_blocks.evaluation import EvalConfig, evaluate_model
 from flamingo_blocks.evaluation.answering import EvaluatedModel, TransformersModel
 from flamingo_blocks.evaluation.decode.context_length import context_length
 from flamingo_blocks.evaluation.synthetic import synthetic_task
+from tests.evaluation.answering.asked_by_hand import as_text, by_hand, prompt_of
 from tests.evaluation.answering.tiny_models import FAMILIES, make_llava
 from tests.evaluation.runner.runs import answers, make_tasks, scores
 
@@ -21,28 +22,6 @@ LETTERS = st.text("abcdefg ", min_size=1, max_size=6)
 @pytest.fixture(scope="module", params=FAMILIES)
 def made(request):
     return FAMILIES[request.param]()
-
-
-def picture(value: int) -> ImageSegment:
-    return ImageSegment(url=f"{value}.png", data=Image.new("RGB", (12, 9), (value, 255 - value, value // 2)))
-
-
-def prompt_of(words: list[str], query: str) -> InterleavedDocument:
-    parts = [part for number, word in enumerate(words) for part in (picture(40 * number), f"Output: {word}\n")]
-    return InterleavedDocument.from_parts([*parts, picture(200), query])
-
-
-def by_hand(model, processor, prompt, candidate):
-    """The log-probability of a candidate, from logits of the whole text, and its number of tokens."""
-    text = "".join(part.text if hasattr(part, "text") else "<image>" for part in prompt.segments)
-    images = [[part.data for part in prompt.media]] if prompt.media else None
-    ids, logits = [], None
-    for each in (text, text + candidate):
-        inputs = processor(text=[each], images=images, return_tensors="pt")
-        ids.append(inputs["input_ids"][0])
-        logits = model(**inputs).logits[0].double().log_softmax(-1)
-    kept = len(ids[0])  # a token is a byte here, so no border moves
-    return sum(float(logits[place - 1, ids[1][place]]) for place in range(kept, len(ids[1]))), len(ids[1]) - kept
 
 
 @torch.no_grad()
@@ -70,8 +49,7 @@ def test_an_answer_is_that_of_generate_up_to_the_end(made, words, beams):
     (found,) = TransformersModel(model, processor).write(
         [prompt], num_beams=beams, length_penalty=0.0, max_new_tokens=5
     )
-    text = "".join(part.text if hasattr(part, "text") else "<image>" for part in prompt.segments)
-    inputs = processor(text=[text], images=[[part.data for part in prompt.media]], return_tensors="pt")
+    inputs = processor(text=[as_text(prompt)], images=[[part.data for part in prompt.media]], return_tensors="pt")
     ids = model.generate(
         **inputs, num_beams=beams, max_new_tokens=5, do_sample=False, **({"length_penalty": 0.0} if beams > 1 else {}),
         pad_token_id=processor.tokenizer.pad_token_id, eos_token_id=processor.tokenizer.eos_token_id,
