@@ -1,6 +1,7 @@
 """Many candidates behind rows in one pass: their tree of tokens stands beside each row, under a mask."""
 
 from collections.abc import Sequence
+from itertools import islice
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -120,13 +121,12 @@ def _sums(
     logits: Float[Tensor, "batch kept vocab"], tries: Sequence[TokenTrie], *, roots: Sequence[int], nodes_from: int
 ) -> list[list[float]]:
     """Add up the log-probabilities along each candidate; those of the edges are read where their parents stand."""
-    found = []
-    for row, (trie, root) in enumerate(zip(tries, roots, strict=True)):
-        step = max(1, _AT_ONCE // logits.shape[-1])
-        read = [logits[row, root, None], *logits[row, nodes_from : nodes_from + len(trie.nodes)].split(step)]
-        totals = torch.cat([part.float().logsumexp(-1) for part in read])
-        parents, tokens = (torch.tensor(values, device=logits.device) for values in zip(*trie.edges, strict=True))
-        columns = torch.where(parents < 0, root, parents + nodes_from)
-        edges = logits[row, columns, tokens].float() - totals[parents + 1]
-        found.append(trie.totals(edges.double().tolist()))
-    return found
+    rows = [row for row, trie in enumerate(tries) for _ in trie.edges]
+    parents, tokens = zip(*(edge for trie in tries for edge in trie.edges), strict=True)
+    columns = [roots[row] if parent < 0 else nodes_from + parent for row, parent in zip(rows, parents, strict=True)]
+    row, column, token = (torch.tensor(values).to(logits.device) for values in (rows, columns, tokens))
+    step = max(1, _AT_ONCE // logits.shape[-1])
+    parts = (part for own in logits for part in torch.split(own, step))
+    totals = torch.cat([part.float().logsumexp(-1) for part in parts]).view(logits.shape[:2])
+    each = iter((logits[row, column, token].float() - totals[row, column]).double().tolist())
+    return [trie.totals(list(islice(each, len(trie.edges)))) for trie in tries]
