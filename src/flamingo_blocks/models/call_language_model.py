@@ -2,12 +2,15 @@
 
 import inspect
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from flamingo_blocks.models.check_arguments import refuse_where
+
+_names: "WeakKeyDictionary[Any, frozenset[str]]" = WeakKeyDictionary()  # of arguments, by function
 
 
 class LanguageModelOutput(NamedTuple):
@@ -22,7 +25,12 @@ def accepts(lm: nn.Module, name: str) -> bool:
     lm = getattr(lm, "_orig_mod", lm)  # compiled models and adapters hide the names
     if callable(base := getattr(lm, "get_base_model", None)):
         lm = base()
-    return name in inspect.signature(lm.forward).parameters
+    function = getattr(lm.forward, "__func__", None)
+    if torch.compiler.is_compiling() or not inspect.isfunction(function):
+        return name in inspect.signature(lm.forward).parameters
+    if function not in _names:  # reading a signature takes as long as ten small operations, each call asks six times
+        _names[function] = frozenset(inspect.signature(lm.forward).parameters)
+    return name in _names[function]
 
 
 def caches(lm: nn.Module) -> bool:

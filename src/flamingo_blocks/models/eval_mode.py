@@ -24,12 +24,14 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
         True
     """
     modes = [(part, part.training) for part in module.modules()]
-    module.eval()
+    if any(mode for _, mode in modes):
+        module.eval()
     try:
         yield
     finally:
         for part, mode in modes:
-            part.training = mode
+            if part.training != mode:  # to ask is cheap, to set is not: `torch.nn.Module` looks at what it is given
+                part.training = mode
 
 
 def keep_frozen_in_eval(part: nn.Module) -> None:

@@ -165,6 +165,7 @@ def _piece_size(run_lengths: Tensor) -> int:
     if run_lengths.numel() == 0:
         return 1
     longest = int(run_lengths.max())
-    sizes = sorted({min(size, longest) for size in _PIECE_SIZES})
-    costs = [int(((run_lengths + size - 1) // size).sum()) * (size + _PRICE_OF_PIECE) for size in sizes]
-    return sizes[costs.index(min(costs))]
+    sizes = torch.tensor(sorted({min(size, longest) for size in _PIECE_SIZES}), device=run_lengths.device)
+    pieces = (run_lengths + sizes[:, None] - 1) // sizes[:, None]
+    costs = (pieces.sum(1) * (sizes + _PRICE_OF_PIECE)).tolist()  # of all sizes at once: a layout has few runs
+    return int(sizes[costs.index(min(costs))])

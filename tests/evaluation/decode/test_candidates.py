@@ -1,6 +1,7 @@
 """Scores of candidates: all in one pass, or one after the other."""
 
 import math
+from itertools import product
 
 import pytest
 import torch
@@ -63,6 +64,27 @@ def test_little_memory_changes_no_score(candidates, memory_bytes):
     asked = [query(1), query(2)]
     found, others = (one.score(asked, [candidates] * 2, prompt=one.begin(shot(1))) for one in (decoder, wanted))
     assert numbers(found) == nearly(others, 1e-5)
+
+
+@settings(max_examples=3)
+@given(lengths=st.lists(st.integers(1, 5), min_size=2, max_size=2), shots=st.integers(0, 1), asked=st.integers(1, 2))
+def test_many_candidates_stand_beside_several_rows(lengths, shots, asked):
+    """Where one row would cost more than two, there are two or more, each with the text of the query, and no score
+    is another one.
+    """
+    candidates = sorted({"".join(letters)[:length] for letters in product("abcd", repeat=5) for length in lengths})
+    candidates = candidates[:: max(1, len(candidates) // 90)]
+    decoder = decoder_of("llama", scorer="trie", share=True)
+    prompt, queries = begun(decoder, [shot(1)] * shots), [query(number) for number in range(asked)]
+    before = decoder.facts["lm_tokens"]
+    found = decoder.score(queries, [candidates] * asked, prompt=prompt)
+    alone = decoder_of("llama", flamingo=decoder.flamingo, scorer="copies", share=False)
+    alike(found, alone.score([after([shot(1)] * shots, one) for one in queries], [candidates] * asked), 1e-5)
+    ids = [tuple(decoder.processor.tokenizer.encode(candidate)) for candidate in candidates]
+    nodes = len({own[:n] for own in ids for n in range(1, len(own) + 1)})  # each is followed by the end at least
+    texts = sum(decoder.tokens(one) for one in queries)
+    read = decoder.facts["lm_tokens"] - before
+    assert read >= asked * nodes + texts + (texts if nodes > 100 else 0)
 
 
 @given(candidates=st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=5).map(tuple), min_size=1, max_size=8))

@@ -28,12 +28,15 @@ class TokenBytes:
         running: Activations of a token while a layer runs.
         predicted: Scores of one token over the vocabulary, and what is computed of them.
         scored: What attention computes for one pair of tokens, in float32 and with all heads.
+        pairs: No bytes: for how many pairs attention is computed in the time that the products with weights of one
+            token take.
     """
 
     cached: int
     running: int
     predicted: int
     scored: int
+    pairs: int
 
     @classmethod
     def of(cls, flamingo: Flamingo) -> "TokenBytes":
@@ -55,6 +58,7 @@ class TokenBytes:
             running=_WIDE * dim * itemsize,
             predicted=vocab * (itemsize + 8),
             scored=4 * heads,
+            pairs=6 * dim,  # a layer of 12 dim x dim weights, and 2 dim products for a pair
         )
 
 

@@ -1,5 +1,6 @@
 """The ways to score candidates, from the fastest to the one that asks nothing of a language model."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -18,6 +19,7 @@ from flamingo_blocks.models.flamingo import Flamingo
 
 Way = Literal["trie", "copies", "rows"]
 WAYS: tuple[Way, ...] = get_args(Way)
+_PRICE_OF_COPY = 64  # in pairs of tokens: a guess at what a token of the prompt costs that is copied for one more row
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ class CandidateScorer:
         rows = []
         for one in asked:
             row = one.row(shared=shared)
-            for numbers in split(one.candidates, self._most_nodes(row)):
+            for numbers in split(one.candidates, self._most_tokens(row, one.candidates)):
                 rows.append(replace(row, number=len(pieces)))
                 trie = TokenTrie.of(tuple(one.candidates[number] for number in numbers))
                 pieces.append((one, numbers, trie))
@@ -185,12 +187,20 @@ class CandidateScorer:
         once = sizes.cached + sizes.running + 2 * sizes.scored * (held + columns)
         return held * sizes.cached + columns * once + (nodes + 1) * sizes.predicted
 
-    def _most_nodes(self, row: QueryRow) -> int:
-        """How many nodes fit beside a row: half as many until they do."""
-        nodes = 2**16
-        while nodes > 1 and self._trie_bytes(row, nodes) > self.runner.memory_bytes:
-            nodes //= 2
-        return nodes
+    def _most_tokens(self, row: QueryRow, candidates: Candidates) -> int:
+        """How many tokens of candidates stand beside one row: those that fit, half as many until they do.
+
+        No more than are worth it, too. Attention computes all pairs of nodes and masks most: N nodes of one row are N *
+        N pairs, in R rows N * N / R; but each further row reads the text of the query and copies the prompt.
+        """
+        sizes, held, text = self.runner.bytes, 0 if row.prompt is None else row.prompt.input_ids.shape[1], len(row.ids)
+        further = text * (sizes.pairs + held + text) + _PRICE_OF_COPY * held
+        tokens, longest = sum(map(len, candidates)), max(map(len, candidates))
+        rows = max(1, int((tokens - len(candidates)) / math.sqrt(further)))
+        fit = 2**16
+        while fit > 1 and self._trie_bytes(row, fit) > self.runner.memory_bytes:
+            fit //= 2
+        return min(fit, -(-tokens // rows) + longest - 1)
 
 
 def _score_copies(flamingo: Flamingo, rows: PlacedRows, candidates: Candidates) -> list[list[float]]:

@@ -88,14 +88,17 @@ class PromptTokenizer:
         self._check(candidates)
         own = prompt.ids[prompt.stable :]
         joint = [self._tokenizer.encode(prompt.tail + candidate) for candidate in candidates]
-        kept = min(_num_alike(own, ids) for ids in joint)
+        for ids in joint:
+            if tuple(ids[: len(own)]) != own:
+                own = own[: _num_alike(own, ids)]
+        kept = len(own)
         end = () if not terminator or self.special.end_of_chunk is None else (self.special.end_of_chunk,)
         specials = {self.special.end_of_chunk, self.special.bos, self.special.eos, *self.special.media_ids[:1]}
         found = []
         for candidate, ids in zip(candidates, joint, strict=True):
             rest = tuple(ids[kept:])
-            special = next((token for token in rest if token in specials), None)
-            if not rest or special is not None:
+            if not rest or not specials.isdisjoint(rest):
+                special = next((token for token in rest if token in specials), None)
                 what = "no token" if special is None else f"the special token {special}"
                 raise EvaluationError(f"candidate {candidate!r} encodes to {what}, wanted text; leave it out")
             found.append(rest + end)

@@ -1,6 +1,7 @@
 """Many candidates behind rows in one pass: their tree of tokens stands beside each row, under a mask."""
 
 from collections.abc import Sequence
+from itertools import islice
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -96,16 +97,15 @@ def _mask(
 ) -> Float[Tensor, "batch 1 columns all"]:  # fmt: skip
     """0 where a column may attend, and the smallest number elsewhere; pads see themselves, so no row is empty."""
     batch, text = real.shape
-    nodes = sees.shape[1]
-    own = torch.zeros(batch, text + nodes, text + nodes, dtype=torch.bool, device=real.device)
-    own[:, :, :text] = real[:, None]
-    own[:, :text, :text] &= torch.ones(text, text, dtype=torch.bool, device=real.device).tril()
-    own |= torch.eye(text + nodes, dtype=torch.bool, device=real.device)
-    own[:, text:, text:] = sees
+    columns, held = text + sees.shape[1], 0 if before is None else before.attention_mask.shape[1]
+    may = torch.zeros(batch, columns, held + columns, dtype=torch.bool, device=real.device)
+    own = may[:, :, held:]
     if before is not None:
-        own = torch.cat([before.attention_mask[:, None].expand(-1, text + nodes, -1), own], dim=2)
-    mask = torch.zeros(own.shape, dtype=dtype, device=own.device)
-    return mask.masked_fill(~own, torch.finfo(dtype).min)[:, None]
+        may[:, :, :held] = before.attention_mask[:, None]
+    own[:, :, :text] = real[:, None]
+    own[:, :text, :text].tril_().diagonal(dim1=1, dim2=2).fill_(value=True)
+    own[:, text:, text:] = sees
+    return may.to(dtype).sub_(1).mul_(torch.finfo(dtype).max)[:, None]  # in place: with many nodes it is large
 
 
 def _positions(
@@ -121,12 +121,12 @@ def _sums(
     logits: Float[Tensor, "batch kept vocab"], tries: Sequence[TokenTrie], *, roots: Sequence[int], nodes_from: int
 ) -> list[list[float]]:
     """Add up the log-probabilities along each candidate; those of the edges are read where their parents stand."""
-    found = []
-    for row, (trie, root) in enumerate(zip(tries, roots, strict=True)):
-        columns = torch.tensor([root, *range(nodes_from, nodes_from + len(trie.nodes))], device=logits.device)
-        parents, tokens = (torch.tensor(values, device=logits.device) for values in zip(*trie.edges, strict=True))
-        step = max(1, _AT_ONCE // logits.shape[-1])
-        totals = torch.cat([logits[row, part].float().logsumexp(-1) for part in torch.split(columns, step)])
-        edges = logits[row, columns[parents + 1], tokens].float() - totals[parents + 1]
-        found.append(trie.totals(edges.double().tolist()))
-    return found
+    rows = [row for row, trie in enumerate(tries) for _ in trie.edges]
+    parents, tokens = zip(*(edge for trie in tries for edge in trie.edges), strict=True)
+    columns = [roots[row] if parent < 0 else nodes_from + parent for row, parent in zip(rows, parents, strict=True)]
+    row, column, token = (torch.tensor(values).to(logits.device) for values in (rows, columns, tokens))
+    step = max(1, _AT_ONCE // logits.shape[-1])
+    parts = (part for own in logits for part in torch.split(own, step))
+    totals = torch.cat([part.float().logsumexp(-1) for part in parts]).view(logits.shape[:2])
+    each = iter((logits[row, column, token].float() - totals[row, column]).double().tolist())
+    return [trie.totals(list(islice(each, len(trie.edges)))) for trie in tries]

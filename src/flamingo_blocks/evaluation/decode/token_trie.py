@@ -58,12 +58,14 @@ class TokenTrie:
 
     def sees(self) -> Bool[Tensor, "nodes nodes"]:
         """True where the second node lies on the way from the root to the first one, that one included."""
-        seen = torch.eye(len(self.nodes), dtype=torch.bool)
-        for node, edge in enumerate(self.nodes):
-            parent = self.edges[edge][0]
-            if parent >= 0:
-                seen[node] |= seen[parent]
-        return seen
+        count = len(self.nodes)
+        # One step a level, for all nodes together. The root is its own parent; its column is cut off.
+        parents = torch.tensor([*(self.edges[edge][0] for edge in self.nodes), -1]) % (count + 1)
+        seen, nodes, ahead = torch.eye(count, count + 1, dtype=torch.bool), torch.arange(count), parents[:-1]
+        for _ in range(max(self.depths, default=0)):
+            seen[nodes, ahead] = True
+            ahead = parents[ahead]
+        return seen[:, :-1]
 
     def totals(self, log_probs: Sequence[float]) -> list[float]:
         """The sum along the way of each candidate.
