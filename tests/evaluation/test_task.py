@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from flamingo_blocks.errors import EvaluationError
 from flamingo_blocks.evaluation import Task, TaskItem
+from flamingo_blocks.evaluation.metrics import ClassAccuracy, StarAccuracy
 
 CANDIDATES = st.lists(st.sampled_from(["", " ", "a", "b", "c", "a b"]), max_size=4).map(tuple)
 
@@ -69,3 +70,18 @@ def test_a_metric_may_refuse_the_queries():
     two = task(item("1"), item("2"), metrics=(Even(),), answering="open")
     with pytest.raises(EvaluationError, match="^task signs: there are 1 queries, wanted an even number"):
         replace(two, queries=two.queries[:1])
+
+
+@pytest.mark.parametrize("metric", (ClassAccuracy(candidates=("stop", "exit")), StarAccuracy()))
+def test_an_answer_that_is_no_candidate_is_told_when_the_task_is_made(metric):
+    """Nothing is asked first: the error names task, query and answer."""
+    asked = TaskItem(id="7", media=(), answers=("yield",), candidates=("stop", "exit"))
+    with pytest.raises(EvaluationError, match="^task signs: query '7' has the answer 'yield', which is none of its 2"):
+        task(asked, metrics=(metric,), answering="closed")
+
+
+def test_a_metric_without_candidates_is_told_when_the_task_is_made():
+    """Candidates of the task are asked, and its metric has to know them as well."""
+    asked = TaskItem(id="7", media=(), answers=("stop",))
+    with pytest.raises(EvaluationError, match="query '7' has an answer and no candidates; give the metric those"):
+        task(asked, metrics=(ClassAccuracy(),), answering="closed", candidates=("stop", "exit"))

@@ -79,7 +79,8 @@ def test_many_candidates_stand_beside_several_rows(lengths, shots, asked):
     before = decoder.facts["lm_tokens"]
     found = decoder.score(queries, [candidates] * asked, prompt=prompt)
     alone = decoder_of("llama", flamingo=decoder.flamingo, scorer="copies", share=False)
-    alike(found, alone.score([after([shot(1)] * shots, one) for one in queries], [candidates] * asked), 1e-5)
+    wanted = alone.score([after([shot(1)] * shots, one) for one in queries], [candidates] * asked)
+    assert numbers(found) == nearly(wanted, 1e-5)
     ids = [tuple(decoder.processor.tokenizer.encode(candidate)) for candidate in candidates]
     nodes = len({own[:n] for own in ids for n in range(1, len(own) + 1)})  # each is followed by the end at least
     texts = sum(decoder.tokens(one) for one in queries)

@@ -106,6 +106,10 @@ def right_candidate(item: TaskItem, candidates: Sequence[str]) -> int | None:
         return index
     if not item.answers:
         return None
+    if not candidates:
+        raise EvaluationError(
+            f"query {item.id!r} has an answer and no candidates; give the metric those of the task, or the item its own"
+        )
     if item.answers[0] not in candidates:
         raise EvaluationError(
             f"query {item.id!r} has the answer {item.answers[0]!r}, which is none of its {len(candidates)} candidates"

@@ -79,6 +79,18 @@ class ClassAccuracy:
         tops = " and ".join(f"top-{number}" for number in self.top)
         return f"{'mean of ' if len(self.top) > 1 else ''}{tops}({self.normalise} of log-probs)"
 
+    def check_queries(self, items: Sequence[TaskItem]) -> None:
+        """Whether each right answer is a candidate, seen before anything is asked.
+
+        Args:
+            items: All queries of a task.
+
+        Raises:
+            EvaluationError: If an answer is no candidate.
+        """
+        for item in items:
+            right_candidate(item, item.candidates or self.candidates)
+
     def score(self, items: Sequence[TaskItem], predictions: Sequence[Prediction]) -> Score:
         """Score rankings.
 
@@ -136,6 +148,18 @@ class StarAccuracy:
     def variant(self) -> str:
         """The rule."""
         return f"accuracy(macro over question types, {self.normalise} of log-probs)"
+
+    def check_queries(self, items: Sequence[TaskItem]) -> None:
+        """Whether each right answer is a candidate, seen before anything is asked.
+
+        Args:
+            items: All queries of a task.
+
+        Raises:
+            EvaluationError: If an answer is no candidate.
+        """
+        for item in items:
+            right_candidate(item, item.candidates)
 
     def score(self, items: Sequence[TaskItem], predictions: Sequence[Prediction]) -> Score:
         """Score choices.
