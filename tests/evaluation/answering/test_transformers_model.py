@@ -141,7 +141,7 @@ def test_a_model_of_other_weights_is_refused_in_the_folder(tmp_path):
     evaluate_model(TransformersModel(model, processor), tasks, config, folder=tmp_path)
     with torch.no_grad():
         model.lm_head.weight.mul_(2)
-    with pytest.raises(EvaluationError, match="holds answers of a run with weights="):
+    with pytest.raises(EvaluationError, match="holds answers of another model, with weights="):
         evaluate_model(TransformersModel(model, processor), tasks, config, folder=tmp_path)
 
 

@@ -1,12 +1,16 @@
 """What a run leaves as it was, and folders that it refuses."""
 
+from dataclasses import replace
+
 import pytest
 
 from flamingo_blocks.errors import EvaluationError
 from flamingo_blocks.evaluation import EvalConfig, EvaluationResult, evaluate, rescore
 from flamingo_blocks.evaluation.reports import write_results
+from flamingo_blocks.evaluation.runner.ask import Asker
 from flamingo_blocks.evaluation.runner.run_folder import RunFolder
 from flamingo_blocks.evaluation.synthetic import synthetic_task
+from tests.evaluation.runner.runs import CONFIG, make_tasks, run
 from tests.evaluation.subjects import make_subject
 
 
@@ -34,3 +38,32 @@ def test_results_that_no_run_wrote_are_not_scored_again(tmp_path):
     (tmp_path / "predictions.jsonl").touch()
     with pytest.raises(EvaluationError, match="results.json: run has no 'settings'; name a folder that evaluate wrote"):
         rescore(tmp_path, [])
+
+
+def test_fewer_queries_than_were_answered_are_refused_before_anything_is_asked(tmp_path, monkeypatch):
+    """A task that lacks answered queries, as another split does, is told at once, and the folder stays as it was."""
+    config = replace(CONFIG, shots=(0,), seeds=(0,), controls=())
+    (task,) = [task for task in make_tasks() if task.name == "counting"]
+    run(config, folder=tmp_path, tasks=[task])
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr(Asker, "ask_all", lambda *_, **__: pytest.fail("asked"))
+    kept = replace(task, queries=task.queries[:5])
+    with pytest.raises(EvaluationError, match="holds answers to . queries that task counting has not now, such as '.'"):
+        run(config, folder=tmp_path, tasks=[kept])
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
+def test_an_attempt_that_failed_at_once_keeps_nobody_out(tmp_path):
+    """A folder without a single answer is taken by whoever comes next."""
+    config = replace(CONFIG, shots=(0,), seeds=(0,), controls=())
+    tasks = [task for task in make_tasks() if task.name == "counting"]
+
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(config, folder=tmp_path, tasks=tasks, on_progress=fail)
+    assert (tmp_path / "run.json").exists()
+    run(replace(config, profile="open_flamingo"), folder=tmp_path, tasks=tasks)
+    with pytest.raises(EvaluationError, match="holds answers of a run with profile='open_flamingo'"):
+        run(config, folder=tmp_path, tasks=tasks)

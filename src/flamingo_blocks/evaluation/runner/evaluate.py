@@ -138,6 +138,7 @@ def evaluate_model(
         look = look_for_images(model, rank=rank, ranks=ranks)
         prepared = [prepare_task(task, config, unreadable=look) for task in tasks]
         with RunFolder.open(folder, describe_run(model, prepared, config, name=name)) as run:
+            run.check_queries(prepared)
             facts = {each.task.name: ask_task(each, config, model, run, on_progress) for each in prepared}
     run.wait_for_all()
     predictions = run.read()

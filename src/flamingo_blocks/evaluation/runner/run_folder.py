@@ -15,6 +15,7 @@ from flamingo_blocks.evaluation.runner.described import what_answers_depend_on
 from flamingo_blocks.evaluation.runner.prepare import PreparedTask
 from flamingo_blocks.evaluation.runner.processes import barrier, gathered, rank_and_ranks
 
+_OTHER = {"weights": "another model,", "processor": "another tokenizer or way of writing prompts,"}
 PREDICTIONS, RESULTS, RUN, JOURNALS = "predictions.jsonl", "results.json", "run.json", "journal"
 
 
@@ -66,6 +67,23 @@ class RunFolder:
             earlier = read_results(folder / RESULTS) if (folder / RESULTS).exists() else None
             barrier()  # nobody writes before all have read
         return cls(folder, described, answered, earlier=earlier, rank=rank, ranks=ranks)
+
+    def check_queries(self, prepared: Sequence[PreparedTask]) -> None:
+        """Refuse tasks that lack queries which were answered, before more is asked.
+
+        Args:
+            prepared: The tasks.
+
+        Raises:
+            EvaluationError: If a task lacks one: it was another split, or more queries.
+        """
+        for each in prepared:
+            ids = {item.id for item in each.task.queries}
+            if lost := sorted({key[4] for key in self.answered if key[0] == each.task.name} - ids):
+                raise EvaluationError(
+                    f"{self.folder} holds answers to {len(lost)} queries that task {each.task.name} has not now, such "
+                    f"as {lost[0]!r}: those of another split, or of more queries; name another folder, or ask as then"
+                )
 
     def keep(self, predictions: Sequence[Prediction]) -> None:
         """Keep answers; on disk when this returns.
@@ -158,6 +176,9 @@ def _claim(folder: Path, wanted: Mapping[str, Any]) -> None:
         raise EvaluationError(f"{file} is damaged: {error}; name another folder") from error
     if not isinstance(there, dict):
         raise EvaluationError(f"{file} is damaged: it holds {there!r:.60}, wanted an object; name another folder")
+    if not _read(folder):  # an attempt that failed at once holds nothing that could be lost
+        _write(file, wanted)
+        return
     wanted = json.loads(json.dumps(wanted))
     tasks = there.pop("tasks", {})
     for name, task in dict(wanted).pop("tasks").items():
@@ -169,8 +190,8 @@ def _claim(folder: Path, wanted: Mapping[str, Any]) -> None:
     for key in sorted((there.keys() | wanted.keys()) - {"tasks"}):
         if there.get(key) != wanted.get(key):
             raise EvaluationError(
-                f"{folder} holds answers of a run with {key}={there.get(key)!r}, this one has {wanted.get(key)!r}; "
-                "name another folder, or ask as then"
+                f"{folder} holds answers of {_OTHER.get(key, 'a run')} with {key}={there.get(key)!r}, this one has "
+                f"{wanted.get(key)!r}; name another folder, or ask as then"
             )
     _write(file, {**wanted, "tasks": {**tasks, **wanted["tasks"]}})
 
