@@ -81,6 +81,20 @@ def test_an_answer_is_that_of_generate_up_to_the_end(made, words, beams):
     assert set(ids[len(found.ids) :].tolist()) <= {processor.tokenizer.pad_token_id}
 
 
+@pytest.mark.parametrize(
+    "own", ({"repetition_penalty": 0.01}, {"return_dict_in_generate": True}, {"num_return_sequences": 2}), ids=str
+)
+def test_settings_of_the_checkpoint_change_no_answer(own):
+    """The search is the one that was asked for, whatever the checkpoint would do, and its settings stay its own."""
+    model, processor = make_llava()
+    prompts, options = [prompt_of([], "Output:")], {"num_beams": 3, "length_penalty": 0.0, "max_new_tokens": 4}
+    plain = TransformersModel(model, processor).write(prompts, **options)
+    for name, value in own.items():
+        setattr(model.generation_config, name, value)
+    assert TransformersModel(model, processor).write(prompts, **options) == plain
+    assert all(getattr(model.generation_config, name) == value for name, value in own.items())
+
+
 def test_greedy_answers_do_not_depend_on_the_batch(made):
     """Prompts of other lengths, and ones without images, run side by side and give what each gives alone."""
     prompts = [prompt_of(["a"] * count, "Output:") for count in (0, 3, 1)]

@@ -1,8 +1,8 @@
 """Vision-language models of transformers, asked by the same prompts as a Flamingo."""
 
 import hashlib
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -115,7 +115,7 @@ class TransformersModel(VisionLanguageModel):
     def write(
         self, prompts: Sequence[InterleavedDocument], *, num_beams: int, length_penalty: float, max_new_tokens: int
     ) -> list[Written]:
-        """Answer prompts by the model's own `generate`.
+        """Answer prompts by the model's own `generate`, and by nothing of the search that its checkpoint is set to.
 
         Args:
             prompts: Shots and query each, with pictures of pillow.
@@ -127,7 +127,8 @@ class TransformersModel(VisionLanguageModel):
         found: dict[int, Written] = {}
         for numbers in self._batches(prompts):
             inputs = self._inputs([prompts[number] for number in numbers], [""] * len(numbers), side="left")
-            ids = self.model.generate(**inputs, generation_config=config, tokenizer=self._tokenizer)  # type: ignore[operator]
+            with _no_settings_of_its_own(self.model):
+                ids = self.model.generate(**inputs, generation_config=config, tokenizer=self._tokenizer)  # type: ignore[operator]
             width = inputs["input_ids"].shape[1]
             if ids.shape[1] >= width and torch.equal(ids[:, :width], inputs["input_ids"]):
                 ids = ids[:, width:]  # some give the prompt back, some do not
@@ -262,6 +263,20 @@ class TransformersModel(VisionLanguageModel):
             raise EvaluationError(f"batch_size is {self.batch_size}, wanted 1 or more")
         if not self.end_of_shot:
             raise EvaluationError('end_of_shot is "", wanted what stands behind an answer, such as a new line')
+
+
+@contextmanager
+def _no_settings_of_its_own(model: Any) -> Iterator[None]:
+    """Without the checkpoint's settings, which `generate` puts wherever its caller's say nothing."""
+    own = getattr(model, "generation_config", None)
+    if own is None:
+        yield
+        return
+    model.generation_config = type(own)()
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 def _num_alike(left: Sequence[int], right: Sequence[int]) -> int:
