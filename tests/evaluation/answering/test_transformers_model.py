@@ -1,5 +1,8 @@
 """Models of transformers are asked as their own processor and `generate` would be by hand."""
 
+import copy
+import inspect
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -104,6 +107,18 @@ def test_greedy_answers_do_not_depend_on_the_batch(made):
     assert [each.ids for each in alone] == [each.ids for each in together]
 
 
+def changed(real, forced):
+    """The forward of a model that writes one token and no other."""
+
+    def forward(*args, **kwargs):
+        out = real(*args, **kwargs)
+        out.logits[..., forced] = 100.0
+        return out
+
+    forward.__signature__ = inspect.signature(real)
+    return forward
+
+
 @pytest.mark.parametrize(
     ("end", "stopped"), (("a new line", "end_of_chunk"), ("an end of text", "end_of_text"), ("no end", "length"))
 )
@@ -113,19 +128,66 @@ def test_what_stopped_an_answer_is_told(monkeypatch, end, stopped):
     ids = {"a new line": processor.tokenizer.encode("\n", add_special_tokens=False)[0], "an end of text": None}
     forced = ids.get(end, processor.tokenizer.encode("a", add_special_tokens=False)[0])
     forced = processor.tokenizer.eos_token_id if forced is None else forced
-    real = model.forward
-
-    def forward(*args, **kwargs):
-        out = real(*args, **kwargs)
-        out.logits[..., forced] = 100.0
-        return out
-
-    forward.__signature__ = __import__("inspect").signature(real)
-    monkeypatch.setattr(model, "forward", forward)
+    monkeypatch.setattr(model, "forward", changed(model.forward, forced))
     asked = TransformersModel(model, processor)
     (found,) = asked.write([prompt_of([], "Output:")], num_beams=1, length_penalty=0.0, max_new_tokens=3)
     assert found.stopped_by == stopped
     assert len(found.ids) == (3 if stopped == "length" else 1)
+
+
+def test_a_special_token_may_end_a_shot(monkeypatch):
+    """Where a shot ends by a token that is no text, the answer is without it, and what stopped it is told."""
+    model, processor = make_llava()
+    monkeypatch.setattr(model, "forward", changed(model.forward, processor.tokenizer.bos_token_id))
+    asked = TransformersModel(model, processor, end_of_shot=processor.tokenizer.bos_token)
+    (found,) = asked.write([prompt_of([], "Output:")], num_beams=1, length_penalty=0.0, max_new_tokens=3)
+    assert (found.text, found.stopped_by, len(found.ids)) == ("", "end_of_chunk", 1)
+
+
+@pytest.mark.parametrize("size", (1, 2))
+def test_a_model_that_sees_what_it_is_to_predict_is_refused(monkeypatch, size):
+    """Its log-probabilities would be of texts that it was shown."""
+    model, processor = make_llava()
+    real = model.forward
+
+    def looks_ahead(*args, **kwargs):
+        out = real(*args, **kwargs)
+        out.logits = out.logits.flip(1).cumsum(1).flip(1)
+        return out
+
+    looks_ahead.__signature__ = inspect.signature(real)
+    monkeypatch.setattr(model, "forward", looks_ahead)
+    asked = TransformersModel(model, processor, batch_size=size)
+    with pytest.raises(EvaluationError, match="LlavaForConditionalGeneration finds tokens of a prompt more likely"):
+        asked.score([prompt_of(["a"], "Output:")], [[" a cat", " dogs"]])
+
+
+def test_another_way_of_reading_images_is_another_processor(made):
+    """Answers of one size of images are not gone on with under another."""
+    model, processor = made
+    before = TransformersModel(model, processor).describe()["processor"]
+    assert TransformersModel(model, processor).describe()["processor"] == before
+    processor = copy.deepcopy(processor)
+    processor.image_processor.do_normalize = not processor.image_processor.do_normalize
+    assert TransformersModel(model, processor).describe()["processor"] != before
+
+
+def test_one_text_at_a_time_needs_no_pad():
+    """A tokenizer without a pad token serves prompts that run by themselves."""
+    model, processor = make_llava()
+    prompt, options = prompt_of(["a"], "Output:"), {"num_beams": 1, "length_penalty": 0.0, "max_new_tokens": 3}
+    wanted = TransformersModel(model, processor).write([prompt], **options)
+    processor.tokenizer.pad_token = None
+    assert TransformersModel(model, processor).write([prompt], **options) == wanted
+
+
+def test_a_first_weight_of_bytes_is_no_dtype_of_images():
+    """The weights of quantised models are bytes, which pixels are not rounded to."""
+    model, processor = make_llava()
+    wanted = TransformersModel(model, processor).score([prompt_of(["a"], "Output:")], [["a", "b"]])
+    model.register_parameter("bytes", torch.nn.Parameter(torch.zeros(2, dtype=torch.uint8), requires_grad=False))
+    assert next(model.parameters()).dtype == torch.uint8
+    assert TransformersModel(model, processor).score([prompt_of(["a"], "Output:")], [["a", "b"]]) == wanted
 
 
 def test_a_clip_is_shown_frame_by_frame(made):

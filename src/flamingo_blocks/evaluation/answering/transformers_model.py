@@ -13,13 +13,15 @@ from flamingo_blocks._optional import require
 from flamingo_blocks.data import InterleavedDocument, TextSegment
 from flamingo_blocks.errors import EvaluationError
 from flamingo_blocks.evaluation.answering.flamingo_model import hash_of_weights
-from flamingo_blocks.evaluation.answering.pictures import document_with_pictures, pictures_of
+from flamingo_blocks.evaluation.answering.pictures import pictures_of
 from flamingo_blocks.evaluation.answering.vision_language_model import VisionLanguageModel
 from flamingo_blocks.evaluation.decode import CandidateScores, Written
 from flamingo_blocks.evaluation.decode.context_length import context_length
+from flamingo_blocks.evaluation.decode.num_alike import num_alike
 from flamingo_blocks.models.call_language_model import accepts
 from flamingo_blocks.models.eval_mode import eval_mode
 from flamingo_blocks.vision import VisionTower
+from flamingo_blocks.vision.tower import floating_state
 
 _BORDER = 32  # tokens at the end of a prompt that may be others once more text follows: far more than any tokenizer
 _SENTENCE = "Question: What is 1 + 2? Answer: a (red) cat."
@@ -45,7 +47,7 @@ class TransformersModel(VisionLanguageModel):
 
     Raises:
         EvaluationError: If the model has an encoder of text, the processor has no placeholder, or an argument cannot be
-            meant.
+            meant; as it scores, if it sees what follows the token that it is to predict.
 
     Example:
         ```python
@@ -86,9 +88,11 @@ class TransformersModel(VisionLanguageModel):
         return self._identity
 
     def describe(self) -> dict[str, Any]:
-        """Its class, the number and hash of its weights, and a hash of what makes its prompts."""
+        """Its class, the number and hash of its weights, and a hash of what makes its prompts, images included."""
         name, ids = type(self.model).__name__, self._tokenizer(_SENTENCE)["input_ids"]
-        told = f"{self.end_of_shot!r} {self.image_text!r} {self.chat} {list(ids)}"
+        template = getattr(self.processor, "chat_template", None) if self.chat else None
+        images = getattr(getattr(self.processor, "image_processor", None), "to_json_string", str)()
+        told = f"{self.end_of_shot!r} {self.image_text!r} {self.chat} {template!r} {images} {list(ids)}"
         return {
             "name": name,
             "language_model": name,
@@ -107,9 +111,9 @@ class TransformersModel(VisionLanguageModel):
         """Tokens of a prompt, those of its images included.
 
         Args:
-            prompt: Text, images and clips.
+            prompt: Shots and query, with pictures of pillow.
         """
-        return int(self._inputs([document_with_pictures(prompt)], [""], side="right")["input_ids"].shape[1])
+        return int(self._inputs([prompt], [""], side="right")["input_ids"].shape[1])
 
     @torch.no_grad()
     def write(
@@ -156,7 +160,7 @@ class TransformersModel(VisionLanguageModel):
         for start in range(0, len(texts), self.batch_size):
             some = texts[start : start + self.batch_size]
             inputs = self._inputs([prompt] * len(some), some, side="right")
-            kept = min(kept, *(_num_alike(alone, ids) for ids in inputs["input_ids"].tolist()))
+            kept = min(kept, *(num_alike(alone, ids) for ids in inputs["input_ids"].tolist()))
             rows += self._log_probs(inputs, first)
         lengths = [len(row) + first - kept for row in rows]
         if kept < first or min(lengths) < 1:
@@ -165,9 +169,24 @@ class TransformersModel(VisionLanguageModel):
                 f"candidates follow, that have {min(lengths)} tokens then; wanted tokens of the prompt, then some of "
                 "each candidate"
             )
+        self._check_causal([row[: kept - first] for row in rows])
         # Sums of different beginnings could not be compared, so what one candidate changes is scored for all of them.
         sums = tuple(sum(row[kept - first :]) for row in rows)
         return CandidateScores(log_probs=sums, num_tokens=tuple(lengths))
+
+    def _check_causal(self, prompts: Sequence[Sequence[float]]) -> None:
+        """Refuse a model to which the tokens of a prompt are more or less likely by what follows them.
+
+        A mask that looks ahead (PaliGemma) and images that are read with the text in mind (InstructBLIP) show each
+        candidate to the model before it is asked how likely that is.
+        """
+        bound = 1e-2 if self._dtype in (torch.float32, torch.float64) else 1.0
+        far = max((max(values) - min(values) for values in zip(*prompts, strict=True)), default=0.0)
+        if far > bound:
+            raise EvaluationError(
+                f"{type(self.model).__name__} finds tokens of a prompt more likely before one candidate than before "
+                f"another, by {far:.2g}: it sees what it is to predict; write a VisionLanguageModel for it"
+            )
 
     def _log_probs(self, inputs: dict[str, Tensor], first: int) -> list[list[float]]:
         """Log-probabilities of the tokens of each row, pads left out, from one column on."""
@@ -185,12 +204,12 @@ class TransformersModel(VisionLanguageModel):
         begin = self._tokenizer.bos_token
         begun = begin is not None and texts[0].startswith(begin)  # by a chat template
         made = self.processor(
-            text=texts, images=images if any(images) else None, padding=True, padding_side=side,
+            text=texts, images=images if any(images) else None, padding=len(texts) > 1, padding_side=side,
             add_special_tokens=not begun, return_tensors="pt",
         )  # fmt: skip
-        dtype = next(self.model.parameters()).dtype
         return {
-            key: value.to(self._device, dtype if value.is_floating_point() else None) for key, value in made.items()
+            key: value.to(self._device, self._dtype if value.is_floating_point() else None)
+            for key, value in made.items()
         }
 
     def _text(self, prompt: InterleavedDocument) -> str:
@@ -234,8 +253,9 @@ class TransformersModel(VisionLanguageModel):
         ids = row if place is None else row[: place + 1]
         while place is None and ids and ids[-1] == config.pad_token_id:  # behind an answer that its end stopped
             ids = ids[:-1]
-        text = self._tokenizer.decode(ids if place is None else ids[:-1], skip_special_tokens=True)
-        if self.end_of_shot in text:
+        said = ids if place is None else ids[:-1]
+        text = self._tokenizer.decode(said, skip_special_tokens=True)
+        if self.end_of_shot in self._tokenizer.decode(said):  # which may be a special token
             return Written(text=text, ids=tuple(ids), stopped_by="end_of_chunk")
         return Written(text=text, ids=tuple(ids), stopped_by="length" if place is None else "end_of_text")
 
@@ -246,6 +266,11 @@ class TransformersModel(VisionLanguageModel):
     @property
     def _device(self) -> torch.device:
         return next(self.model.parameters()).device
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        weight = floating_state(self.model)  # the first weight of a quantised model may be one of bytes
+        return torch.float32 if weight is None else weight.dtype
 
     def _check(self) -> None:
         name = type(self.model).__name__
@@ -277,9 +302,3 @@ def _no_settings_of_its_own(model: Any) -> Iterator[None]:
         yield
     finally:
         model.generation_config = own
-
-
-def _num_alike(left: Sequence[int], right: Sequence[int]) -> int:
-    """How many tokens two texts begin with alike."""
-    pairs = enumerate(zip(left, right, strict=False))
-    return next((place for place, (one, other) in pairs if one != other), min(len(left), len(right)))
