@@ -256,6 +256,19 @@ def test_a_model_of_ones_own_class_is_asked(tmp_path, capsys):
     assert "counting" in capsys.readouterr().out
 
 
+def test_a_chat_template_is_for_folders_of_transformers(saved, model, tmp_path, capsys):
+    """Whoever asks for it of another model is told, in place of being asked without."""
+    wanted = ["eval", "--tasks", "counting", "--chat", "--out", str(tmp_path / "out"), "--model"]
+    (tmp_path / "says.py").write_text(
+        "from tests.evaluation.answering.test_vision_language_model import Says\n\n\ndef model():\n    return Says()\n"
+    )
+    for name in (str(saved / "native" / "model"), str(saved / "transformers"), model):
+        assert main([*wanted, name]) == 1
+        assert f"--chat is for other models that transformers saved; {name} is a Flamingo" in capsys.readouterr().err
+    assert main([*wanted, f"{tmp_path / 'says.py'}:model"]) == 1
+    assert "says.py:model is what a function has made, leave --chat out" in capsys.readouterr().err
+
+
 def test_a_folder_without_a_processor_is_told(tmp_path, capsys):
     """A model of transformers needs its processor beside it."""
     model, _ = make_llava()

@@ -180,7 +180,7 @@ class TransformersModel(VisionLanguageModel):
         A mask that looks ahead (PaliGemma) and images that are read with the text in mind (InstructBLIP) show each
         candidate to the model before it is asked how likely that is.
         """
-        bound = 1e-2 if self._dtype in (torch.float32, torch.float64) else 1.0
+        bound = 1e-2 if self._dtype in (torch.float32, torch.float64) else 0.5
         far = max((max(values) - min(values) for values in zip(*prompts, strict=True)), default=0.0)
         if far > bound:
             raise EvaluationError(
