@@ -54,7 +54,7 @@ class RunFolder:
             described: What is run.
 
         Raises:
-            EvaluationError: If the folder holds answers of another run.
+            EvaluationError: If the folder holds answers of another run, or its result is damaged.
         """
         rank, ranks = rank_and_ranks()
         answered, earlier = {}, None
@@ -63,7 +63,7 @@ class RunFolder:
                 _claim(folder, what_answers_depend_on(described))
             barrier()
             answered = {one.key: one for one in _read(folder)}
-            earlier = read_results(folder / RESULTS) if (folder / RESULTS).exists() else None
+            earlier = _earlier(folder / RESULTS)
             barrier()  # nobody writes before all have read
         return cls(folder, described, answered, earlier=earlier, rank=rank, ranks=ranks)
 
@@ -142,6 +142,18 @@ def _read(folder: Path) -> list[Prediction]:
     if (folder / JOURNALS).is_dir():
         found |= {one.key: one for one in read_journals(folder / JOURNALS)}
     return list(found.values())
+
+
+def _earlier(file: Path) -> EvaluationResult | None:
+    """What earlier calls have found; a damaged file is told before anything is asked."""
+    if not file.exists():
+        return None
+    try:
+        return read_results(file)
+    except EvaluationError as error:
+        raise EvaluationError(
+            f"{error}; move {file} away: answers are kept beside it, and what is asked again is scored from those"
+        ) from error
 
 
 def _claim(folder: Path, wanted: Mapping[str, Any]) -> None:
