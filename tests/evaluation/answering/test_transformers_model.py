@@ -215,6 +215,36 @@ def test_a_chat_template_writes_the_turn():
     assert asked.describe()["processor"] != written.describe()["processor"]
 
 
+def test_a_chat_template_moves_no_image():
+    """Shots keep their images and line breaks, where a template would write all images first and trim texts."""
+    model, processor = make_llava()
+    processor.chat_template = (
+        "{% for turn in messages %}USER: {% for part in turn.content if part.type == 'image' %}<image>\n{% endfor %}"
+        "{% for part in turn.content if part.type == 'text' %}{{ part.text | trim }}{% endfor %}{% endfor %}"
+        "{% if add_generation_prompt %} ASSISTANT:{% endif %}"
+    )
+    prompt, asked = prompt_of(["a", "b"], "Output:"), TransformersModel(model, processor, chat=True)
+    plain = InterleavedDocument.from_parts(["USER: ", *prompt.segments, " ASSISTANT:"])
+    assert asked.score([prompt], [[" a", " b"]]) == TransformersModel(model, processor).score([plain], [[" a", " b"]])
+
+
+@pytest.mark.parametrize(
+    ("template", "wanted"),
+    (
+        ("{% for part in messages[0].content %}{{ part.text or '<s><image></s> ' }}{% endfor %}", "<s><image></s>"),
+        ("{% for part in messages[0].content %}{{ '' if part.text else '<image>' }}{% endfor %}", "<image>"),
+        ("{{ raise_exception('only texts') }}", "<image>"),
+        (None, "<image>"),
+    ),
+)
+def test_an_image_is_what_the_chat_template_writes_for_it(template, wanted):
+    """With the tokens that a processor wants around it; where no template tells, it is the processor's own token."""
+    model, processor = make_llava()
+    processor.chat_template = template
+    assert TransformersModel(model, processor).image_text == wanted
+    assert TransformersModel(model, processor, image_text="<s>").image_text == "<s>"
+
+
 def test_a_run_is_the_same_in_any_batches_and_goes_on(made, tmp_path):
     """Through the runner: the same answers one by one and side by side, resumed without asking again."""
     config = EvalConfig(shots=(0, 2), seeds=(0,), groups=1, controls=("shuffle_images", "blind"), bootstrap=20,

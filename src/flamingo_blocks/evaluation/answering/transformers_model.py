@@ -13,6 +13,7 @@ from flamingo_blocks._optional import require
 from flamingo_blocks.data import InterleavedDocument, TextSegment
 from flamingo_blocks.errors import EvaluationError
 from flamingo_blocks.evaluation.answering.flamingo_model import hash_of_weights
+from flamingo_blocks.evaluation.answering.image_text import image_text_of
 from flamingo_blocks.evaluation.answering.pictures import pictures_of
 from flamingo_blocks.evaluation.answering.vision_language_model import VisionLanguageModel
 from flamingo_blocks.evaluation.decode import CandidateScores, Written
@@ -38,9 +39,11 @@ class TransformersModel(VisionLanguageModel):
         model: The model, in a dtype and on a device of your choice.
         processor: The processor of its checkpoint.
         end_of_shot: What stands behind the answer of a shot, and ends an answer.
-        image_text: What stands in the text for an image; that of the processor by default.
+        image_text: What stands in the text for an image; by default what the chat template has there, or the
+            `image_token` of the processor.
         chat: Whether the prompt is the one turn of a user in the processor's chat template, as instruction-tuned models
-            want it. Otherwise it is plain text, as pretrained ones do.
+            want it; images stay where they are between the texts, even if the template would put them first. Otherwise
+            it is plain text, as pretrained ones do.
         batch_size: Texts at once. Open answers of several have pads before them, which in half precision can make
             another answer of one; candidates have none.
         tower: Tells how alike images are, for shots chosen by RICES.
@@ -75,7 +78,7 @@ class TransformersModel(VisionLanguageModel):
     ) -> None:
         self.model, self.processor = model, processor
         self.end_of_shot, self.chat, self.batch_size, self.tower = end_of_shot, chat, batch_size, tower
-        self.image_text = getattr(processor, "image_token", None) if image_text is None else image_text
+        self.image_text = image_text_of(processor) if image_text is None else image_text
         self.max_tokens = context_length(model)
         self._check()
         self._identity: str | None = None
@@ -213,18 +216,14 @@ class TransformersModel(VisionLanguageModel):
         }
 
     def _text(self, prompt: InterleavedDocument) -> str:
+        text = "".join(
+            part.text if isinstance(part, TextSegment) else str(self.image_text) * len(pictures_of(part))
+            for part in prompt.segments
+        )
         if not self.chat:
-            return "".join(
-                part.text if isinstance(part, TextSegment) else str(self.image_text) * len(pictures_of(part))
-                for part in prompt.segments
-            )
-        content: list[dict[str, str]] = []
-        for part in prompt.segments:
-            if isinstance(part, TextSegment):
-                content.append({"type": "text", "text": part.text})
-            else:
-                content += [{"type": "image"}] * len(pictures_of(part))
-        turns = [{"role": "user", "content": content}]
+            return text
+        # One text, for templates put the images of a turn before its texts (LLaVA), or trim each text (Gemma 3).
+        turns = [{"role": "user", "content": [{"type": "text", "text": text}]}]
         return str(self.processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
 
     def _batches(self, prompts: Sequence[InterleavedDocument]) -> list[list[int]]:
@@ -280,7 +279,7 @@ class TransformersModel(VisionLanguageModel):
             raise EvaluationError(
                 f"processor is a {type(self.processor).__name__} without a tokenizer; pass the AutoProcessor of {name}"
             )
-        if not self.image_text and not self.chat:
+        if not self.image_text:
             raise EvaluationError(
                 f"{type(self.processor).__name__} has no image_token; pass image_text, what stands for an image"
             )
