@@ -64,6 +64,25 @@ def test_candidates_have_the_log_probabilities_of_whole_texts(made, words, candi
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("size", (1, 2, 3))
+def test_what_one_candidate_changes_of_the_prompt_is_scored_for_all(size):
+    """A candidate that merges with the last token of its prompt moves the border back for those that do not, too."""
+    model, processor = make_llava(merges=(("Ġ", "a"), ("Ġa", "b")))
+    prompt, candidates = prompt_of(["b"], "Output: "), ["c", "abc", "ac"]
+    (found,) = TransformersModel(model, processor, batch_size=size).score([prompt], [candidates])
+    border = len(processor(text=["<image>Output: b\n<image>Output:"], images=[[part.data for part in prompt.media]])
+                 ["input_ids"][0])  # fmt: skip
+    for candidate, log_prob, number in zip(candidates, found.log_probs, found.num_tokens, strict=True):
+        text = "<image>Output: b\n<image>Output: " + candidate
+        inputs = processor(text=[text], images=[[part.data for part in prompt.media]], return_tensors="pt")
+        ids, logits = inputs["input_ids"][0], model(**inputs).logits[0].double().log_softmax(-1)
+        assert number == len(ids) - border == 2
+        assert log_prob == pytest.approx(
+            sum(float(logits[at - 1, ids[at]]) for at in range(border, len(ids))), abs=1e-4
+        )
+
+
+@torch.no_grad()
 @settings(max_examples=8)
 @given(words=st.lists(LETTERS, max_size=3), beams=st.integers(1, 3))
 def test_an_answer_is_that_of_generate_up_to_the_end(made, words, beams):
