@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tokenizers import processors
 
 from flamingo_blocks.data import ClipSegment, ImageSegment, InterleavedDocument
 from flamingo_blocks.errors import EvaluationError
@@ -127,11 +128,12 @@ def test_greedy_answers_do_not_depend_on_the_batch(made):
 
 
 def changed(real, forced):
-    """The forward of a model that writes one token and no other."""
+    """The forward of a model that writes one token and no other, or one for each row."""
 
     def forward(*args, **kwargs):
         out = real(*args, **kwargs)
-        out.logits[..., forced] = 100.0
+        for row, token in enumerate(forced if isinstance(forced, list) else [forced] * len(out.logits)):
+            out.logits[row, ..., token] = 100.0
         return out
 
     forward.__signature__ = inspect.signature(real)
@@ -152,6 +154,18 @@ def test_what_stopped_an_answer_is_told(monkeypatch, end, stopped):
     (found,) = asked.write([prompt_of([], "Output:")], num_beams=1, length_penalty=0.0, max_new_tokens=3)
     assert found.stopped_by == stopped
     assert len(found.ids) == (3 if stopped == "length" else 1)
+
+
+def test_an_answer_that_ends_before_others_has_no_pads(monkeypatch):
+    """Of a batch each answer ends where it ended, whatever is written beside it."""
+    model, processor = make_llava()
+    ids = processor.tokenizer.encode("\na", add_special_tokens=False)
+    monkeypatch.setattr(model, "forward", changed(model.forward, ids))
+    found = TransformersModel(model, processor, batch_size=2).write(
+        [prompt_of([], "Output:")] * 2, num_beams=1, length_penalty=0.0, max_new_tokens=3
+    )
+    assert [each.ids for each in found] == [(ids[0],), (ids[1],) * 3]
+    assert [each.stopped_by for each in found] == ["end_of_chunk", "length"]
 
 
 def test_a_special_token_may_end_a_shot(monkeypatch):
@@ -232,6 +246,22 @@ def test_a_chat_template_writes_the_turn():
     written = TransformersModel(model, processor)
     assert asked.tokens(prompt) == written.tokens(plain) + 1  # the begin, which this tokenizer does not add
     assert asked.describe()["processor"] != written.describe()["processor"]
+
+
+@pytest.mark.parametrize("template", ("{{ bos_token }}", ""), ids=("written", "added"))
+def test_a_text_begins_once(template):
+    """Where the chat template writes the begin of a text, the tokenizer adds none, and does so where it does not."""
+    model, processor = make_llava()
+    tokenizer = processor.tokenizer
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", tokenizer.bos_token_id)]
+    )
+    processor.chat_template = template + "{% for part in messages[0].content %}{{ part.text }}{% endfor %}"
+    prompt = prompt_of(["a"], "Output:")
+    plain, chat = (TransformersModel(model, processor, image_text="<image>", chat=chat) for chat in (False, True))
+    text = processor(text=["<image>Output: a\n<image>Output:"], images=[[part.data for part in prompt.media]])
+    assert text["input_ids"][0].count(tokenizer.bos_token_id) == 1
+    assert plain.tokens(prompt) == chat.tokens(prompt) == len(text["input_ids"][0])
 
 
 def test_a_chat_template_moves_no_image():
