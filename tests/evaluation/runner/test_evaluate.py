@@ -137,6 +137,17 @@ def test_tasks_of_two_calls_stand_in_one_report(done, tmp_path):
     assert scores(read_results(tmp_path / "results.json")) == scores(result)
 
 
+def test_tasks_of_two_calls_keep_their_intervals(tmp_path):
+    """Each task is scored again by the bootstrap of its own call."""
+    config, tasks = replace(CONFIG, shots=(0,), seeds=(0,), controls=()), make_tasks()
+    for task, bootstrap in zip(tasks, (20, 0), strict=True):
+        run(replace(config, bootstrap=bootstrap), folder=tmp_path, tasks=[task])
+    before = read_results(tmp_path / "results.json")
+    assert {cell.task for cell in before.cells if cell.interval is not None} == {tasks[0].name}
+    rescore(tmp_path, tasks)
+    assert read_results(tmp_path / "results.json") == before
+
+
 def test_fewer_queries_are_asked_into_the_same_folder(tmp_path):
     """What was answered before stays in the result, and a control is compared on the queries that both were asked."""
     config = replace(CONFIG, shots=(0,), seeds=(0,), controls=("blind",))

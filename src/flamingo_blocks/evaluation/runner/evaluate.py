@@ -158,7 +158,10 @@ def evaluate_model(
         **run.described, "seconds": round(time.monotonic() - started, 2), "images_encoded": encoded,
         "controls_left_out": [control for control in wanted if control not in config.controls],
     }  # fmt: skip
-    about = {each.task.name: {**describe_task(each), **facts[each.task.name]} for each in prepared}
+    about = {
+        each.task.name: {**describe_task(each), "bootstrap": config.bootstrap, **facts[each.task.name]}
+        for each in prepared
+    }
     found = EvaluationResult(cells=tuple(cells), run=in_key_order(told), tasks=in_key_order(about))
     result = run.with_earlier(found)
     run.finish(result, predictions, answered)
