@@ -248,12 +248,25 @@ def test_a_folder_of_another_model_of_transformers_is_asked(tmp_path, capsys):
 def test_a_model_of_ones_own_class_is_asked(tmp_path, capsys):
     """A function may return whatever a run can ask."""
     (tmp_path / "says.py").write_text(
-        "from tests.evaluation.answering.test_vision_language_model import Says\n\n\ndef model():\n    return Says()\n"
+        "from tests.evaluation.answering.says import Says\n\n\ndef model():\n    return Says()\n"
     )
     model, out = f"{tmp_path / 'says.py'}:model", str(tmp_path / "out")
     command = ["eval", "--tasks", "counting", "--model", model, "--out", out]
     assert main([*command, *SETTINGS, "--controls", "blind"]) == 0, capsys.readouterr().err
     assert "counting" in capsys.readouterr().out
+
+
+def test_a_chat_template_is_for_folders_of_transformers(saved, model, tmp_path, capsys):
+    """Whoever asks for it of another model is told, in place of being asked without."""
+    wanted = ["eval", "--tasks", "counting", "--chat", "--out", str(tmp_path / "out"), "--model"]
+    (tmp_path / "says.py").write_text(
+        "from tests.evaluation.answering.says import Says\n\n\ndef model():\n    return Says()\n"
+    )
+    for name in (str(saved / "native" / "model"), str(saved / "transformers"), model):
+        assert main([*wanted, name]) == 1
+        assert f"--chat is for other models that transformers saved; {name} is a Flamingo" in capsys.readouterr().err
+    assert main([*wanted, f"{tmp_path / 'says.py'}:model"]) == 1
+    assert "says.py:model is what a function has made, leave --chat out" in capsys.readouterr().err
 
 
 def test_a_folder_without_a_processor_is_told(tmp_path, capsys):

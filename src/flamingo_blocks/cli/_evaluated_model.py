@@ -34,10 +34,13 @@ def load_evaluated(
         chat: Whether a model of transformers that is no Flamingo is asked in its chat template.
 
     Raises:
-        EvaluationError: If there is no such model, or it comes without a tokenizer.
+        EvaluationError: If there is no such model, it comes without a tokenizer, or `chat` is not for it.
     """
     folder = Path(name)
     found = _from_folder(folder, tokenizer, chat=chat) if folder.is_dir() else _from_function(name)
+    if chat and not (folder.is_dir() and isinstance(found, TransformersModel)):
+        what = "a Flamingo" if isinstance(found, tuple) else "what a function has made"
+        raise EvaluationError(f"--chat is for other models that transformers saved; {name} is {what}, leave --chat out")
     if isinstance(found, tuple):
         found[0].to(device)
         return FlamingoModel(*found)
@@ -51,8 +54,6 @@ def _from_folder(
 ) -> tuple[Flamingo, FlamingoProcessor] | TransformersModel:
     if _has_model_type(folder):
         return _from_transformers(folder, chat=chat)
-    if chat:
-        raise EvaluationError(f"--chat is for models of transformers; {folder} holds a Flamingo, leave --chat out")
     if is_demo_model(folder):
         flamingo, vocabulary = load_demo_model(folder)
         return flamingo, demo_processor(vocabulary, flamingo)

@@ -6,7 +6,7 @@ from flamingo_blocks.errors import EvaluationError
 
 
 def check_candidates(candidates: Sequence[str], *, of: str = "") -> None:
-    """Refuse candidates among which a model cannot choose.
+    """Refuse candidates among which a model cannot choose; they are compared as prompts show them, in one line.
 
     Args:
         candidates: The candidates of a query, or of all queries of a task.
@@ -26,8 +26,9 @@ each text once, and say which classes share it
     for place, candidate in enumerate(candidates):
         if not candidate.strip():
             raise EvaluationError(f"{before}candidate {place} is {candidate!r}, wanted a text; leave it out")
-        if seen.setdefault(candidate, place) != place:
+        shown = " ".join(candidate.split())
+        if seen.setdefault(shown, place) != place:
             raise EvaluationError(
-                f"{before}candidate {place} is {candidate!r}, as candidate {seen[candidate]} is; give each text once, "
-                "and say which classes share it"
+                f"{before}candidate {place} is {candidate!r}, as candidate {seen[shown]} is; give each text once, and "
+                "say which classes share it"
             )

@@ -15,8 +15,9 @@ from flamingo_blocks.evaluation.answering import (
     VisionLanguageModel,
 )
 from flamingo_blocks.evaluation.answering.pictures import grey, pictures_of, with_pictures
-from flamingo_blocks.evaluation.decode import CandidateScores, Decoder, UnreadableMediaError, Written
+from flamingo_blocks.evaluation.decode import Decoder, UnreadableMediaError
 from flamingo_blocks.evaluation.synthetic import synthetic_task
+from tests.evaluation.answering.says import Says
 from tests.evaluation.runner.runs import CONFIG, answers, make_tasks, scores
 from tests.evaluation.subjects import make_subject
 from tests.language_models import make_language_model
@@ -71,24 +72,6 @@ def test_both_kinds_of_model_are_what_a_run_asks():
     assert isinstance(asked, EvaluatedModel) and isinstance(model, EvaluatedModel)
 
 
-class Says(VisionLanguageModel):
-    """Says what it is told to."""
-
-    identity = "says"
-
-    def __init__(self, written=(" a",), log_probs=(-1.0, -2.0), tokens=(1, 1)):
-        self.written, self.log_probs, self.num_tokens = written, log_probs, tokens
-        self.seen = []
-
-    def write(self, prompts, *, num_beams, length_penalty, max_new_tokens):
-        self.seen += prompts
-        return [Written(text=text, ids=(), stopped_by="length") for text in self.written] * len(prompts)
-
-    def score(self, prompts, candidates):
-        self.seen += candidates
-        return [CandidateScores(log_probs=self.log_probs, num_tokens=self.num_tokens) for _ in prompts]
-
-
 OPEN, CLOSED = synthetic_task("counting", queries=2, size=8), synthetic_task(
     "matching", queries=2, size=8, answering="closed"
 )  # fmt: skip
@@ -122,9 +105,9 @@ def test_the_end_is_scored_where_the_profile_says_so():
 @pytest.mark.parametrize(
     ("asked", "task", "said"),
     (
-        (Says([" a", " b"]), OPEN, "Says.write gave 2 results to 1 inputs"),
-        (Says(log_probs=(-1.0,)), CLOSED, "Says.score gave 1 results to 2 inputs"),
-        (Says(tokens=(1,)), CLOSED, "Says.score gave 1 results to 2 inputs"),
+        (Says([" a", " b"]), OPEN, "Says.write gave 2 results to 1 prompts"),
+        (Says(log_probs=(-1.0,)), CLOSED, "Says.score gave 1 results to 2 candidates"),
+        (Says(tokens=(1,)), CLOSED, "Says.score gave 1 results to 2 candidates"),
         (Says(log_probs=(-1.0, float("nan"))), CLOSED, "query '.*': the log-probability of candidate .* is nan"),
     ),
 )
@@ -134,12 +117,28 @@ def test_results_that_do_not_fit_are_refused(asked, task, said):
         evaluate_model(asked, [task], SMALL)
 
 
+def test_answers_that_are_plain_texts_are_refused():
+    """What is written comes with what stopped it."""
+    asked = Says()
+    asked.write = lambda prompts, **_: [" a"] * len(prompts)
+    with pytest.raises(EvaluationError, match="Says.write gave a str for one of its prompts, wanted a Written"):
+        evaluate_model(asked, [OPEN], SMALL)
+
+
 def test_a_model_without_identity_is_refused():
     """Answers are kept under what tells a model from others."""
     asked = Says()
     asked.describe = lambda: {"name": "Says", "weights": None, "processor": ""}
     with pytest.raises(EvaluationError, match=r"Says.describe\(\) gives weights=None, wanted a text"):
         evaluate_model(asked, [OPEN], SMALL)
+
+
+def test_by_default_a_model_without_gates_is_blinded():
+    """The query loses its image in place of closed gates, without a warning, for nobody has asked for those."""
+    config = EvalConfig(shots=(2,), seeds=(0,), bootstrap=0, num_queries=2)
+    result = evaluate_model(Says(), [CLOSED], config)
+    asked = {cell.control for cell in result.cells if not cell.control.startswith("baseline")}
+    assert asked == {"none", "blind", *config.controls} - {"gates_closed"}
 
 
 def test_a_context_without_a_count_is_told():

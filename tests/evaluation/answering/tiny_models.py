@@ -35,10 +35,10 @@ VISION = {
 }  # fmt: skip
 
 
-def make_tokenizer(*special: str) -> PreTrainedTokenizerFast:
-    """One token for each byte, and the special ones."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    made = Tokenizer(models.BPE(vocab={letter: place for place, letter in enumerate(alphabet)}, merges=[]))
+def make_tokenizer(*special: str, merges: tuple[tuple[str, str], ...] = ()) -> PreTrainedTokenizerFast:
+    """One token for each byte, for each pair of letters that are merged, and the special ones."""
+    texts = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *("".join(pair) for pair in merges)]
+    made = Tokenizer(models.BPE(vocab={text: place for place, text in enumerate(texts)}, merges=list(merges)))
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(
@@ -52,9 +52,9 @@ def make_text(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
     return LlamaConfig(**TEXT, **ids, vocab_size=len(tokenizer))
 
 
-def make_llava() -> tuple[nn.Module, Any]:
+def make_llava(*, merges: tuple[tuple[str, str], ...] = ()) -> tuple[nn.Module, Any]:
     """Images of one size, five positions each; the flat list of images of a batch."""
-    tokenizer = make_tokenizer("<image>")
+    tokenizer = make_tokenizer("<image>", merges=merges)
     torch.manual_seed(0)
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(**VISION, image_size=8, initializer_factor=8.0),

@@ -10,7 +10,7 @@ from flamingo_blocks.evaluation.reports import write_results
 from flamingo_blocks.evaluation.runner.ask import Asker
 from flamingo_blocks.evaluation.runner.run_folder import RunFolder
 from flamingo_blocks.evaluation.synthetic import synthetic_task
-from tests.evaluation.runner.runs import CONFIG, make_tasks, run
+from tests.evaluation.runner.runs import CONFIG, make_tasks, run, scores
 from tests.evaluation.subjects import make_subject
 
 
@@ -23,6 +23,19 @@ def test_each_part_of_the_model_is_in_its_own_mode_afterwards():
     task = synthetic_task("binding", queries=1, size=8, answering="closed")
     evaluate(flamingo, processor, [task], EvalConfig(shots=(0,), seeds=(0,), controls=(), bootstrap=0))
     assert {name: part.training for name, part in flamingo.named_modules()} == before
+
+
+def test_a_damaged_result_is_told_before_anything_is_asked(tmp_path):
+    """Its answers are not lost with it: without the file the same call scores them again."""
+    config = replace(CONFIG, shots=(0,), seeds=(0,), controls=(), num_queries=2, bootstrap=0)
+    found = run(config, folder=tmp_path)
+    (tmp_path / "results.json").write_text("{")
+    progress = []
+    with pytest.raises(EvaluationError, match=r"results.json: is no JSON: .*; move .*results.json away: answers"):
+        run(config, folder=tmp_path, on_progress=lambda *told: progress.append(told))
+    assert not progress
+    (tmp_path / "results.json").unlink()
+    assert scores(run(config, folder=tmp_path)) == scores(found)
 
 
 def test_a_damaged_note_of_a_run_is_told(tmp_path):

@@ -115,6 +115,7 @@ def test_an_interrupted_run_goes_on_where_it_was(done, tmp_path, monkeypatch, af
     again = run(folder=tmp_path)
     assert len(asked) == len(answers(folder))  # nothing was left to ask
     assert scores(again) == scores(result)
+    assert again.tasks["counting"]["decoding"]["checked"] == other.tasks["counting"]["decoding"]["checked"] > 0
 
 
 def test_more_is_asked_into_the_same_folder(done, tmp_path):
@@ -135,6 +136,17 @@ def test_tasks_of_two_calls_stand_in_one_report(done, tmp_path):
     assert all(name in (tmp_path / "report.md").read_text() for name in ("counting", "binding"))
     rescore(tmp_path, make_tasks())
     assert scores(read_results(tmp_path / "results.json")) == scores(result)
+
+
+def test_tasks_of_two_calls_keep_their_intervals(tmp_path):
+    """Each task is scored again by the bootstrap of its own call."""
+    config, tasks = replace(CONFIG, shots=(0,), seeds=(0,), controls=()), make_tasks()
+    for task, bootstrap in zip(tasks, (20, 0), strict=True):
+        run(replace(config, bootstrap=bootstrap), folder=tmp_path, tasks=[task])
+    before = read_results(tmp_path / "results.json")
+    assert {cell.task for cell in before.cells if cell.interval is not None} == {tasks[0].name}
+    rescore(tmp_path, tasks)
+    assert read_results(tmp_path / "results.json") == before
 
 
 def test_fewer_queries_are_asked_into_the_same_folder(tmp_path):

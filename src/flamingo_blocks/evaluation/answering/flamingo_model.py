@@ -6,18 +6,16 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from flamingo_blocks.data.documents import MediaSegment
 from flamingo_blocks.data.examples.read_item import ItemReader
 from flamingo_blocks.evaluation.answering.evaluated_model import AnswerSettings
+from flamingo_blocks.evaluation.answering.hash_of_weights import hash_of_weights
 from flamingo_blocks.evaluation.decode import Decoder, MediaPool, cut_frames
 from flamingo_blocks.models import Flamingo, FlamingoProcessor
 from flamingo_blocks.models.eval_mode import eval_mode
 from flamingo_blocks.nn import closed_gates
 from flamingo_blocks.vision import VisionTower
-
-_SAMPLED = 4096  # values of each weight: all of a large model would be read for minutes
 
 
 class FlamingoModel:
@@ -119,31 +117,6 @@ def _item_reader(processor: FlamingoProcessor) -> ItemReader:
     if processor.features is not None:
         return ItemReader(features=processor.features)
     return ItemReader(preprocess=processor.preprocess, clip_images=cut_frames)
-
-
-@torch.no_grad()
-def hash_of_weights(model: nn.Module) -> str:
-    """A short hash of names, shapes, dtypes and some thousand values of every weight.
-
-    Args:
-        model: The model.
-
-    Example:
-        >>> one, other = nn.Linear(2, 2), nn.Linear(2, 2)
-        >>> hash_of_weights(one) == hash_of_weights(one), hash_of_weights(one) == hash_of_weights(other)
-        (True, False)
-    """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(_sample(tensor).numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _sample(tensor: Tensor) -> Tensor:
-    flat = tensor.detach().flatten()
-    step = max(1, flat.numel() // _SAMPLED)
-    return flat[::step].to("cpu", torch.float64)
 
 
 def _hash_of_processor(processor: FlamingoProcessor) -> str:

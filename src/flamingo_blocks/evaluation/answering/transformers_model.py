@@ -1,8 +1,8 @@
 """Vision-language models of transformers, asked by the same prompts as a Flamingo."""
 
 import hashlib
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -11,15 +11,19 @@ from torch import Tensor, nn
 
 from flamingo_blocks._optional import require
 from flamingo_blocks.data import InterleavedDocument, TextSegment
+from flamingo_blocks.data.documents import MediaSegment
 from flamingo_blocks.errors import EvaluationError
-from flamingo_blocks.evaluation.answering.flamingo_model import hash_of_weights
-from flamingo_blocks.evaluation.answering.pictures import document_with_pictures, pictures_of
+from flamingo_blocks.evaluation.answering.hash_of_weights import hash_of_weights
+from flamingo_blocks.evaluation.answering.image_text import image_text_of
+from flamingo_blocks.evaluation.answering.pictures import pictures_of
 from flamingo_blocks.evaluation.answering.vision_language_model import VisionLanguageModel
 from flamingo_blocks.evaluation.decode import CandidateScores, Written
 from flamingo_blocks.evaluation.decode.context_length import context_length
+from flamingo_blocks.evaluation.decode.num_alike import num_alike
 from flamingo_blocks.models.call_language_model import accepts
 from flamingo_blocks.models.eval_mode import eval_mode
 from flamingo_blocks.vision import VisionTower
+from flamingo_blocks.vision.tower import floating_state
 
 _BORDER = 32  # tokens at the end of a prompt that may be others once more text follows: far more than any tokenizer
 _SENTENCE = "Question: What is 1 + 2? Answer: a (red) cat."
@@ -36,16 +40,18 @@ class TransformersModel(VisionLanguageModel):
         model: The model, in a dtype and on a device of your choice.
         processor: The processor of its checkpoint.
         end_of_shot: What stands behind the answer of a shot, and ends an answer.
-        image_text: What stands in the text for an image; that of the processor by default.
+        image_text: What stands in the text for an image; by default what the chat template has there, or the
+            `image_token` of the processor.
         chat: Whether the prompt is the one turn of a user in the processor's chat template, as instruction-tuned models
-            want it. Otherwise it is plain text, as pretrained ones do.
+            want it; images stay where they are between the texts, even if the template would put them first. Otherwise
+            it is plain text, as pretrained ones do.
         batch_size: Texts at once. Open answers of several have pads before them, which in half precision can make
             another answer of one; candidates have none.
         tower: Tells how alike images are, for shots chosen by RICES.
 
     Raises:
         EvaluationError: If the model has an encoder of text, the processor has no placeholder, or an argument cannot be
-            meant.
+            meant; as it scores, if it sees what follows the token that it is to predict.
 
     Example:
         ```python
@@ -73,7 +79,7 @@ class TransformersModel(VisionLanguageModel):
     ) -> None:
         self.model, self.processor = model, processor
         self.end_of_shot, self.chat, self.batch_size, self.tower = end_of_shot, chat, batch_size, tower
-        self.image_text = getattr(processor, "image_token", None) if image_text is None else image_text
+        self.image_text = image_text_of(processor) if image_text is None else image_text
         self.max_tokens = context_length(model)
         self._check()
         self._identity: str | None = None
@@ -86,9 +92,11 @@ class TransformersModel(VisionLanguageModel):
         return self._identity
 
     def describe(self) -> dict[str, Any]:
-        """Its class, the number and hash of its weights, and a hash of what makes its prompts."""
+        """Its class, the number and hash of its weights, and a hash of what makes its prompts, images included."""
         name, ids = type(self.model).__name__, self._tokenizer(_SENTENCE)["input_ids"]
-        told = f"{self.end_of_shot!r} {self.image_text!r} {self.chat} {list(ids)}"
+        template = getattr(self.processor, "chat_template", None) if self.chat else None
+        images = getattr(getattr(self.processor, "image_processor", None), "to_json_string", str)()
+        told = f"{self.end_of_shot!r} {self.image_text!r} {self.chat} {template!r} {images} {list(ids)}"
         return {
             "name": name,
             "language_model": name,
@@ -107,15 +115,15 @@ class TransformersModel(VisionLanguageModel):
         """Tokens of a prompt, those of its images included.
 
         Args:
-            prompt: Text, images and clips.
+            prompt: Shots and query, with pictures of pillow.
         """
-        return int(self._inputs([document_with_pictures(prompt)], [""], side="right")["input_ids"].shape[1])
+        return int(self._inputs([prompt], [""], side="right")["input_ids"].shape[1])
 
     @torch.no_grad()
     def write(
         self, prompts: Sequence[InterleavedDocument], *, num_beams: int, length_penalty: float, max_new_tokens: int
     ) -> list[Written]:
-        """Answer prompts by the model's own `generate`.
+        """Answer prompts by the model's own `generate`, and by nothing of the search that its checkpoint is set to.
 
         Args:
             prompts: Shots and query each, with pictures of pillow.
@@ -127,7 +135,8 @@ class TransformersModel(VisionLanguageModel):
         found: dict[int, Written] = {}
         for numbers in self._batches(prompts):
             inputs = self._inputs([prompts[number] for number in numbers], [""] * len(numbers), side="left")
-            ids = self.model.generate(**inputs, generation_config=config, tokenizer=self._tokenizer)  # type: ignore[operator]
+            with _no_settings_of_its_own(self.model):
+                ids = self.model.generate(**inputs, generation_config=config, tokenizer=self._tokenizer)  # type: ignore[operator]
             width = inputs["input_ids"].shape[1]
             if ids.shape[1] >= width and torch.equal(ids[:, :width], inputs["input_ids"]):
                 ids = ids[:, width:]  # some give the prompt back, some do not
@@ -155,7 +164,7 @@ class TransformersModel(VisionLanguageModel):
         for start in range(0, len(texts), self.batch_size):
             some = texts[start : start + self.batch_size]
             inputs = self._inputs([prompt] * len(some), some, side="right")
-            kept = min(kept, *(_num_alike(alone, ids) for ids in inputs["input_ids"].tolist()))
+            kept = min(kept, *(num_alike(alone, ids) for ids in inputs["input_ids"].tolist()))
             rows += self._log_probs(inputs, first)
         lengths = [len(row) + first - kept for row in rows]
         if kept < first or min(lengths) < 1:
@@ -164,9 +173,24 @@ class TransformersModel(VisionLanguageModel):
                 f"candidates follow, that have {min(lengths)} tokens then; wanted tokens of the prompt, then some of "
                 "each candidate"
             )
+        self._check_causal([row[: kept - first] for row in rows])
         # Sums of different beginnings could not be compared, so what one candidate changes is scored for all of them.
         sums = tuple(sum(row[kept - first :]) for row in rows)
         return CandidateScores(log_probs=sums, num_tokens=tuple(lengths))
+
+    def _check_causal(self, prompts: Sequence[Sequence[float]]) -> None:
+        """Refuse a model to which the tokens of a prompt are more or less likely by what follows them.
+
+        A mask that looks ahead (PaliGemma) and images that are read with the text in mind (InstructBLIP) show each
+        candidate to the model before it is asked how likely that is.
+        """
+        bound = 1e-2 if self._dtype in (torch.float32, torch.float64) else 0.5
+        far = max((max(values) - min(values) for values in zip(*prompts, strict=True)), default=0.0)
+        if far > bound:
+            raise EvaluationError(
+                f"{type(self.model).__name__} finds tokens of a prompt more likely before one candidate than before "
+                f"another, by {far:.2g}: it sees what it is to predict; write a VisionLanguageModel for it"
+            )
 
     def _log_probs(self, inputs: dict[str, Tensor], first: int) -> list[list[float]]:
         """Log-probabilities of the tokens of each row, pads left out, from one column on."""
@@ -184,28 +208,33 @@ class TransformersModel(VisionLanguageModel):
         begin = self._tokenizer.bos_token
         begun = begin is not None and texts[0].startswith(begin)  # by a chat template
         made = self.processor(
-            text=texts, images=images if any(images) else None, padding=True, padding_side=side,
+            text=texts, images=images if any(images) else None, padding=len(texts) > 1, padding_side=side,
             add_special_tokens=not begun, return_tensors="pt",
         )  # fmt: skip
-        dtype = next(self.model.parameters()).dtype
         return {
-            key: value.to(self._device, dtype if value.is_floating_point() else None) for key, value in made.items()
+            key: value.to(self._device, self._dtype if value.is_floating_point() else None)
+            for key, value in made.items()
         }
 
     def _text(self, prompt: InterleavedDocument) -> str:
+        text = "".join(
+            self._without_tags(part.text) if isinstance(part, TextSegment) else self._tags(part)
+            for part in prompt.segments
+        )
         if not self.chat:
-            return "".join(
-                part.text if isinstance(part, TextSegment) else str(self.image_text) * len(pictures_of(part))
-                for part in prompt.segments
-            )
-        content: list[dict[str, str]] = []
-        for part in prompt.segments:
-            if isinstance(part, TextSegment):
-                content.append({"type": "text", "text": part.text})
-            else:
-                content += [{"type": "image"}] * len(pictures_of(part))
-        turns = [{"role": "user", "content": content}]
+            return text
+        # One text, for templates put the images of a turn before its texts (LLaVA), or trim each text (Gemma 3).
+        turns = [{"role": "user", "content": [{"type": "text", "text": text}]}]
         return str(self.processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
+
+    def _tags(self, medium: MediaSegment) -> str:
+        return str(self.image_text) * len(pictures_of(medium))
+
+    def _without_tags(self, text: str) -> str:
+        """A text in which nothing reads as an image or another special token, but the end of a shot."""
+        for tag in {str(self.image_text), *self._tokenizer.all_special_tokens} - {self.end_of_shot}:
+            text = text.replace(tag, " ")
+        return text
 
     def _batches(self, prompts: Sequence[InterleavedDocument]) -> list[list[int]]:
         """Numbers of prompts that run together: those with images, and those without."""
@@ -233,8 +262,9 @@ class TransformersModel(VisionLanguageModel):
         ids = row if place is None else row[: place + 1]
         while place is None and ids and ids[-1] == config.pad_token_id:  # behind an answer that its end stopped
             ids = ids[:-1]
-        text = self._tokenizer.decode(ids if place is None else ids[:-1], skip_special_tokens=True)
-        if self.end_of_shot in text:
+        said = ids if place is None else ids[:-1]
+        text = self._tokenizer.decode(said, skip_special_tokens=True)
+        if self.end_of_shot in self._tokenizer.decode(said):  # which may be a special token
             return Written(text=text, ids=tuple(ids), stopped_by="end_of_chunk")
         return Written(text=text, ids=tuple(ids), stopped_by="length" if place is None else "end_of_text")
 
@@ -246,17 +276,29 @@ class TransformersModel(VisionLanguageModel):
     def _device(self) -> torch.device:
         return next(self.model.parameters()).device
 
+    @property
+    def _dtype(self) -> torch.dtype:
+        weight = floating_state(self.model)  # the first weight of a quantised model may be one of bytes
+        return torch.float32 if weight is None else weight.dtype
+
     def _check(self) -> None:
         name = type(self.model).__name__
         if getattr(getattr(self.model, "config", None), "is_encoder_decoder", False):
             raise EvaluationError(f"{name} has an encoder of text; write a VisionLanguageModel for it")
+        if not accepts(self.model, "pixel_values"):
+            raise EvaluationError(f"{name} takes no pixel_values: it reads no images; pass a vision-language model")
         if not hasattr(self.processor, "tokenizer"):
             raise EvaluationError(
                 f"processor is a {type(self.processor).__name__} without a tokenizer; pass the AutoProcessor of {name}"
             )
-        if not self.image_text and not self.chat:
+        if not self.image_text:
             raise EvaluationError(
                 f"{type(self.processor).__name__} has no image_token; pass image_text, what stands for an image"
+            )
+        if self.chat and not getattr(self.processor, "chat_template", None):
+            raise EvaluationError(
+                f"chat is True, but {type(self.processor).__name__} has no chat template; leave it out, or give the "
+                "processor one"
             )
         if self.batch_size < 1:
             raise EvaluationError(f"batch_size is {self.batch_size}, wanted 1 or more")
@@ -264,7 +306,15 @@ class TransformersModel(VisionLanguageModel):
             raise EvaluationError('end_of_shot is "", wanted what stands behind an answer, such as a new line')
 
 
-def _num_alike(left: Sequence[int], right: Sequence[int]) -> int:
-    """How many tokens two texts begin with alike."""
-    pairs = enumerate(zip(left, right, strict=False))
-    return next((place for place, (one, other) in pairs if one != other), min(len(left), len(right)))
+@contextmanager
+def _no_settings_of_its_own(model: Any) -> Iterator[None]:
+    """Without the checkpoint's settings, which `generate` puts wherever its caller's say nothing."""
+    own = getattr(model, "generation_config", None)
+    if own is None:
+        yield
+        return
+    model.generation_config = type(own)()
+    try:
+        yield
+    finally:
+        model.generation_config = own

@@ -95,7 +95,7 @@ class WholePrompts:
             [self._shown(query, prompt) for query in queries], num_beams=how.num_beams,
             length_penalty=how.length_penalty, max_new_tokens=how.max_new_tokens,
         )  # fmt: skip
-        self._check_count("write", len(found), len(queries))
+        self._check("write", found, Written, len(queries), "prompts")
         return [self._cut(written) for written in found]
 
     def score(
@@ -119,10 +119,10 @@ class WholePrompts:
         end = self.model.end_of_shot if self.settings.terminator else ""
         texts = [[text + end for text in each] for each in candidates]
         found = self.model.score([self._shown(query, prompt) for query in queries], texts)
-        self._check_count("score", len(found), len(queries))
+        self._check("score", found, CandidateScores, len(queries), "prompts")
         for number, (scores, names) in enumerate(zip(found, candidates, strict=True)):
-            self._check_count("score", len(scores.log_probs), len(names))
-            self._check_count("score", len(scores.num_tokens), len(names))
+            self._check("score", scores.log_probs, object, len(names), "candidates")
+            self._check("score", scores.num_tokens, object, len(names), "candidates")
             for name, log_prob in zip(names, scores.log_probs, strict=True):
                 if not math.isfinite(log_prob):
                     raise NotFiniteError(
@@ -142,8 +142,12 @@ class WholePrompts:
         text, end, _ = written.text.partition(self.model.end_of_shot)
         return replace(written, text=text, stopped_by="end_of_chunk") if end else written
 
-    def _check_count(self, method: str, found: int, wanted: int) -> None:
-        if found != wanted:
-            raise EvaluationError(
-                f"{type(self.model).__name__}.{method} gave {found} results to {wanted} inputs; give each one, in order"
-            )
+    def _check(self, method: str, found: Sequence[object], kind: Any, wanted: int, of: str) -> None:
+        told = f"{type(self.model).__name__}.{method}"
+        if len(found) != wanted:
+            raise EvaluationError(f"{told} gave {len(found)} results to {wanted} {of}; give each one, in order")
+        for one in found:
+            if not isinstance(one, kind):
+                raise EvaluationError(
+                    f"{told} gave a {type(one).__name__} for one of its {of}, wanted a {kind.__name__}"
+                )

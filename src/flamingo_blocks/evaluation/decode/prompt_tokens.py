@@ -10,6 +10,7 @@ from flamingo_blocks.data.documents import MediaSegment
 from flamingo_blocks.data.plain_text import plain_tokenizer
 from flamingo_blocks.errors import EvaluationError
 from flamingo_blocks.evaluation.check_candidates import check_candidates
+from flamingo_blocks.evaluation.decode.num_alike import num_alike
 from flamingo_blocks.models.processor import FlamingoProcessor
 
 _REMEMBERED = 2**16  # texts: shots come again with every query
@@ -90,7 +91,7 @@ class PromptTokenizer:
         joint = [self._tokenizer.encode(prompt.tail + candidate) for candidate in candidates]
         for ids in joint:
             if tuple(ids[: len(own)]) != own:
-                own = own[: _num_alike(own, ids)]
+                own = own[: num_alike(own, ids)]
         kept = len(own)
         end = () if not terminator or self.special.end_of_chunk is None else (self.special.end_of_chunk,)
         specials = {self.special.end_of_chunk, self.special.bos, self.special.eos, *self.special.media_ids[:1]}
@@ -124,9 +125,3 @@ class _Remembering:
 def _text_at_the_end(document: InterleavedDocument) -> str:
     last = document.segments[-1] if document.segments else None
     return last.text if isinstance(last, TextSegment) else ""
-
-
-def _num_alike(left: Sequence[int], right: Sequence[int]) -> int:
-    """How many tokens two texts begin with alike."""
-    pairs = enumerate(zip(left, right, strict=False))
-    return next((place for place, (one, other) in pairs if one != other), min(len(left), len(right)))

@@ -10,6 +10,7 @@ import torch
 
 from flamingo_blocks.evaluation.decode.answer_writer import AnswerWriter
 from flamingo_blocks.evaluation.decode.candidate_scorer import WAYS, Asked, CandidateScorer, Way
+from flamingo_blocks.evaluation.decode.num_alike import num_alike
 from flamingo_blocks.evaluation.decode.query_rows import QueryRow
 from flamingo_blocks.evaluation.decode.write_rows import Writing, WrittenIds
 
@@ -187,7 +188,7 @@ def _between(one: WrittenIds, other: WrittenIds, dtype: torch.dtype) -> float:
     if not one.log_probs or not other.log_probs:
         return 0.0 if one.ids == other.ids else math.inf
     pairs = zip(one.log_probs, other.log_probs, strict=False)
-    alike = next((n for n, (a, b) in enumerate(zip(one.ids, other.ids, strict=False)) if a != b), len(one.ids))
+    alike = num_alike(one.ids, other.ids)
     return max(abs(a - b) for step, (a, b) in enumerate(pairs) if step <= alike)
 
 

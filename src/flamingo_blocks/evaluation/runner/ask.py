@@ -39,6 +39,7 @@ class Asker:
     ensemble: int = 1
     _seen: set[int] = field(default_factory=set)
     _lengths: dict[tuple[object, ...], int] = field(default_factory=dict)
+    _longest: dict[tuple[str, ...], int] = field(default_factory=dict)
 
     def ask_all(
         self, prompts: Iterable[list[Asked]], *, control: str, keep: Callable[[list[Prediction]], None]
@@ -109,8 +110,11 @@ class Asker:
     def _answer_tokens(self, shown: Shown) -> int:
         if self.task.answering == "open":
             return self.max_new_tokens
-        texts = self._candidates(shown)
-        return max(self.answerer.tokens(InterleavedDocument((TextSegment(text),))) for text in texts) + 2
+        texts = tuple(self._candidates(shown))
+        if texts not in self._longest:
+            lengths = (self.answerer.tokens(InterleavedDocument((TextSegment(text),))) for text in texts)
+            self._longest[texts] = max(lengths) + 2
+        return self._longest[texts]
 
     def _ask_prompt(
         self,

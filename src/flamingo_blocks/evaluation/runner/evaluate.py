@@ -10,7 +10,7 @@ import torch
 
 from flamingo_blocks.errors import EvaluationError
 from flamingo_blocks.evaluation.answering import EvaluatedModel, FlamingoModel
-from flamingo_blocks.evaluation.controls import find_control
+from flamingo_blocks.evaluation.controls import DEFAULT_CONTROLS, find_control
 from flamingo_blocks.evaluation.results import EvaluationResult
 from flamingo_blocks.evaluation.runner.ask_task import Progress, ask_task
 from flamingo_blocks.evaluation.runner.config import EvalConfig
@@ -95,7 +95,7 @@ def evaluate_model(
 
     Args:
         model: A `TransformersModel`, or a `VisionLanguageModel` of your own. The control that closes gates is left out
-            where there are none.
+            where there are none; by default `blind` is in its place.
         tasks: As for `evaluate`.
         config: As for `evaluate`; what it says of memory and of sharing prompts is for a Flamingo.
         folder: As for `evaluate`.
@@ -142,39 +142,39 @@ def evaluate_model(
             facts = {each.task.name: ask_task(each, config, model, run, on_progress) for each in prepared}
     run.wait_for_all()
     predictions = run.read()
-    ids = {each.task.name: {one.id for one in predictions if one.task == each.task.name} for each in prepared}
-    answered = [with_answered(each, ids[each.task.name]) for each in prepared]
-    cells = [
-        cell
-        for each in answered
-        for cell in score_cells(
-            each, [one for one in predictions if one.task == each.task.name], bootstrap=config.bootstrap
-        )
-    ]
+    of_task = {each.task.name: [one for one in predictions if one.task == each.task.name] for each in prepared}
+    answered = [with_answered(each, {one.id for one in of_task[each.task.name]}) for each in prepared]
+    scored = (score_cells(each, of_task[each.task.name], bootstrap=config.bootstrap) for each in answered)
+    cells = tuple(cell for some in scored for cell in some)
     for each in prepared:
         parts = gathered(facts[each.task.name]["decoding"])
-        facts[each.task.name]["decoding"] = merged_facts(parts)
+        facts[each.task.name]["decoding"] = run.with_earlier_facts(each.task.name, merged_facts(parts))
     encoded = sum(gathered(model.images_encoded))
     told = {
         **run.described, "seconds": round(time.monotonic() - started, 2), "images_encoded": encoded,
         "controls_left_out": [control for control in wanted if control not in config.controls],
     }  # fmt: skip
-    about = {each.task.name: {**describe_task(each), **facts[each.task.name]} for each in prepared}
-    found = EvaluationResult(cells=tuple(cells), run=in_key_order(told), tasks=in_key_order(about))
+    about = {
+        each.task.name: {**describe_task(each), "bootstrap": config.bootstrap, **facts[each.task.name]}
+        for each in prepared
+    }
+    found = EvaluationResult(cells=cells, run=in_key_order(told), tasks=in_key_order(about))
     result = run.with_earlier(found)
     run.finish(result, predictions, answered)
     return result
 
 
 def _with_controls_of(model: EvaluatedModel, config: EvalConfig) -> EvalConfig:
-    """The settings with the controls that the model can be put to; those that it cannot are told."""
-    if model.closed_gates() is not None:
-        return config
+    """The settings with the controls that the model can be put to; where it has no gates, the default is `blind`."""
     without = [name for name in config.controls if find_control(name).closes_gates]
-    if without:
-        warnings.warn(
-            f"{type(model).__name__} has no gates to close, so the control {without[0]} is not asked; leave it out of "
-            "controls",
-            stacklevel=3,
-        )
-    return replace(config, controls=tuple(name for name in config.controls if name not in without))
+    if not without or model.closed_gates() is not None:
+        return config
+    left = tuple(name for name in config.controls if name not in without)
+    if config.controls == DEFAULT_CONTROLS:  # nobody has asked for it by name
+        return replace(config, controls=("blind", *left))
+    warnings.warn(
+        f"{type(model).__name__} has no gates to close, so the control {without[0]} is not asked; leave it out of "
+        "controls, or take blind",
+        stacklevel=3,
+    )
+    return replace(config, controls=left)

@@ -40,13 +40,14 @@ def rescore(folder: Path, tasks: Sequence[Task]) -> EvaluationResult:
     by_name = {task.name: task for task in tasks}
     if missing := sorted(before.tasks.keys() - by_name.keys()):
         raise EvaluationError(f"{folder} has predictions for {', '.join(missing)}, which tasks lacks; give all of them")
+    settings = before.run["settings"]
     prepared, cells = [], []
     for name, told in before.tasks.items():
         own = [one for one in predictions if one.task == name]
-        task = scored_as(by_name[name], find_profile(before.run["settings"]["profile"]).normalise)
+        task = scored_as(by_name[name], find_profile(settings["profile"]).normalise)
         ready = _prepared(task, told, {one.id for one in own})
         prepared.append(ready)
-        cells += score_cells(ready, own, bootstrap=before.run["settings"]["bootstrap"])
+        cells += score_cells(ready, own, bootstrap=told.get("bootstrap", settings["bootstrap"]))
     result = replace(before, cells=tuple(cells))
     write_report(folder, result, predictions, name=before.run["model"]["name"], answers=right_answers(prepared))
     return result

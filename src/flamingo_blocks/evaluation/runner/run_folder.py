@@ -13,7 +13,7 @@ from flamingo_blocks.evaluation.reports import Journal, read_journals, read_pred
 from flamingo_blocks.evaluation.results import EvaluationResult
 from flamingo_blocks.evaluation.runner.described import what_answers_depend_on
 from flamingo_blocks.evaluation.runner.prepare import PreparedTask
-from flamingo_blocks.evaluation.runner.processes import barrier, gathered, rank_and_ranks
+from flamingo_blocks.evaluation.runner.processes import barrier, gathered, merged_facts, rank_and_ranks
 
 _OTHER = {"weights": "another model,", "processor": "another tokenizer or way of writing prompts,"}
 PREDICTIONS, RESULTS, RUN, JOURNALS = "predictions.jsonl", "results.json", "run.json", "journal"
@@ -55,7 +55,7 @@ class RunFolder:
             described: What is run.
 
         Raises:
-            EvaluationError: If the folder holds answers of another run.
+            EvaluationError: If the folder holds answers of another run, or its result is damaged.
         """
         rank, ranks = rank_and_ranks()
         answered, earlier = {}, None
@@ -64,7 +64,7 @@ class RunFolder:
                 _claim(folder, what_answers_depend_on(described))
             barrier()
             answered = {one.key: one for one in _read(folder)}
-            earlier = read_results(folder / RESULTS) if (folder / RESULTS).exists() else None
+            earlier = _earlier(folder / RESULTS)
             barrier()  # nobody writes before all have read
         return cls(folder, described, answered, earlier=earlier, rank=rank, ranks=ranks)
 
@@ -127,6 +127,16 @@ class RunFolder:
         tasks = {**{name: self.earlier.tasks[name] for name in others}, **result.tasks}
         return replace(result, cells=cells, tasks={name: tasks[name] for name in sorted(tasks)})
 
+    def with_earlier_facts(self, task: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """How a task was run, by this call and those before it.
+
+        Args:
+            task: Its name.
+            facts: Of this call.
+        """
+        told = {} if self.earlier is None else self.earlier.tasks.get(task, {}).get("decoding", {})
+        return merged_facts([told, facts] if told.keys() == facts.keys() else [facts])
+
     def finish(
         self, result: EvaluationResult, predictions: Sequence[Prediction], prepared: Sequence[PreparedTask]
     ) -> None:
@@ -160,6 +170,18 @@ def _read(folder: Path) -> list[Prediction]:
     if (folder / JOURNALS).is_dir():
         found |= {one.key: one for one in read_journals(folder / JOURNALS)}
     return list(found.values())
+
+
+def _earlier(file: Path) -> EvaluationResult | None:
+    """What earlier calls have found; a damaged file is told before anything is asked."""
+    if not file.exists():
+        return None
+    try:
+        return read_results(file)
+    except EvaluationError as error:
+        raise EvaluationError(
+            f"{error}; move {file} away: answers are kept beside it, and what is asked again is scored from those"
+        ) from error
 
 
 def _claim(folder: Path, wanted: Mapping[str, Any]) -> None:
