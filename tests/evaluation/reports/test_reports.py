@@ -160,21 +160,6 @@ def test_a_result_without_anything_is_a_report_too(tmp_path):
         assert ("no score" in files.markdown.read_text()) == bool(cells)
 
 
-def test_the_images_are_spoken_of_in_words():
-    """Yes where the interval is above zero, not shown where it holds zero, not asked without a control."""
-
-    def told(difference):
-        own = Cell(task="t", shots=4, seed=0, scores=(Score(variant="V", value=50.0),))
-        blind = replace(own, control="blind", difference=difference)
-        cells = (own, blind) if difference else (own,)
-        return markdown_report(EvaluationResult(cells=cells, run={}, tasks={"t": {}}))
-
-    assert "Yes: without the image asked about the score is 9.50 lower (95 %: 7.00 to 12.00)." in told((9.5, 7.0, 12.0))
-    assert "Not shown: without the image asked about the difference is 0.50" in told((0.5, -1.0, 2.0))
-    assert "it scores 2.00 more with 4 shots (95 %: 1.00 to 3.00): it does better so" in told((-2.0, -3.0, -1.0))
-    assert "Not asked: none of the controls" in told(None)
-
-
 def warned(curve, **more):
     """Warnings of one task with a curve of one seed."""
     cells = [
@@ -196,11 +181,37 @@ def warned(curve, **more):
         ({4: 1.0}, {"counts": {4: {"asked": 100, "truncated": 3}}}, "With 4 shots up to 3 of 100 queries lost shots"),
         ({4: 1.0}, {"counts": {4: {"asked": 100, "missing": 2}}}, "2 queries were not asked"),
         ({4: 1.0}, {"counts": {4: {"asked": 100, "scored": 99}}}, "99 of 100 in the worst case"),
+        (
+            {0: 1.0, 4: 2.0, 8: 3.0},
+            {"counts": {0: {"asked": 20}, 4: {"asked": 12}, 8: {"asked": 20, "missing": 2}}},
+            "otherwise: 12 of 20. Ask again with --shots 4 --seeds 0 --queries 22, all else as it was.",
+        ),
     ),
 )  # fmt: skip
 def test_what_asks_for_a_second_look_is_told(curve, more, text):
     """Curves that fall, copying, answers that were cut, queries that lost shots or were left out."""
     assert text in warned(curve, **more)
+
+
+def test_seeds_and_controls_that_fewer_queries_were_asked_with_are_told():
+    """Each with the words that ask for the rest; baselines answer what the model was asked."""
+    scores = (Score(variant="V", value=1.0),)
+    own = [Cell(task="t", shots=4, seed=seed, scores=scores, counts={"asked": 20 - seed}) for seed in (0, 1)]
+    asked = {("blind", 0): 20, ("blind", 1): 19, ("shuffle_images", 0): 6, ("shuffle_images", 1): 7}
+    others = [
+        Cell(task="t", shots=4, seed=seed, control=name, scores=scores, counts={"asked": number})
+        for (name, seed), number in {**asked, ("baseline:last_shot", 0): 5}.items()
+    ]
+    found = find_warnings(EvaluationResult(cells=(*own, *others), run={}, tasks={"t": {}}))
+    behind, covered = (each.text for each in found)
+    assert behind == (
+        "With 4 shots not all queries were asked that were asked otherwise: 19 of 20. "
+        "Ask again with --shots 4 --seeds 1 --queries 20, all else as it was."
+    )
+    assert covered == (
+        "With 4 shots the control shuffle_images covers fewer queries than the model's own score: 6 of 20. "
+        "Ask again with --controls shuffle_images --shots 4 --seeds 0,1 --queries 20, all else as it was."
+    )
 
 
 @pytest.mark.parametrize(

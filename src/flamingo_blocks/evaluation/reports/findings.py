@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from flamingo_blocks.evaluation.reports.summarise import OWN, Summary, summarise
+from flamingo_blocks.evaluation.reports.summarise import BASELINE, OWN, Summary, summarise
 from flamingo_blocks.evaluation.results import Cell, EvaluationResult
 
 LENGTH_SHARE = 0.05  # of answers that the limit of tokens cut: more of them is the first sign of a wrong prompt
@@ -27,7 +27,7 @@ def find_warnings(result: EvaluationResult) -> tuple[Finding, ...]:
     """Look at the curves and counts of a result.
 
     Few shots that score below none, the most shots below fewer, copying that rises with shots, answers that were cut,
-    and queries that lost shots or were not scored.
+    queries that lost shots or were not scored, and numbers of shots or controls that fewer queries were asked with.
 
     Args:
         result: What an evaluation found.
@@ -48,7 +48,8 @@ def find_warnings(result: EvaluationResult) -> tuple[Finding, ...]:
     for task in result.tasks:
         own = {each.shots: each for each in summaries if (each.task, each.control, each.place) == (task, OWN, 0)}
         cells = [cell for cell in result.cells if (cell.task, cell.control) == (task, OWN)]
-        texts = [*_curve(own), *_copying(own), *_stopped(own), *_counted(cells)]
+        others = [cell for cell in result.cells if cell.task == task and not cell.control.startswith(BASELINE)]
+        texts = [*_curve(own), *_copying(own), *_stopped(own), *_counted(cells), *_behind(cells), *_covered(others)]
         found += (Finding(task=task, text=text) for text in texts)
     return tuple(found)
 
@@ -99,16 +100,51 @@ def _counted(cells: Sequence[Cell]) -> Iterator[str]:
         )
     if missing := max((cell.counts.get("missing", 0) for cell in cells), default=0):
         yield f"{missing} queries were not asked, for their images or clips are missing."
-    asked = {cell.shots: cell.counts["asked"] for cell in cells if "asked" in cell.counts}
-    if behind := [shots for shots, number in asked.items() if number < max(asked.values())]:
-        yield (
-            f"With {_listed(behind)} shots not all queries were asked that were asked otherwise: {min(asked.values())} "
-            f"of {max(asked.values())}. The same command asks the rest."
-        )
     counted = [cell.counts for cell in cells if {"asked", "scored"} <= set(cell.counts)]
     if short := [counts for counts in counted if counts["scored"] < counts["asked"]]:
         least = min(short, key=lambda counts: counts["scored"])
         yield f"Not all that were asked were scored: {least['scored']} of {least['asked']} in the worst case."
+
+
+def _behind(cells: Sequence[Cell]) -> Iterator[str]:
+    """Shots and seeds with fewer queries than others, and what to ask for."""
+    asked = {(cell.shots, cell.seed): cell.counts["asked"] for cell in cells if "asked" in cell.counts}
+    most = max(asked.values(), default=0)
+    if behind := [key for key, number in asked.items() if number < most]:
+        shots, seeds = ({key[place] for key in behind} for place in (0, 1))
+        yield (
+            f"With {_listed(shots)} shots not all queries were asked that were asked otherwise: "
+            f"{min(asked.values())} of {most}. {_again(shots, seeds, _chosen(cells))}"
+        )
+
+
+def _covered(cells: Sequence[Cell]) -> Iterator[str]:
+    """Controls that were asked of fewer queries than the model was, for their differences are over those alone."""
+    counted = [cell for cell in cells if "asked" in cell.counts]
+    own = {(cell.shots, cell.seed): cell for cell in counted if cell.control == OWN}
+    fewer: dict[tuple[int, str], list[Cell]] = {}
+    for cell in counted:
+        model = own.get((cell.shots, cell.seed))
+        if model is not None and cell.counts["asked"] < model.counts["asked"]:
+            fewer.setdefault((cell.shots, cell.control), []).append(cell)
+    for (shots, control), some in sorted(fewer.items()):
+        least = min(some, key=lambda cell: cell.counts["asked"])
+        seeds = {cell.seed for cell in some}
+        wanted = _again([shots], seeds, _chosen([own[shots, seed] for seed in seeds]), f"--controls {control} ")
+        yield (
+            f"With {shots} shots the control {control} covers fewer queries than the model's own score: "
+            f"{least.counts['asked']} of {own[shots, least.seed].counts['asked']}. {wanted}"
+        )
+
+
+def _chosen(cells: Sequence[Cell]) -> int:
+    """How many queries were chosen where most were asked, those without images among them."""
+    return max(cell.counts["asked"] + cell.counts.get("missing", 0) for cell in cells if "asked" in cell.counts)
+
+
+def _again(shots: Iterable[int], seeds: Iterable[int], queries: int, more: str = "") -> str:
+    numbers = [",".join(map(str, sorted(some))) for some in (shots, seeds)]
+    return f"Ask again with {more}--shots {numbers[0]} --seeds {numbers[1]} --queries {queries}, all else as it was."
 
 
 def _listed(shots: Iterable[int]) -> str:

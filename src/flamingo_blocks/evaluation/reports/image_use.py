@@ -1,11 +1,11 @@
-"""Does the model use its images? The differences to the controls, in words."""
+"""The differences to the controls and the baselines, in words."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flamingo_blocks.evaluation.reports.summarise import BASELINE, OWN, Summary
 
-IMAGE_CONTROLS = ("gates_closed", "blind", "swap_query_image")  # a model that scores as before looks at no query
+NOTHING = 0.005  # a score below it is printed as 0.00: none of it can be lost
 # What each control does, and what is shown when the score falls under it.
 WORDS = {
     "gates_closed": ("With its gates closed, so that it sees no image,", "it uses its images"),
@@ -29,6 +29,7 @@ class Difference:
         value: Own score less the control's.
         low: Lower end of the 95 % interval.
         high: Upper end.
+        floor: Why nothing could be lost, so that no difference says nothing; "" where something could.
     """
 
     control: str
@@ -36,6 +37,7 @@ class Difference:
     value: float
     low: float
     high: float
+    floor: str = ""
 
 
 def differences_of(summaries: Sequence[Summary], task: str) -> list[Difference]:
@@ -46,32 +48,36 @@ def differences_of(summaries: Sequence[Summary], task: str) -> list[Difference]:
         task: Name of the task.
     """
     found: dict[str, Difference] = {}
+    above = _above_baselines(summaries, task)
     for each in summaries:  # by shots within a control: the last one stays
         if each.task == task and each.control != OWN and each.difference is not None:
             value, low, high = each.difference
-            found[each.control] = Difference(control=each.control, shots=each.shots, value=value, low=low, high=high)
+            floor = "" if each.control.startswith(BASELINE) else _floor(each, above.get(each.shots))
+            found[each.control] = Difference(
+                control=each.control, shots=each.shots, value=value, low=low, high=high, floor=floor
+            )
     return list(found.values())
 
 
-def verdict(differences: Sequence[Difference]) -> str:
-    """Whether the images are used, in a sentence.
+def _above_baselines(summaries: Sequence[Summary], task: str) -> dict[int, tuple[float, str]]:
+    """How far the own score stands above the best baseline, and its name, by number of shots."""
+    found: dict[int, tuple[float, str]] = {}
+    for each in summaries:
+        if each.task == task and each.control.startswith(BASELINE) and each.difference is not None:
+            least = (each.difference[0], each.control.removeprefix(BASELINE))
+            found[each.shots] = min(least, found.get(each.shots, least))
+    return found
 
-    Args:
-        differences: Of one task.
 
-    Example:
-        >>> verdict([Difference(control="blind", shots=4, value=9.5, low=7.0, high=12.0)])
-        'Yes: without the image asked about the score is 9.50 lower (95 %: 7.00 to 12.00).'
-    """
-    asked = [each for each in differences if each.control in IMAGE_CONTROLS]
-    if not asked:
-        return f"Not asked: none of the controls {', '.join(IMAGE_CONTROLS)} was run."
-    best = max(asked, key=lambda each: each.low)
-    begin = WORDS[best.control][0]
-    interval = f"(95 %: {best.low:.2f} to {best.high:.2f})"
-    if best.low > 0:
-        return f"Yes: {begin[0].lower()}{begin[1:]} the score is {best.value:.2f} lower {interval}."
-    return f"Not shown: {begin[0].lower()}{begin[1:]} the difference is {best.value:.2f} {interval}."
+def _floor(control: Summary, above: tuple[float, str] | None) -> str:
+    """Why nothing of the own score, on the queries that a control was asked, could be lost."""
+    assert control.mean is not None
+    assert control.difference is not None
+    if control.mean + control.difference[0] < NOTHING:
+        return "the score is at 0"
+    if above is not None and above[0] < NOTHING:
+        return f"the score does not stand above the baseline {above[1]}, which answers without a model"
+    return ""
 
 
 def sentence(difference: Difference) -> str:
@@ -92,8 +98,12 @@ shown.'
         name = difference.control.removeprefix(BASELINE)
         return f"The baseline {name} scores {told} without a model: {_above(low, high)}."
     begin, falls = WORDS.get(difference.control, (f"Under the control {difference.control}", "it matters"))
-    means = falls if low > 0 else "it does better so" if high < 0 else "no effect is shown"
+    means = falls if low > 0 else "it does better so" if high < 0 else _no_effect(difference)
     return f"{begin} it scores {told}: {means}."
+
+
+def _no_effect(difference: Difference) -> str:
+    return f"this says nothing, for {difference.floor}" if difference.floor else "no effect is shown"
 
 
 def _above(low: float, high: float) -> str:

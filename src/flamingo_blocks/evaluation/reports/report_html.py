@@ -9,7 +9,7 @@ from flamingo_blocks.evaluation.reports.curves import draw_curves
 from flamingo_blocks.evaluation.reports.difference_chart import draw_differences
 from flamingo_blocks.evaluation.reports.findings import Finding, find_warnings
 from flamingo_blocks.evaluation.reports.html_parts import facts, key, said, table
-from flamingo_blocks.evaluation.reports.image_use import differences_of, sentence, verdict
+from flamingo_blocks.evaluation.reports.image_use import Difference, differences_of, sentence
 from flamingo_blocks.evaluation.reports.published import published_scores
 from flamingo_blocks.evaluation.reports.report_style import style_sheet
 from flamingo_blocks.evaluation.reports.samples import pick_samples, sample_row
@@ -22,6 +22,7 @@ from flamingo_blocks.evaluation.reports.tables import (
     part_table,
     score_table,
 )  # fmt: skip
+from flamingo_blocks.evaluation.reports.verdict import verdict
 from flamingo_blocks.evaluation.results import EvaluationResult
 
 # Nothing is loaded and nothing runs, whatever a model wrote: a second wall behind the escapes.
@@ -61,11 +62,14 @@ def html_report(
     """
     summaries, findings = summarise(result), find_warnings(result)
     titles = {task: str(about.get("title", task)) for task, about in result.tasks.items()}
+    differences = {task: differences_of(summaries, task) for task in titles}
+    verdicts = {task: verdict(task, result.cells, found) for task, found in differences.items()}
     body = [
-        *_header(result, title, findings, titles),
+        *_header(result, title, titles),
+        *_first(findings, titles, verdicts),
         *_ratios(summaries, titles, lines, name),
         *_curves(summaries, titles, lines, name),
-        *_image_use(summaries, titles),
+        *_image_use(differences, verdicts, titles),
         *_samples(predictions, titles, samples, answers or {}),
         *_numbers(result, summaries, titles),
         f"<h2>Run</h2>{facts(fact_rows(result.run))}",
@@ -79,15 +83,21 @@ def html_report(
     )
 
 
-def _header(
-    result: EvaluationResult, title: str, findings: Sequence[Finding], titles: Mapping[str, str]
-) -> Iterable[str]:
+def _header(result: EvaluationResult, title: str, titles: Mapping[str, str]) -> Iterable[str]:
     own = [cell for cell in result.cells if cell.control == OWN]
     shots, seeds = sorted({cell.shots for cell in own}), sorted({cell.seed for cell in own})
     yield f"<header><h1>{as_text(title)}</h1><p>{as_text(_counted(titles, shots, seeds))}</p></header>\n<main>\n"
-    if findings:
-        told = said(f"{titles[finding.task]}: {finding.text}" for finding in findings)
-        yield f'<section class="card warn"><h2 style="margin:0">Look at this first</h2>{told}</section>\n'
+
+
+def _first(findings: Sequence[Finding], titles: Mapping[str, str], verdicts: Mapping[str, str]) -> Iterable[str]:
+    """What is to be read before the numbers: whether the images are used, and what asks for a second look."""
+    if titles:
+        told = said(f"{title}: {verdicts[task]}" for task, title in titles.items())
+        yield f'<section class="card{" warn" if findings else ""}"><h2 style="margin:0">Look at this first</h2>'
+        yield f"<h3>Does it use the images?</h3>{told}"
+        if findings:
+            yield f"<h3>A second look</h3>{said(f'{titles[each.task]}: {each.text}' for each in findings)}"
+        yield "</section>\n"
 
 
 def _counted(titles: Mapping[str, str], shots: Sequence[int], seeds: Sequence[int]) -> str:
@@ -140,7 +150,9 @@ def _about_published(task: str, models: Sequence[str]) -> str:
     return f"<details><summary>The grey curves</summary>{said([*notes, *more])}</details>"
 
 
-def _image_use(summaries: Sequence[Summary], titles: Mapping[str, str]) -> Iterable[str]:
+def _image_use(
+    differences: Mapping[str, Sequence[Difference]], verdicts: Mapping[str, str], titles: Mapping[str, str]
+) -> Iterable[str]:
     yield "<h2>Does it use the images?</h2>"
     yield (
         "<p>Own score less the score when one thing was taken away, on the same queries, with its 95 % interval. "
@@ -148,11 +160,11 @@ def _image_use(summaries: Sequence[Summary], titles: Mapping[str, str]) -> Itera
         '<div class="grid-of">'
     )
     for number, (task, title) in enumerate(titles.items()):
-        differences = differences_of(summaries, task)
-        yield f'<section class="card"><h3>{as_text(title)}</h3><p>{as_text(verdict(differences))}</p>'
-        if differences:
-            yield draw_differences(differences, identity=f"less{number}", title=f"{title}: own score less controls")
-            yield f"<details><summary>In words</summary>{said(map(sentence, differences))}</details>"
+        found = differences[task]
+        yield f'<section class="card"><h3>{as_text(title)}</h3><p>{as_text(verdicts[task])}</p>'
+        if found:
+            yield draw_differences(found, identity=f"less{number}", title=f"{title}: own score less controls")
+            yield f"<details><summary>In words</summary>{said(map(sentence, found))}</details>"
         yield "</section>"
     yield "</div>\n"
 

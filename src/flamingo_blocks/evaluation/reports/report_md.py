@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from flamingo_blocks.evaluation.reports.findings import find_warnings, findings_of
-from flamingo_blocks.evaluation.reports.image_use import differences_of, sentence, verdict
+from flamingo_blocks.evaluation.reports.image_use import differences_of, sentence
 from flamingo_blocks.evaluation.reports.summarise import Summary, summarise
 from flamingo_blocks.evaluation.reports.tables import (
     Table,
@@ -13,6 +13,7 @@ from flamingo_blocks.evaluation.reports.tables import (
     part_table,
     score_table,
 )  # fmt: skip
+from flamingo_blocks.evaluation.reports.verdict import verdict
 from flamingo_blocks.evaluation.results import EvaluationResult
 
 _MARKS = str.maketrans({mark: f"\\{mark}" for mark in "\\`*_[]|~$"} | {"<": "&lt;", ">": "&gt;", "&": "&amp;"})
@@ -43,9 +44,13 @@ def _blocks(result: EvaluationResult, title: str) -> Iterable[str]:
         "Scores are means over seeds ± standard deviation over seeds, n seeds; in brackets the 95 % interval of a "
         "bootstrap over images or videos, its ends averaged over seeds. Compare scores of one variant only."
     )
+    titles = {name: str(task.get("title", name)) for name, task in result.tasks.items()}
+    if titles:
+        yield "**Does it use the images?**"
+        verdicts = {task: verdict(task, result.cells, differences_of(summaries, task)) for task in titles}
+        yield _list(f"{title}: {verdicts[task]}" for task, title in titles.items())
     if findings:
         yield "## Warnings"
-        titles = {name: str(task.get("title", name)) for name, task in result.tasks.items()}
         yield _list(f"{titles[finding.task]}: {finding.text}" for finding in findings)
     for task in result.tasks:
         yield from _task(result, task, [each for each in summaries if each.task == task], findings_of(findings, task))
@@ -64,7 +69,7 @@ def _task(result: EvaluationResult, task: str, summaries: list[Summary], warning
     if warnings:
         yield _list(f"Warning: {text}" for text in warnings)
     differences = differences_of(summaries, task)
-    yield f"**Does it use the images?** {as_inline(verdict(differences))}"
+    yield f"**Does it use the images?** {as_inline(verdict(task, cells, differences))}"
     if differences:
         yield _list(sentence(each) for each in differences)
     if (parts := part_table(cells)) is not None:
