@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 
 from flamingo_blocks.cli import evaluate, main
+from flamingo_blocks.cli._named_tasks import OF_SUITE, check_shots, read_named_tasks
+from flamingo_blocks.evaluation import EvalConfig
 from flamingo_blocks.evaluation.reports import read_predictions, read_results
 from flamingo_blocks.evaluation.tasks import TASKS
 from tests.evaluation.answering.tiny_models import make_llava
@@ -130,6 +132,23 @@ def test_a_task_of_ones_own_is_a_file(model, tmp_path, capsys):
         ),
         (["--tasks", "counting", "--model", "FILE:model", "--device", "gpu"], "--device is 'gpu', wanted cpu, cuda"),
         (["--rescore", "gone", "--tasks", "counting"], "gone/results.json"),
+        (["--tasks", "bindings"], "task is 'bindings', did you mean 'binding'? The tasks are coco, flickr30k"),
+        (["--tasks", "counting,vqa2:val"], "task is 'vqa2:val', did you mean 'vqav2'? The tasks are coco, flickr30k"),
+        (["--tasks", "qqqq"], "binding:closed, matching:closed, demo, or a file TASK.yaml of your own"),
+        (["--tasks", "binding:shut"], "--tasks has 'binding:shut', wanted binding or binding:closed"),
+        (["--tasks", "counting:closed"], "--tasks has 'counting:closed', wanted counting\n"),
+        (["--tasks", "binding,matching", "--shots", "0,65"], "--shots asks 65, and task binding has 64 at most"),
+        (["--tasks", "matching", "--shots", "129"], "--shots asks 129, and task matching has 128 at most"),
+        (["--tasks", "counting", "--export", "a.json"], "name the folder of their run with --rescore"),
+        (
+            ["--tasks", "binding,matching", "--rices"],
+            "--rices chooses no shots for binding, matching, whose queries bring their own; leave it out",
+        ),
+        (
+            ["--tasks", "counting", "--model", "FILE:model", "--max-missing", "2"],
+            "--max-missing is 2.0, wanted a share",
+        ),
+        (["--tasks", "counting", "--model", "FILE:model", "--seeds", "1,1"], "--seeds is [1, 1], which names a number"),
     ),
 )
 def test_slips_are_told_in_words(model, tmp_path, monkeypatch, capsys, words, said):
@@ -161,15 +180,24 @@ def test_numbers_are_lists(capsys):
 
 
 def test_answers_for_a_server_are_one_file(model, tmp_path, capsys):
-    """After a run the answers of one number of shots are written as the server of the task takes them."""
+    """After a run of several tasks the answers of one number of shots are written as the server of the task takes them.
+
+    The other tasks are not read, and the report stays as it was.
+    """
     WRITERS["vqav2"](tmp_path / "data" / "vqav2")
     tasks = ["--tasks", "vqav2:val", "--data", str(tmp_path / "data")]
     out, file = tmp_path / "out", tmp_path / "answers.json"
-    assert main(["eval", *tasks, "--model", model, "--out", str(out), *SETTINGS]) == 0
+    both = ["--tasks", "vqav2:val,counting", "--data", str(tmp_path / "data")]
+    assert main(["eval", *both, "--model", model, "--out", str(out), *SETTINGS]) == 0
+    (out / "report.md").write_text("of mine")
+    files = {path.name: path.read_bytes() for path in out.iterdir()}
     again = ["eval", *tasks, "--rescore", str(out), "--seeds", "0", "--export", str(file)]
+    capsys.readouterr()
     assert main([*again, "--shots", "2"]) == 0
+    assert capsys.readouterr().out.splitlines() == [f"  {file}: answers to vqav2, as its server or script takes them"]
     rows = json.loads(file.read_text())
     assert rows[0].keys() == {"question_id", "answer"}
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == files
     assert main([*again, "--shots", "0,2"]) == 1
     assert main([*again, "--shots", "8"]) == 1
     said = capsys.readouterr().err
@@ -177,16 +205,60 @@ def test_answers_for_a_server_are_one_file(model, tmp_path, capsys):
     assert "has no answers to vqav2 with 8 shots and seed 0" in said
 
 
-def test_scores_of_rareact_are_a_matrix(model, tmp_path):
-    """After a run of all clips the matrix has what was found likely, a row for each."""
+def test_scores_of_rareact_are_a_matrix(model, tmp_path, capsys):
+    """After a run of all clips the matrix has what was found likely, a row for each; it is asked without shots."""
     VIDEO_WRITERS["rareact"](tmp_path / "data" / "rareact")
-    tasks = ["--tasks", "rareact", "--data", str(tmp_path / "data"), "--shots", "0", "--seeds", "0"]
+    asked = ["eval", "--tasks", "rareact", "--data", str(tmp_path / "data"), "--seeds", "0"]
     out, file = tmp_path / "out", tmp_path / "predictions.npy"
-    assert main(["eval", *tasks, "--model", model, "--out", str(out), "--controls", ""]) == 0
-    again = ["eval", *tasks, "--rescore", str(out), "--export", str(file)]
-    assert main(again) == 0
+    assert main([*asked, "--model", model, "--out", str(out), "--controls", ""]) == 1
+    assert "task rareact has no shots; ask it by a command of its own, with --shots 0" in capsys.readouterr().err
+    asked += ["--shots", "0"]
+    assert main([*asked, "--model", model, "--out", str(out), "--controls", ""]) == 0
+    assert main([*asked, "--rescore", str(out), "--export", str(file)]) == 0
     said = {one.id: one.log_probs for one in read_predictions(out / "predictions.jsonl")}
     assert np.load(file).tolist() == [list(said[str(number)]) for number in range(len(said))]
+
+
+def test_a_run_that_is_not_finished_is_told(tmp_path, capsys):
+    """A folder with a journal alone has nothing to score or to export; its own command goes on."""
+    (tmp_path / "journal").mkdir()
+    words = ["eval", "--rescore", str(tmp_path), "--tasks", "counting", "--shots", "0", "--seeds", "0"]
+    for more in ([], ["--export", str(tmp_path / "a.json")]):
+        assert main([*words, *more]) == 1
+        assert f"{tmp_path}, whose run is not finished; give its command again" in capsys.readouterr().err
+
+
+def test_the_suite_is_asked_with_closed_answers_by_either_name(model, tmp_path):
+    """`binding:closed` and the name that stands in files, `binding_closed`, are one task."""
+    for number, names in enumerate(("binding:closed,matching:closed", "binding_closed,matching_closed")):
+        command = ["eval", "--tasks", names, "--model", model, "--out", str(tmp_path / str(number)), *SETTINGS]
+        assert main([*command, "--controls", ""]) == 0
+    one, two = (read_predictions(tmp_path / name / "predictions.jsonl") for name in "01")
+    assert one == two
+    assert {each.task for each in one} == {"binding_closed", "matching_closed"}
+
+
+def test_the_suite_has_shots_enough_for_the_default_run():
+    """None of its tasks refuses the numbers of shots that are asked where none are named."""
+    tasks = read_named_tasks(OF_SUITE, data=None, queries=1, seed=0)
+    check_shots(tasks, EvalConfig().shots)
+
+
+def test_settings_without_effect_are_noted(model, tmp_path, capsys):
+    """Beside a task whose shots are chosen, those that bring their own are named."""
+    command = ["eval", "--tasks", "binding,counting", "--model", model, "--out", str(tmp_path / "out"), *SETTINGS]
+    assert main([*command, "--controls", "", "--rices"]) == 0
+    assert "note: --rices chooses no shots for binding, whose queries bring their own" in capsys.readouterr().err
+
+
+def test_rices_without_a_tower_are_told_in_options(tmp_path, capsys):
+    """What a run says of settings is said of the options that they were given by."""
+    (tmp_path / "says.py").write_text(
+        "from tests.evaluation.answering.test_vision_language_model import Says\n\n\ndef model():\n    return Says()\n"
+    )
+    command = ["eval", "--tasks", "counting", "--model", f"{tmp_path / 'says.py'}:model", "--out", str(tmp_path / "o")]
+    assert main([*command, *SETTINGS, "--controls", "", "--rices"]) == 1
+    assert "--rices is given, but the model has no vision tower; leave it out" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
