@@ -36,6 +36,16 @@ def nothing():
 
 def half():
     return model()[0], 3
+
+
+def kind():
+    from tests.evaluation.answering.test_vision_language_model import Says
+
+    return Says
+
+
+def _own():
+    return 3
 """
 SETTINGS = ("--shots", "0,2", "--seeds", "0", "--queries", "4", "--beams", "1", "--controls", "gates_closed")
 
@@ -131,6 +141,9 @@ def test_a_task_of_ones_own_is_a_file(model, tmp_path, capsys):
             "--model names gone.py:model: 'gone.py', and",
         ),
         (["--tasks", "counting", "--model", "FILE:model", "--device", "gpu"], "--device is 'gpu', wanted cpu, cuda"),
+        (["--tasks", "counting", "--model", "FILE"], "model.py; add :FUNCTION; it has model, nothing, half, kind\n"),
+        (["--tasks", "counting", "--model", "FILE:kind"], "returned a class, Says; return an instance of it"),
+        (["--tasks", "counting", "--model", "FILE:model", "--chat"], "--chat is for folders of transformers; have"),
         (["--rescore", "gone", "--tasks", "counting"], "gone/results.json"),
         (["--tasks", "bindings"], "task is 'bindings', did you mean 'binding'? The tasks are coco, flickr30k"),
         (["--tasks", "counting,vqa2:val"], "task is 'vqa2:val', did you mean 'vqav2'? The tasks are coco, flickr30k"),
@@ -328,10 +341,57 @@ def test_a_model_of_ones_own_class_is_asked(tmp_path, capsys):
     assert "counting" in capsys.readouterr().out
 
 
+def refused(folder, capsys, *more):
+    """What is said of the model of a folder."""
+    capsys.readouterr()
+    assert main(["eval", "--tasks", "counting", "--model", str(folder), "--out", str(folder / "out"), *more]) == 1
+    return capsys.readouterr().err.removeprefix("flamingo-blocks: ")
+
+
 def test_a_folder_without_a_processor_is_told(tmp_path, capsys):
     """A model of transformers needs its processor beside it."""
     model, _ = make_llava()
     model.save_pretrained(tmp_path / "llava")
-    folder, out = str(tmp_path / "llava"), str(tmp_path / "out")
-    assert main(["eval", "--tasks", "counting", "--model", folder, "--out", out]) == 1
-    assert f"{folder} is not read as a vision-language model" in capsys.readouterr().err
+    assert refused(tmp_path / "llava", capsys) == (
+        f"{tmp_path / 'llava'} holds a model of type 'llava' without its processor: neither processor_config.json "
+        "nor preprocessor_config.json is there; save its processor into the folder too\n"
+    )
+
+
+def test_a_model_that_reads_no_images_is_told(tmp_path, capsys):
+    """A language model alone, or a tower alone, is named as what it is."""
+    from transformers import CLIPVisionConfig, LlamaConfig
+
+    LlamaConfig().save_pretrained(tmp_path / "lm")
+    said = "holds a model of type 'llama', which reads no images: a language model alone; name a vision-language model"
+    assert refused(tmp_path / "lm", capsys) == f"{tmp_path / 'lm'} {said}\n"
+    CLIPVisionConfig().save_pretrained(tmp_path / "tower")
+    assert "'clip_vision_model', which is no model that writes of images and text" in refused(
+        tmp_path / "tower", capsys
+    )
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    (
+        ({}, "holds no model: neither config.json nor flamingo_config.json is there, and the folder has nothing"),
+        ({"a.safetensors": ""}, "flamingo_config.json is there, and the folder has a.safetensors; wanted a folder"),
+        ({"config.json": "{"}, "config.json is no JSON: Expecting property name"),
+        ({"config.json": "{}"}, "config.json has no model_type, so it is of no model of transformers"),
+        ({"config.json": '{"model_type": "newest"}'}, "is not read as a vision-language model: The checkpoint you are"),
+    ),
+)
+def test_a_folder_without_a_model_is_told(tmp_path, capsys, files, said):
+    """With what is there and what is wanted, in one line."""
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    found = refused(tmp_path, capsys)
+    assert said in found
+    assert found.count("\n") == 1 and found.endswith("\n")
+
+
+def test_a_flamingo_has_no_chat_template(saved, capsys):
+    """Asked for, it is refused in either form, and not left out silently."""
+    for name in ("native/model", "transformers"):
+        said = refused(saved / name, capsys, "--chat")
+        assert f"{saved / name} holds a Flamingo, leave --chat out" in said
