@@ -46,14 +46,15 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--list", action="store_true", help="print the tasks with their files, and end")
     parser.add_argument(
         "--tasks", type=_names, default=[], metavar="NAME,...",
-        help="tasks of --list, NAME:SPLIT for another split than the first, of the synthetic suite, or files TASK.yaml "
-        "of your own; demo, for a model of the demo",
+        help="tasks of --list, NAME:SPLIT for another split than the first; of the synthetic suite, which has 64 shots "
+        "at most; files TASK.yaml of your own; demo, for a model of the demo",
     )  # fmt: skip
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder with a folder NAME for each task")
     parser.add_argument(
         "--model",
         metavar="MODEL",
-        help="folder of a saved model, of transformers too, or FILE.py:FUNCTION that returns model and processor",
+        help="folder of a saved model, of transformers too with its processor, or FILE.py:FUNCTION that returns "
+        "model and processor",
     )
     parser.add_argument("--chat", action="store_true", help="ask a model of transformers in its chat template")
     parser.add_argument("--tokenizer", type=Path, metavar="DIR", help="tokenizer of a model that was saved without")
@@ -63,7 +64,8 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--rescore", type=Path, metavar="DIR", help="score the predictions of a finished run again")
     parser.add_argument(
         "--export", type=Path, metavar="FILE",
-        help="with --rescore: write the answers of one task, of one of --shots and --seeds, for its server or script",
+        help="with --rescore: only write the answers of one task and split that was asked, of one of --shots and "
+        "--seeds, for its server or script",
     )  # fmt: skip
     parser.set_defaults(run=run)
 
@@ -77,11 +79,17 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--profile", choices=sorted(PROFILES), default="paper", help="default: %(default)s")
     group.add_argument(
         "--controls", type=_names, default=list(DEFAULT_CONTROLS), metavar="NAME,...",
-        help=f"of {', '.join(name for name in CONTROLS if name != 'none')}; '' for none",
+        help=f"of {', '.join(name for name in CONTROLS if name != 'none')}; '' for none; asked with the largest of "
+        f"--shots alone; default: {','.join(DEFAULT_CONTROLS)}. Whether images are used: gates_closed,swap_query_image,"
+        "shuffle_images",
     )  # fmt: skip
     group.add_argument("--queries", type=positive, metavar="N", help="ask so many of each task, chosen by hash")
     group.add_argument("--groups", type=natural, default=64, metavar="N", help="draws of shots, 64; 0: one a query")
-    group.add_argument("--rices", action="store_true", help="shots whose images are most like the query's")
+    group.add_argument(
+        "--rices", action="store_true",
+        help="shots whose images are most like the query's, by the vision tower of a Flamingo; a folder of another "
+        "model of transformers has none",
+    )  # fmt: skip
     group.add_argument("--balanced", action="store_true", help="shots show each class as often as any other")
     group.add_argument(
         "--ensemble", type=positive, default=1, metavar="N", help="orders that closed tasks average over"
