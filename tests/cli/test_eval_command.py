@@ -12,9 +12,11 @@ import pytest
 from PIL import Image
 
 from flamingo_blocks.cli import evaluate, main
+from flamingo_blocks.cli._named_tasks import OF_SUITE, check_shots, read_named_tasks
+from flamingo_blocks.evaluation import EvalConfig
+from flamingo_blocks.evaluation.controls import DEFAULT_CONTROLS
 from flamingo_blocks.evaluation.reports import read_predictions, read_results
 from flamingo_blocks.evaluation.tasks import TASKS
-from tests.evaluation.answering.tiny_models import make_llava
 from tests.evaluation.tasks.official_files import WRITERS
 from tests.evaluation.tasks.official_video_files import VIDEO_WRITERS
 
@@ -34,6 +36,16 @@ def nothing():
 
 def half():
     return model()[0], 3
+
+
+def kind():
+    from tests.evaluation.answering.says import Says
+
+    return Says
+
+
+def _own():
+    return 3
 """
 SETTINGS = ("--shots", "0,2", "--seeds", "0", "--queries", "4", "--beams", "1", "--controls", "gates_closed")
 
@@ -129,7 +141,27 @@ def test_a_task_of_ones_own_is_a_file(model, tmp_path, capsys):
             "--model names gone.py:model: 'gone.py', and",
         ),
         (["--tasks", "counting", "--model", "FILE:model", "--device", "gpu"], "--device is 'gpu', wanted cpu, cuda"),
+        (["--tasks", "counting", "--model", "FILE"], "model.py; add :FUNCTION; it has model, nothing, half, kind\n"),
+        (["--tasks", "counting", "--model", "FILE:kind"], "returned a class, Says; return an instance of it"),
+        (["--tasks", "counting", "--model", "FILE:model", "--chat"], "--chat is for folders of transformers; have"),
         (["--rescore", "gone", "--tasks", "counting"], "gone/results.json"),
+        (["--tasks", "bindings"], "task is 'bindings', did you mean 'binding'? The tasks are coco, flickr30k"),
+        (["--tasks", "counting,vqa2:val"], "task is 'vqa2:val', did you mean 'vqav2'? The tasks are coco, flickr30k"),
+        (["--tasks", "qqqq"], "binding:closed, matching:closed, demo, or a file TASK.yaml of your own"),
+        (["--tasks", "binding:shut"], "--tasks has 'binding:shut', wanted binding or binding:closed"),
+        (["--tasks", "counting:closed"], "--tasks has 'counting:closed', wanted counting\n"),
+        (["--tasks", "binding,matching", "--shots", "0,65"], "--shots asks 65, and task binding has 64 at most"),
+        (["--tasks", "matching", "--shots", "129"], "--shots asks 129, and task matching has 128 at most"),
+        (["--tasks", "counting", "--export", "a.json"], "name the folder of their run with --rescore"),
+        (
+            ["--tasks", "binding,matching", "--rices"],
+            "--rices chooses no shots for binding, matching, whose queries bring their own; leave it out",
+        ),
+        (
+            ["--tasks", "counting", "--model", "FILE:model", "--max-missing", "2"],
+            "--max-missing is 2.0, wanted a share",
+        ),
+        (["--tasks", "counting", "--model", "FILE:model", "--seeds", "1,1"], "--seeds is [1, 1], which names a number"),
     ),
 )
 def test_slips_are_told_in_words(model, tmp_path, monkeypatch, capsys, words, said):
@@ -160,16 +192,36 @@ def test_numbers_are_lists(capsys):
     assert "'0,four' is no list of whole numbers such as 0,4,8" in capsys.readouterr().err
 
 
+def test_the_help_has_the_default_controls(capsys):
+    """With how many shots they are asked, and which ones tell whether images are used."""
+    with pytest.raises(SystemExit) as stopped:
+        main(["eval", "--help"])
+    assert stopped.value.code == 0
+    printed = "".join(capsys.readouterr().out.split())
+    assert f"askedwiththelargestof--shotsalone;default:{','.join(DEFAULT_CONTROLS)}" in printed
+    assert "Whetherimagesareused:gates_closed,swap_query_image,shuffle_images" in printed
+    assert "ofanothermodeloftransformershasnone" in printed
+
+
 def test_answers_for_a_server_are_one_file(model, tmp_path, capsys):
-    """After a run the answers of one number of shots are written as the server of the task takes them."""
+    """After a run of several tasks the answers of one number of shots are written as the server of the task takes them.
+
+    The other tasks are not read, and the report stays as it was.
+    """
     WRITERS["vqav2"](tmp_path / "data" / "vqav2")
     tasks = ["--tasks", "vqav2:val", "--data", str(tmp_path / "data")]
     out, file = tmp_path / "out", tmp_path / "answers.json"
-    assert main(["eval", *tasks, "--model", model, "--out", str(out), *SETTINGS]) == 0
+    both = ["--tasks", "vqav2:val,counting", "--data", str(tmp_path / "data")]
+    assert main(["eval", *both, "--model", model, "--out", str(out), *SETTINGS]) == 0
+    (out / "report.md").write_text("of mine")
+    files = {path.name: path.read_bytes() for path in out.iterdir()}
     again = ["eval", *tasks, "--rescore", str(out), "--seeds", "0", "--export", str(file)]
+    capsys.readouterr()
     assert main([*again, "--shots", "2"]) == 0
+    assert capsys.readouterr().out.splitlines() == [f"  {file}: answers to vqav2, as its server or script takes them"]
     rows = json.loads(file.read_text())
     assert rows[0].keys() == {"question_id", "answer"}
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == files
     assert main([*again, "--shots", "0,2"]) == 1
     assert main([*again, "--shots", "8"]) == 1
     said = capsys.readouterr().err
@@ -177,102 +229,57 @@ def test_answers_for_a_server_are_one_file(model, tmp_path, capsys):
     assert "has no answers to vqav2 with 8 shots and seed 0" in said
 
 
-def test_scores_of_rareact_are_a_matrix(model, tmp_path):
-    """After a run of all clips the matrix has what was found likely, a row for each."""
+def test_scores_of_rareact_are_a_matrix(model, tmp_path, capsys):
+    """After a run of all clips the matrix has what was found likely, a row for each; it is asked without shots."""
     VIDEO_WRITERS["rareact"](tmp_path / "data" / "rareact")
-    tasks = ["--tasks", "rareact", "--data", str(tmp_path / "data"), "--shots", "0", "--seeds", "0"]
+    asked = ["eval", "--tasks", "rareact", "--data", str(tmp_path / "data"), "--seeds", "0"]
     out, file = tmp_path / "out", tmp_path / "predictions.npy"
-    assert main(["eval", *tasks, "--model", model, "--out", str(out), "--controls", ""]) == 0
-    again = ["eval", *tasks, "--rescore", str(out), "--export", str(file)]
-    assert main(again) == 0
+    assert main([*asked, "--model", model, "--out", str(out), "--controls", ""]) == 1
+    assert "task rareact has no shots; ask it by a command of its own, with --shots 0" in capsys.readouterr().err
+    asked += ["--shots", "0"]
+    assert main([*asked, "--model", model, "--out", str(out), "--controls", ""]) == 0
+    assert main([*asked, "--rescore", str(out), "--export", str(file)]) == 0
     said = {one.id: one.log_probs for one in read_predictions(out / "predictions.jsonl")}
     assert np.load(file).tolist() == [list(said[str(number)]) for number in range(len(said))]
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    """A tiny model with its tokenizer, saved by this library and in transformers' form."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    from flamingo_blocks import Flamingo, GatedCrossAttentionBlock, PerceiverResampler, hf
-    from flamingo_blocks.models import every_layer
-    from flamingo_blocks.vision import TransformersTower
-
-    folder = tmp_path_factory.mktemp("saved")
-    words = Tokenizer(models.WordLevel({"<pad>": 0, "<unk>": 1, "<eos>": 2, "This": 3, "is": 4, "a": 5}, "<unk>"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", unk_token="<unk>", eos_token="<eos>")
-    sizes = dict(intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
-    lm = LlamaForCausalLM(LlamaConfig(vocab_size=6, hidden_size=16, eos_token_id=2, pad_token_id=0, **sizes))
-    tower = TransformersTower(CLIPVisionModel(CLIPVisionConfig(hidden_size=16, image_size=16, patch_size=8, **sizes)))
-    flamingo = Flamingo(
-        lm=lm, vision=tower, media_token_id=6, end_token_id=7, num_new_tokens=2,
-        resampler=PerceiverResampler(vision_dim=16, dim=16, num_latents=2, depth=1, num_heads=2, head_dim=8),
-        blocks=every_layer(lm, lambda: GatedCrossAttentionBlock(16, vision_dim=16, num_heads=2)),
-    ).eval()  # fmt: skip
-    flamingo.save_pretrained(folder / "native" / "model", frozen="include")
-    tokenizer.save_pretrained(folder / "native" / "tokenizer")
-    hf.FlamingoForConditionalGeneration.from_flamingo(flamingo).save_pretrained(folder / "transformers")
-    processor = hf.FlamingoProcessor(tokenizer, tower.preprocess, media_token_id=6, end_token_id=7)
-    processor.save_pretrained(folder / "transformers")
-    return folder
+def test_a_run_that_is_not_finished_is_told(tmp_path, capsys):
+    """A folder with a journal alone has nothing to score or to export; its own command goes on."""
+    (tmp_path / "journal").mkdir()
+    words = ["eval", "--rescore", str(tmp_path), "--tasks", "counting", "--shots", "0", "--seeds", "0"]
+    for more in ([], ["--export", str(tmp_path / "a.json")]):
+        assert main([*words, *more]) == 1
+        assert f"{tmp_path}, whose run is not finished; give its command again" in capsys.readouterr().err
 
 
-def test_a_saved_model_is_asked_in_either_form(saved, tmp_path, capsys):
-    """The folder of `save_pretrained` with a tokenizer beside it, and that of transformers, give the same answers."""
-    for name in ("native/model", "transformers"):
-        command = ["eval", "--tasks", "matching", "--model", str(saved / name), "--out", str(tmp_path / name)]
-        assert main([*command, *SETTINGS]) == 0, capsys.readouterr().err
-    one, two = (read_predictions(tmp_path / name / "predictions.jsonl") for name in ("native/model", "transformers"))
+def test_the_suite_is_asked_with_closed_answers_by_either_name(model, tmp_path):
+    """`binding:closed` and the name that stands in files, `binding_closed`, are one task."""
+    for number, names in enumerate(("binding:closed,matching:closed", "binding_closed,matching_closed")):
+        command = ["eval", "--tasks", names, "--model", model, "--out", str(tmp_path / str(number)), *SETTINGS]
+        assert main([*command, "--controls", ""]) == 0
+    one, two = (read_predictions(tmp_path / name / "predictions.jsonl") for name in "01")
     assert one == two
-    lines = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-    assert lines.index("matching") < lines.index("gates_closed")
+    assert {each.task for each in one} == {"binding_closed", "matching_closed"}
 
 
-@pytest.mark.filterwarnings("default:TransformersModel has no gates to close")
-def test_a_folder_of_another_model_of_transformers_is_asked(tmp_path, capsys):
-    """What transformers saved, with its processor, runs by the same command, and the controls that fit are asked."""
-    model, processor = make_llava()
-    for part in (model, processor):
-        part.save_pretrained(tmp_path / "llava")
-    out, controls = tmp_path / "out", "gates_closed,shuffle_images"
-    command = ["eval", "--tasks", "binding,counting", "--model", str(tmp_path / "llava"), "--out", str(out)]
-    assert main([*command, *SETTINGS, "--controls", controls]) == 0
-    printed = capsys.readouterr()
-    assert printed.err.count("note: TransformersModel has no gates to close") == 1
-    assert "shuffle_images" in printed.out and "gates_closed" not in printed.out
-    assert len(read_predictions(out / "predictions.jsonl")) == 4 * (2 + 1) * 2
+def test_the_suite_has_shots_enough_for_the_default_run():
+    """None of its tasks refuses the numbers of shots that are asked where none are named."""
+    tasks = read_named_tasks(OF_SUITE, data=None, queries=1, seed=0)
+    check_shots(tasks, EvalConfig().shots)
 
 
-def test_a_model_of_ones_own_class_is_asked(tmp_path, capsys):
-    """A function may return whatever a run can ask."""
+def test_settings_without_effect_are_noted(model, tmp_path, capsys):
+    """Beside a task whose shots are chosen, those that bring their own are named."""
+    command = ["eval", "--tasks", "binding,counting", "--model", model, "--out", str(tmp_path / "out"), *SETTINGS]
+    assert main([*command, "--controls", "", "--rices"]) == 0
+    assert "note: --rices chooses no shots for binding, whose queries bring their own" in capsys.readouterr().err
+
+
+def test_rices_without_a_tower_are_told_in_options(tmp_path, capsys):
+    """What a run says of settings is said of the options that they were given by."""
     (tmp_path / "says.py").write_text(
         "from tests.evaluation.answering.says import Says\n\n\ndef model():\n    return Says()\n"
     )
-    model, out = f"{tmp_path / 'says.py'}:model", str(tmp_path / "out")
-    command = ["eval", "--tasks", "counting", "--model", model, "--out", out]
-    assert main([*command, *SETTINGS, "--controls", "blind"]) == 0, capsys.readouterr().err
-    assert "counting" in capsys.readouterr().out
-
-
-def test_a_chat_template_is_for_folders_of_transformers(saved, model, tmp_path, capsys):
-    """Whoever asks for it of another model is told, in place of being asked without."""
-    wanted = ["eval", "--tasks", "counting", "--chat", "--out", str(tmp_path / "out"), "--model"]
-    (tmp_path / "says.py").write_text(
-        "from tests.evaluation.answering.says import Says\n\n\ndef model():\n    return Says()\n"
-    )
-    for name in (str(saved / "native" / "model"), str(saved / "transformers"), model):
-        assert main([*wanted, name]) == 1
-        assert f"--chat is for other models that transformers saved; {name} is a Flamingo" in capsys.readouterr().err
-    assert main([*wanted, f"{tmp_path / 'says.py'}:model"]) == 1
-    assert "says.py:model is what a function has made, leave --chat out" in capsys.readouterr().err
-
-
-def test_a_folder_without_a_processor_is_told(tmp_path, capsys):
-    """A model of transformers needs its processor beside it."""
-    model, _ = make_llava()
-    model.save_pretrained(tmp_path / "llava")
-    folder, out = str(tmp_path / "llava"), str(tmp_path / "out")
-    assert main(["eval", "--tasks", "counting", "--model", folder, "--out", out]) == 1
-    assert f"{folder} is not read as a vision-language model" in capsys.readouterr().err
+    command = ["eval", "--tasks", "counting", "--model", f"{tmp_path / 'says.py'}:model", "--out", str(tmp_path / "o")]
+    assert main([*command, *SETTINGS, "--controls", "", "--rices"]) == 1
+    assert "--rices is given, but the model has no vision tower; leave it out" in capsys.readouterr().err

@@ -15,8 +15,10 @@ from torch import distributed
 
 from flamingo_blocks.cli._arguments import natural, positive
 from flamingo_blocks.cli._evaluated_model import load_evaluated
+from flamingo_blocks.cli._named_tasks import DEMO, OF_SUITE, check_shots, read_named_tasks, with_own_shots
 from flamingo_blocks.cli._own_errors import is_ours
 from flamingo_blocks.cli._progress import ProgressBars
+from flamingo_blocks.cli._settings_as_options import as_options
 from flamingo_blocks.demo import load_demo_model
 from flamingo_blocks.demo.measure import demo_questions
 from flamingo_blocks.errors import EvaluationError, FlamingoBlocksError
@@ -26,14 +28,10 @@ from flamingo_blocks.evaluation.controls import CONTROLS, DEFAULT_CONTROLS
 from flamingo_blocks.evaluation.prompts import PROFILES
 from flamingo_blocks.evaluation.reports import read_predictions, write_server_file
 from flamingo_blocks.evaluation.results import EvaluationResult
-from flamingo_blocks.evaluation.runner.run_folder import PREDICTIONS
-from flamingo_blocks.evaluation.synthetic import SYNTHETIC, synthetic_task
+from flamingo_blocks.evaluation.runner.run_folder import JOURNALS, PREDICTIONS
 from flamingo_blocks.evaluation.task import Task
-from flamingo_blocks.evaluation.tasks import describe_tasks, read_custom_task, read_task
+from flamingo_blocks.evaluation.tasks import describe_tasks
 from flamingo_blocks.training.ranks.rank_of_process import rank_of_process
-
-_QUERIES = 200  # of a synthetic task
-_DEMO = "demo"
 
 
 def add_to(commands: Any) -> None:
@@ -48,14 +46,15 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--list", action="store_true", help="print the tasks with their files, and end")
     parser.add_argument(
         "--tasks", type=_names, default=[], metavar="NAME,...",
-        help="tasks of --list, NAME:SPLIT for another split than the first, of the synthetic suite, or files TASK.yaml "
-        "of your own; demo, for a model of the demo",
+        help="tasks of --list, NAME:SPLIT for another split than the first; of the synthetic suite, which has 64 shots "
+        "at most; files TASK.yaml of your own; demo, for a model of the demo",
     )  # fmt: skip
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder with a folder NAME for each task")
     parser.add_argument(
         "--model",
         metavar="MODEL",
-        help="folder of a saved model, of transformers too, or FILE.py:FUNCTION that returns model and processor",
+        help="folder of a saved model, of transformers too with its processor, or FILE.py:FUNCTION that returns "
+        "model and processor",
     )
     parser.add_argument("--chat", action="store_true", help="ask a model of transformers in its chat template")
     parser.add_argument("--tokenizer", type=Path, metavar="DIR", help="tokenizer of a model that was saved without")
@@ -65,7 +64,8 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--rescore", type=Path, metavar="DIR", help="score the predictions of a finished run again")
     parser.add_argument(
         "--export", type=Path, metavar="FILE",
-        help="with --rescore: write the answers of one task, of one of --shots and --seeds, for its server or script",
+        help="with --rescore: only write the answers of one task and split that was asked, of one of --shots and "
+        "--seeds, for its server or script",
     )  # fmt: skip
     parser.set_defaults(run=run)
 
@@ -79,11 +79,17 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--profile", choices=sorted(PROFILES), default="paper", help="default: %(default)s")
     group.add_argument(
         "--controls", type=_names, default=list(DEFAULT_CONTROLS), metavar="NAME,...",
-        help=f"of {', '.join(name for name in CONTROLS if name != 'none')}; '' for none",
+        help=f"of {', '.join(name for name in CONTROLS if name != 'none')}; '' for none; asked with the largest of "
+        f"--shots alone; default: {','.join(DEFAULT_CONTROLS)}. Whether images are used: gates_closed,swap_query_image,"
+        "shuffle_images",
     )  # fmt: skip
     group.add_argument("--queries", type=positive, metavar="N", help="ask so many of each task, chosen by hash")
     group.add_argument("--groups", type=natural, default=64, metavar="N", help="draws of shots, 64; 0: one a query")
-    group.add_argument("--rices", action="store_true", help="shots whose images are most like the query's")
+    group.add_argument(
+        "--rices", action="store_true",
+        help="shots whose images are most like the query's, by the vision tower of a Flamingo; a folder of another "
+        "model of transformers has none",
+    )  # fmt: skip
     group.add_argument("--balanced", action="store_true", help="shots show each class as often as any other")
     group.add_argument(
         "--ensemble", type=positive, default=1, metavar="N", help="orders that closed tasks average over"
@@ -97,26 +103,36 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """List tasks, score again, or evaluate."""
+    """List tasks, score again, write a file for a server, or evaluate."""
     if arguments.list:
         print(describe_tasks())
-        print(f"\nof the synthetic suite, which needs no files: {', '.join(SYNTHETIC)}")
-        print(f"of a model that the demo saved, alone: {_DEMO}")
+        print(f"\nof the synthetic suite, which needs no files: {', '.join(OF_SUITE)}")
+        print(f"of a model that the demo saved, alone: {DEMO}")
         return 0
     if not arguments.tasks:
         raise EvaluationError("--tasks names no task; `flamingo-blocks eval --list` prints them")
-    config = _config(arguments)
-    if arguments.rescore is not None:
-        tasks = _of_demo(arguments)[0] if arguments.tasks == [_DEMO] else _tasks(arguments)
-        print_result(rescore(arguments.rescore, tasks), arguments.rescore)
+    try:
         if arguments.export is not None:
-            _export(arguments, tasks)
-        return 0
+            _export(arguments)
+        elif arguments.rescore is not None:
+            _rescore(arguments)
+        else:
+            _evaluate(arguments)
+    except EvaluationError as error:
+        raise EvaluationError(as_options(str(error))) from error
+    return 0
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    """Ask a model, alone or with the other processes of torchrun."""
+    config = _config(arguments)
     with _together():
-        if arguments.tasks == [_DEMO]:
+        if arguments.tasks == [DEMO]:
             tasks, model = _of_demo(arguments)
+            _check_choice_of_shots(arguments, tasks)
         else:
             tasks = _tasks(arguments)
+            _check_choice_of_shots(arguments, tasks)
             model = load_evaluated(
                 _model(arguments), device=_device(arguments.device), tokenizer=arguments.tokenizer, chat=arguments.chat
             )
@@ -136,26 +152,51 @@ def run(arguments: argparse.Namespace) -> int:
                 bars.close()
     if rank_of_process() == 0:
         print_result(result, arguments.out)
-    return 0
 
 
-def _export(arguments: argparse.Namespace, tasks: list[Task]) -> None:
-    """Write the file that the server or the script of a task takes."""
-    if not len(tasks) == len(arguments.shots) == len(arguments.seeds) == 1:
+def _check_choice_of_shots(arguments: argparse.Namespace, tasks: list[Task]) -> None:
+    check_shots(tasks, arguments.shots)
+    own = with_own_shots(tasks) if arguments.rices else []
+    said = f"--rices chooses no shots for {', '.join(own)}, whose queries bring their own"
+    if own and len(own) == len(tasks):
+        raise EvaluationError(f"{said}; leave it out")
+    if own and rank_of_process() == 0:
+        print(f"flamingo-blocks: note: {said}", file=sys.stderr)
+
+
+def _rescore(arguments: argparse.Namespace) -> None:
+    """Score the predictions of a run again."""
+    _check_finished(arguments.rescore)
+    tasks = _of_demo(arguments)[0] if arguments.tasks == [DEMO] else _tasks(arguments)
+    print_result(rescore(arguments.rescore, tasks), arguments.rescore)
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    """Write the file that the server or the script of a task takes; the folder of the run stays as it is."""
+    if arguments.rescore is None:
+        raise EvaluationError("--export writes answers that were given; name the folder of their run with --rescore")
+    if not len(arguments.tasks) == len(arguments.shots) == len(arguments.seeds) == 1:
         raise EvaluationError("--export writes one file; name one of each with --tasks, --shots and --seeds")
-    cell = (tasks[0].name, arguments.shots[0], arguments.seeds[0], "none")
+    _check_finished(arguments.rescore)
+    (task,) = _tasks(arguments)
+    cell = (task.name, arguments.shots[0], arguments.seeds[0], "none")
     predictions = [one for one in read_predictions(arguments.rescore / PREDICTIONS) if one.key[:4] == cell]
     if not predictions:
         raise EvaluationError(
             f"{arguments.rescore} has no answers to {cell[0]} with {cell[1]} shots and seed {cell[2]}"
         )
-    write_server_file(arguments.export, tasks[0].name, tasks[0].queries, predictions)
-    print(f"  {arguments.export}: answers to {tasks[0].name}, as its server or script takes them")
+    write_server_file(arguments.export, task.name, task.queries, predictions)
+    print(f"  {arguments.export}: answers to {task.name}, as its server or script takes them")
+
+
+def _check_finished(folder: Path) -> None:
+    if (folder / JOURNALS).is_dir() and not (folder / PREDICTIONS).exists():
+        raise EvaluationError(f"--rescore names {folder}, whose run is not finished; give its command again")
 
 
 def _as_note(message: Warning | str, *_where: object) -> None:
     """A warning as a line, without the place in the sources that it came from."""
-    print(f"\nflamingo-blocks: note: {message}", file=sys.stderr)
+    print(f"\nflamingo-blocks: note: {as_options(str(message))}", file=sys.stderr)
 
 
 def _config(arguments: argparse.Namespace) -> EvalConfig:
@@ -191,22 +232,7 @@ def _of_demo(arguments: argparse.Namespace) -> tuple[list[Task], EvaluatedModel]
 
 
 def _tasks(arguments: argparse.Namespace) -> list[Task]:
-    return [_task(name, arguments) for name in arguments.tasks]
-
-
-def _task(name: str, arguments: argparse.Namespace) -> Task:
-    if name == _DEMO:
-        raise EvaluationError("--tasks has demo beside others; its pictures are the demo's own, so ask it alone")
-    if name in SYNTHETIC:
-        return synthetic_task(name, queries=arguments.queries or _QUERIES, seed=arguments.seed)
-    if Path(name).suffix in (".yaml", ".yml", ".json"):
-        return read_custom_task(Path(name))
-    if arguments.data is None:
-        raise EvaluationError(
-            f"--data names no folder, which task {name} is read from; wanted one with a folder {name}"
-        )
-    task, _, split = name.partition(":")
-    return read_task(task, arguments.data, split or None)
+    return read_named_tasks(arguments.tasks, data=arguments.data, queries=arguments.queries, seed=arguments.seed)
 
 
 def print_result(result: EvaluationResult, folder: Path) -> None:

@@ -82,7 +82,7 @@ def test_the_own_picture_is_passed_over(order):
     drawn = one.draw(a_query(support=(twin, *SUPPORT)), 12)
     assert drawn == source(order).draw(a_query(), 12)
     assert one.excluded == {"q": 1}
-    with pytest.raises(EvaluationError, match="1 shots are asked for query 'q', and its support has 1, 0 of them"):
+    with pytest.raises(EvaluationError, match="^task 'binding': 1 shots are asked for query 'q', and its"):
         source("given").draw(a_query(support=(twin,)), 1)
 
 
@@ -90,7 +90,7 @@ def test_a_query_without_support_is_told():
     """With what would give it shots; none are asked for where there are none."""
     query = TaskItem(id="q", media=())
     assert source().draw(query, 0) == ()
-    with pytest.raises(EvaluationError, match="query 'q' has no support of its own; take RandomShots or RicesShots"):
+    with pytest.raises(EvaluationError, match="^task 'binding': query 'q' has no support of its own; take"):
         source().draw(query, 1)
 
 
@@ -102,7 +102,7 @@ def test_slips_are_told():
         source(num_classes=0)
     with pytest.raises(EvaluationError, match="the id 'dax0' comes twice in the support of query 'q'"):
         source().draw(a_query(support=(SUPPORT[0], SUPPORT[0])), 1)
-    with pytest.raises(EvaluationError, match="13 shots of 3 classes in turns take 5 of class"):
+    with pytest.raises(EvaluationError, match="^task 'binding': 13 shots of 3 classes in turns take 5 of class"):
         source("balanced").draw(a_query(), 13)
     with pytest.raises(ValueError, match="shots is -2"):
         source().draw(a_query(), -2)

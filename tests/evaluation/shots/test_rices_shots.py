@@ -80,10 +80,10 @@ def test_the_own_picture_is_passed_over(seed, twins, shots):
         TaskItem(id=item.id, media=query.media if number in twins else item.media, answers=item.answers)
         for number, item in enumerate(SUPPORT)
     ]
-    one = source(seed, support=support, order="nearest_first")
+    one = source(seed, support=support, order="nearest_first", task="t")
     left = [item.id for item in ranked(seed, query) if int(item.id[1:]) not in twins]
     if len(left) < shots:
-        said = f"{shots} shots are asked for query 'q0', and its support has 30, {len(left)} of them without"
+        said = f"^task 't': {shots} shots are asked for query 'q0', and its support has 30, {len(left)} of them"
         with pytest.raises(EvaluationError, match=said):
             one.draw(query, shots)
         return
@@ -141,7 +141,7 @@ def test_an_empty_support_gives_no_shots():
     for balanced in (False, True):
         rices = source(support=(), features=torch.zeros(0, 3), balanced=balanced, classes=name_of)
         assert rices.draw(QUERIES[0], 0) == ()
-        with pytest.raises(EvaluationError, match="1 shots are asked for query 'q0', and its support has 0; ask"):
+        with pytest.raises(EvaluationError, match="^the support has no shots; ask it with 0 shots$"):
             rices.draw(QUERIES[0], 1)
 
 

@@ -125,7 +125,8 @@ def test_an_id_of_a_shot_stands_for_one_answer():
 @given(seed=SEEDS, names=st.integers(2, 6))
 def test_binding_names_things_and_shows_each_name_once_before_any_twice(seed, names):
     """In an episode a name is one thing, names and things are different, and each run of shots has every name."""
-    for query in synthetic_task("binding", queries=3, seed=seed, size=8, names=names, answering="closed").queries:
+    task = synthetic_task("binding", queries=3, seed=seed, size=8, names=names, support=9, answering="closed")
+    for query in task.queries:
         things = query.facts["things"]
         assert len(set(things.values())) == len(things) == names
         assert set(query.candidates) == set(things)
@@ -203,6 +204,28 @@ def test_counts_are_those_of_the_things_drawn(seed):
         things = item.facts["things"]
         assert int(item.answers[0]) == sum(thing[attribute == "shape"] == value for thing in things)
         assert int(item.answers[0]) < len(things) <= 9
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "most"),
+    [("binding", {}, 64), ("binding", {"names": 5}, 65), ("binding", {"support": 80}, 80), ("matching", {}, 128),
+     ("operator_induction", {}, 64), ("counting", {}, 64)],
+)  # fmt: skip
+def test_as_many_shots_can_be_asked_as_the_page_says(name, more, most):
+    """The default support is enough for the numbers of shots of a run; of names more can be drawn."""
+    task = synthetic_task(name, queries=2, size=8, **more)
+    for query in task.queries:
+        assert len(query.support or task.support) == most
+
+
+@given(seed=SEEDS)
+@settings(max_examples=4)
+def test_more_shots_of_names_begin_with_the_same(seed):
+    """What was asked with few shots is what it would be, were more drawn."""
+    few, many = (synthetic_task("binding", queries=2, seed=seed, size=8, support=each) for each in (1, 40))
+    for one, other in zip(few.queries, many.queries, strict=True):
+        assert len(one.support) == 16 < len(other.support)
+        assert list(map(plain, one.support)) == list(map(plain, other.support[:16]))
 
 
 def answered(task, answer):

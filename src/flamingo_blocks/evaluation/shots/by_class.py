@@ -38,7 +38,11 @@ def by_class(items: Iterable[TaskItem], classes: Callable[[TaskItem], str]) -> d
 
 
 def in_turns(
-    items: Mapping[str, Sequence[TaskItem]], order: Callable[[int, list[str]], list[str]], shots: int
+    items: Mapping[str, Sequence[TaskItem]],
+    order: Callable[[int, list[str]], list[str]],
+    shots: int,
+    *,
+    task: str = "",
 ) -> Iterator[TaskItem]:
     """Items of all classes in rounds, one of each class a round.
 
@@ -46,16 +50,17 @@ def in_turns(
         items: By class, each in the order in which they are taken.
         order: The classes of a round in the order in which they come.
         shots: How many will be taken, to tell in an error.
+        task: Name of the task, to tell too.
 
     Raises:
         EvaluationError: When a class has no more.
     """
-    number = 0
+    number, of_task = 0, f"task {task!r}: " if task else ""
     while items:
         for name in order(number, sorted(items)):
             if number >= len(items[name]):
                 raise EvaluationError(
-                    f"{shots} shots of {len(items)} classes in turns take {number + 1} of class {name!r}, and "
+                    f"{of_task}{shots} shots of {len(items)} classes in turns take {number + 1} of class {name!r}, and "
                     f"{len(items[name])} may be shown; ask for fewer shots, or turn balanced off"
                 )
             yield items[name][number]

@@ -76,14 +76,15 @@ class OwnShots:
             return ()
         if query.support is None:
             raise EvaluationError(
-                f"query {query.id!r} has no support of its own; take RandomShots or RicesShots for this task"
+                f"task {self.task!r}: query {query.id!r} has no support of its own; take RandomShots or "
+                "RicesShots for it"
             )
         items = [item for item in query.support if not self._same(query, item)]
         if passed := len(query.support) - len(items):
             self.excluded[query.id] = passed
         drawn = tuple(islice(self._ordered(query, items, shots), shots))
         if len(drawn) < shots:
-            raise too_few(query, shots, left=len(drawn), of=len(query.support))
+            raise too_few(query, shots, task=self.task, left=len(drawn), of=len(query.support))
         return drawn
 
     def _ordered(self, query: TaskItem, items: Sequence[TaskItem], shots: int) -> Iterator[TaskItem]:
@@ -99,7 +100,11 @@ class OwnShots:
             own = self.classes(query)
             names = [own, *self._keyed([name for name in found if name != own], f"own names {query.id}")]
             found = {name: found.get(name, []) for name in names[: self.num_classes]}
-        return in_turns(found, lambda number, names: self._keyed(names, f"own classes {number} {query.id}"), shots)
+
+        def order(number: int, names: list[str]) -> list[str]:
+            return self._keyed(names, f"own classes {number} {query.id}")
+
+        return in_turns(found, order, shots, task=self.task)
 
     def _keyed(self, ids: Iterable[str], purpose: str) -> list[str]:
         return keyed_order(ids, task=self.task, purpose=purpose, seed=self.seed)

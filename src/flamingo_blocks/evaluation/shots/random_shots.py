@@ -100,7 +100,7 @@ class RandomShots:
         if passed:
             self.excluded[query.id] = max(len(passed), self.excluded.get(query.id, 0))
         if len(drawn) < shots:
-            raise too_few(query, shots, left=len(drawn), of=len(self._support))
+            raise too_few(query, shots, task=self.task, left=len(drawn), of=len(self._support))
         return drawn
 
     def _without(self, query: TaskItem, group: int, passed: list[TaskItem], shots: int) -> Iterator[TaskItem]:
@@ -119,7 +119,7 @@ class RandomShots:
         def order(number: int, names: list[str]) -> list[str]:
             return keyed_order(names, task=self.task, purpose=f"classes {group} {number}", seed=self.seed)
 
-        return in_turns(by_class(items, self.classes), order, shots)
+        return in_turns(by_class(items, self.classes), order, shots, task=self.task)
 
     def _order(self, group: int) -> list[TaskItem]:
         if group not in self._orders:

@@ -114,7 +114,7 @@ class RicesShots:
             near = self._all_near(query)
             kept = [item for item in near if not self._same(query, item)]
         if len(kept) < shots:
-            raise too_few(query, shots, left=len(kept), of=len(self._support))
+            raise too_few(query, shots, task=self.task, left=len(kept), of=len(self._support))
         chosen = self._chosen(kept, shots)
         seen = near[: near.index(chosen[-1])]
         if passed := sum(self._same(query, item) for item in seen):
@@ -134,7 +134,7 @@ class RicesShots:
                 names, key=lambda name: ranks[found[name][number].id] if number < len(found[name]) else len(near)
             )
 
-        taken = list(islice(in_turns(found, nearest_first, shots), shots))
+        taken = list(islice(in_turns(found, nearest_first, shots, task=self.task), shots))
         return sorted(taken, key=lambda item: ranks[item.id])
 
     def _ordered(self, query: TaskItem, chosen: list[TaskItem]) -> tuple[TaskItem, ...]:

@@ -45,17 +45,21 @@ def check_shots(shots: int) -> None:
         raise ValueError(f"shots is {shots}, wanted 0 or more")
 
 
-def too_few(query: TaskItem, shots: int, *, left: int, of: int) -> EvaluationError:
+def too_few(query: TaskItem, shots: int, *, task: str, left: int, of: int) -> EvaluationError:
     """An error for a support that is too small, to be raised.
 
     Args:
         query: What is asked.
         shots: How many were asked for.
+        task: Name of the task, or "".
         left: How many may be shown.
         of: How many the support has.
     """
+    if not of:
+        return EvaluationError(f"{f'task {task!r}' if task else 'the support'} has no shots; ask it with 0 shots")
+    of_task = f"task {task!r}: " if task else ""
     without = f", {left} of them without the query and its picture" if left < of else ""
     return EvaluationError(
-        f"{shots} shots are asked for query {query.id!r}, and its support has {of}{without}; "
+        f"{of_task}{shots} shots are asked for query {query.id!r}, and its support has {of}{without}; "
         "ask for fewer, or give more support"
     )

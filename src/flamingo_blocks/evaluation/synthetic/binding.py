@@ -1,5 +1,6 @@
 """Fast binding: made-up names are given to coloured shapes, anew in each episode."""
 
+import math
 from functools import cache, partial
 
 from flamingo_blocks.data import ImageSegment
@@ -18,7 +19,7 @@ MADE_UP_NAMES = tuple(
     """.split()
 )
 QUESTION = "This is a"
-_PICTURES = 8  # of each thing; as many shots of a name there can be
+_FEWEST_PICTURES = 8  # of each thing; there can be as many shots of a name
 
 
 def binding_task(setting: Setting, *, names: int, answering: Answering) -> Task:
@@ -38,12 +39,12 @@ def binding_task(setting: Setting, *, names: int, answering: Answering) -> Task:
     if not 2 <= names <= most:
         raise ValueError(f"names is {names}, wanted 2 to {most}")
 
+    of_each = max(_FEWEST_PICTURES, math.ceil(setting.support / names))
+
     @cache
     def pictures(thing: Thing) -> tuple[ImageSegment, ...]:
         draw = partial(picture_of_one, thing, size=setting.size)
-        return tuple(
-            setting.image(f"support/{thing.colour}-{thing.shape}-{number}", draw) for number in range(_PICTURES)
-        )
+        return tuple(setting.image(f"support/{thing.colour}-{thing.shape}-{number}", draw) for number in range(of_each))
 
     def query(number: int) -> TaskItem:
         choices = setting.choices(f"query {number}")

@@ -16,7 +16,7 @@ class Setting:
     Args:
         task: What is hashed: open and closed questions, and more and fewer queries, have the same pictures.
         queries: How many are asked.
-        support: How many rows shots are drawn from, where it is not each query's own.
+        support: How many rows shots are drawn from; of names, how many shots a query has, and no less.
         seed: Decides everything that is chosen.
         size: Side of the pictures in pixels.
     """

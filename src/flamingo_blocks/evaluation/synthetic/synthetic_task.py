@@ -37,8 +37,9 @@ def synthetic_task(
         queries: How many are asked.
         seed: Decides everything.
         size: Side of the pictures in pixels.
-        support: Rows that shots are drawn from: pairs of each rule, expressions, scenes. Each name of `"binding"` has
-            eight pictures.
+        support: Rows that shots are drawn from: pairs of each rule, expressions, scenes, pictures of the names of an
+            episode. So many shots can be asked, of `"matching"` twice as many, and of `"binding"` eight of each name in
+            any case; more of them begin with the same ones in `"binding"` alone.
         answering: `"closed"`, of `"binding"` and `"matching"`: the model chooses among the names of the episode, or
             yes and no. Open and closed ask the same.
         names: Names of an episode of `"binding"`.
