@@ -62,9 +62,11 @@ class EvaluationResult:
             control: The control.
 
         Raises:
-            KeyError: If there is none.
+            KeyError: If there is none; with those of the task that there are, or the tasks.
         """
         for cell in self.cells:
             if (cell.task, cell.shots, cell.seed, cell.control) == (task, shots, seed, control):
                 return cell
-        raise KeyError((task, shots, seed, control))
+        there = [(cell.shots, cell.seed, cell.control) for cell in self.cells if cell.task == task]
+        known = f"of it there are {there}" if there else f"there are {sorted({cell.task for cell in self.cells})}"
+        raise KeyError(f"no cell of task {task!r} with shots={shots}, seed={seed}, control={control!r}; {known}")

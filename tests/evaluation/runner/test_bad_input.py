@@ -8,10 +8,11 @@ import torch
 
 from flamingo_blocks.data import ImageSegment
 from flamingo_blocks.errors import EvaluationError
-from flamingo_blocks.evaluation import EvalConfig, TaskItem, evaluate
+from flamingo_blocks.evaluation import EvalConfig, TaskItem, evaluate, evaluate_model
 from flamingo_blocks.evaluation.metrics import RocAuc, VqaAccuracy
 from flamingo_blocks.evaluation.reports import read_predictions
 from flamingo_blocks.evaluation.synthetic import synthetic_task
+from tests.evaluation.runner.runs import make_tasks
 from tests.evaluation.subjects import make_subject
 from tests.language_models import make_language_model
 
@@ -187,3 +188,22 @@ def test_settings_that_cannot_be_meant_are_refused(settings, said):
         object.__setattr__(config, name, value)
     with pytest.raises(EvaluationError, match=said):
         inspect.unwrap(EvalConfig.__post_init__)(config)
+
+
+def test_a_model_that_no_run_can_ask_is_named():
+    """A bare module is told what to put around it."""
+    with pytest.raises(EvaluationError, match="model is a Linear; wanted a TransformersModel or FlamingoModel around"):
+        inspect.unwrap(evaluate_model)(torch.nn.Linear(1, 1), make_tasks(), EvalConfig())
+
+
+def test_a_folder_may_be_a_text_and_cells_are_sorted(tmp_path, monkeypatch):
+    """The folder is named as users name folders, and cells stand by task whatever the order of the tasks."""
+    monkeypatch.chdir(tmp_path)
+    config = EvalConfig(shots=(0,), seeds=(0,), controls=(), bootstrap=0, num_queries=1, max_new_tokens=2)
+    result = evaluate(*make_subject(), make_tasks(), config, folder="out")
+    assert (tmp_path / "out" / "results.json").exists()
+    assert [cell.task for cell in result.cells] == sorted(cell.task for cell in result.cells)
+    with pytest.raises(KeyError, match="no cell of task 'counting' with shots=3, seed=0, control='none'; of it there"):
+        result.cell("counting", 3)
+    with pytest.raises(KeyError, match=r"no cell of task 'other' .*; there are \['binding_closed', 'counting'\]"):
+        result.cell("other", 0)

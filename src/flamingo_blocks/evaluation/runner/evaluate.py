@@ -1,5 +1,6 @@
 """Few-shot evaluation from end to end: tasks in, scores with controls and intervals out."""
 
+import os
 import time
 import warnings
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ def evaluate(
     tasks: Sequence[Task],
     config: EvalConfig,
     *,
-    folder: Path | None = None,
+    folder: str | os.PathLike[str] | None = None,
     name: str | None = None,
     on_progress: Progress = lambda _name, _done, _total: None,
 ) -> EvaluationResult:
@@ -87,7 +88,7 @@ def evaluate_model(
     tasks: Sequence[Task],
     config: EvalConfig,
     *,
-    folder: Path | None = None,
+    folder: str | os.PathLike[str] | None = None,
     name: str | None = None,
     on_progress: Progress = lambda _name, _done, _total: None,
 ) -> EvaluationResult:
@@ -126,18 +127,16 @@ def evaluate_model(
         >>> evaluate_model(SaysTheFirst(), [task], config).cell("binding_closed", 2).counts["asked"]
         4
     """
-    if not tasks:
-        raise EvaluationError("tasks is empty: nothing to evaluate")
-    names = [task.name for task in tasks]
-    if twice := sorted({each for each in names if names.count(each) > 1}):
-        raise EvaluationError(f"tasks has {twice[0]!r} twice; answers are kept by that name, so give each its own")
+    _check(model, tasks)
     started, wanted = time.monotonic(), config.controls
     config = _with_controls_of(model, config)
     with model.at_rest(), torch.no_grad():
         rank, ranks = rank_and_ranks()
         look = look_for_images(model, rank=rank, ranks=ranks)
         prepared = [prepare_task(task, config, unreadable=look) for task in tasks]
-        with RunFolder.open(folder, describe_run(model, prepared, config, name=name)) as run:
+        with RunFolder.open(
+            None if folder is None else Path(folder), describe_run(model, prepared, config, name=name)
+        ) as run:
             run.check_queries(prepared)
             facts = {each.task.name: ask_task(each, config, model, run, on_progress) for each in prepared}
     run.wait_for_all()
@@ -162,6 +161,20 @@ def evaluate_model(
     result = run.with_earlier(found)
     run.finish(result, predictions, answered)
     return result
+
+
+def _check(model: object, tasks: Sequence[Task]) -> None:
+    """Refuse what no run can be made of."""
+    if not isinstance(model, EvaluatedModel):
+        raise EvaluationError(
+            f"model is a {type(model).__name__}; wanted a TransformersModel or FlamingoModel around it, or a "
+            "VisionLanguageModel"
+        )
+    if not tasks:
+        raise EvaluationError("tasks is empty: nothing to evaluate")
+    names = [task.name for task in tasks]
+    if twice := sorted({each for each in names if names.count(each) > 1}):
+        raise EvaluationError(f"tasks has {twice[0]!r} twice; answers are kept by that name, so give each its own")
 
 
 def _with_controls_of(model: EvaluatedModel, config: EvalConfig) -> EvalConfig:

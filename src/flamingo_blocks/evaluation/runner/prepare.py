@@ -62,7 +62,8 @@ def prepare_task(task: Task, config: EvalConfig, *, unreadable: Unreadable) -> P
         )
     queries = tuple(item for item in chosen if item.id not in missing)
     if not queries:
-        raise EvaluationError(f"task {task.name}: there is no query to ask")
+        why = f", for none of {len(missing)} can be shown: {next(iter(missing.values()))}" if missing else ""
+        raise EvaluationError(f"task {task.name}: there is no query to ask{why}")
     support, replaced = _support(task, unreadable)
     return PreparedTask(task=task, queries=queries, support=support, missing=missing, replaced=replaced)
 

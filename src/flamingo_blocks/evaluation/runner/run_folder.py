@@ -120,12 +120,12 @@ class RunFolder:
         Args:
             result: Of the tasks of this call.
         """
-        if self.earlier is None:
-            return result
-        others = self.earlier.tasks.keys() - result.tasks.keys()
-        cells = (*(cell for cell in self.earlier.cells if cell.task in others), *result.cells)
-        tasks = {**{name: self.earlier.tasks[name] for name in others}, **result.tasks}
-        return replace(result, cells=cells, tasks={name: tasks[name] for name in sorted(tasks)})
+        earlier = EvaluationResult(cells=(), run={}, tasks={}) if self.earlier is None else self.earlier
+        others = earlier.tasks.keys() - result.tasks.keys()
+        cells = (*(cell for cell in earlier.cells if cell.task in others), *result.cells)
+        tasks = {**{name: earlier.tasks[name] for name in others}, **result.tasks}
+        by_name = sorted(cells, key=lambda cell: cell.task)  # those of a task are sorted
+        return replace(result, cells=tuple(by_name), tasks={name: tasks[name] for name in sorted(tasks)})
 
     def with_earlier_facts(self, task: str, facts: Mapping[str, Any]) -> dict[str, Any]:
         """How a task was run, by this call and those before it.
