@@ -166,11 +166,20 @@ def ray(session: nox.Session) -> None:
 
 
 @nox.session
+def browser(session: nox.Session) -> None:
+    """Every page of the documentation in a browser; wants chromium and chromium-driver of Debian."""
+    install(session, "--editable", ".[docs,test]", "selenium", "axe-core-python", "ruff")
+    keep_inside(session)
+    session.env["FLAMINGO_BLOCKS_BROWSER"] = "1"  # a browser that is missing is an error here, and a skip elsewhere
+    session.run("python", "-m", "pytest", "-m", "browser", "tests/browser", *session.posargs)
+
+
+@nox.session
 def full(session: nox.Session) -> None:
     """Run what takes minutes: the demo on three seeds against its bars, its ablations, mutations, larger searches."""
     install_test_environment(session)
     session.run("python", "-m", "pytest", "-n", "2", "-m", "full", *session.posargs)
     session.run("python", "-m", "pytest", "-n", "2", "tests/properties", env={"HYPOTHESIS_PROFILE": "full"})
     compiled(session)
-    for other in ("adapters", "floor", "quantised", "ray"):  # each in an environment of its own
+    for other in ("adapters", "floor", "quantised", "ray", "browser"):  # each in an environment of its own
         session.notify(other)

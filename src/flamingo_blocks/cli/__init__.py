@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from flamingo_blocks.cli import _data, convert, demo, evaluate, generate, inspect, train
+from flamingo_blocks.cli import _data, convert, demo, doctor, evaluate, generate, inspect, train
 from flamingo_blocks.cli._arguments import OneLineParser
 from flamingo_blocks.errors import FlamingoBlocksError
 
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = OneLineParser(prog="flamingo-blocks", description="Flamingo in parts, and what they compose into.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (demo, generate, convert, inspect, _data, train, evaluate):
+    for command in (doctor, demo, generate, convert, inspect, _data, train, evaluate):
         command.add_to(commands)
     parsed, others = parser.parse_known_args(arguments)
     if others and hasattr(parsed, "settings") and all("=" in word and not word.startswith("-") for word in others):
