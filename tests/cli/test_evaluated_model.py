@@ -1,5 +1,7 @@
 """Models that `flamingo-blocks eval` asks: folders of every kind, functions, and what is said of others."""
 
+from pathlib import Path
+
 import pytest
 
 from flamingo_blocks.cli import main
@@ -79,7 +81,8 @@ def test_a_model_of_ones_own_class_is_asked(tmp_path, capsys):
 def refused(folder, capsys, *more):
     """What is said of the model of a folder."""
     capsys.readouterr()
-    assert main(["eval", "--tasks", "counting", "--model", str(folder), "--out", str(folder / "out"), *more]) == 1
+    out = str(Path(folder) / "out")
+    assert main(["eval", "--tasks", "counting", "--model", str(folder), "--out", out, *more]) == 1
     return capsys.readouterr().err.removeprefix("flamingo-blocks: ")
 
 
@@ -130,3 +133,10 @@ def test_a_flamingo_has_no_chat_template(saved, capsys):
     for name in ("native/model", "transformers"):
         said = refused(saved / name, capsys, "--chat")
         assert f"{saved / name} holds a Flamingo, leave --chat out" in said
+
+
+def test_a_tokenizer_without_use_is_refused(saved, tmp_path, capsys):
+    """A folder of transformers, or a function, brings its own, which would be taken in silence."""
+    for name in (str(saved / "transformers"), "mine.py:model"):
+        said = refused(name, capsys, "--tokenizer", str(tmp_path))
+        assert f"--tokenizer is for folders of Flamingo.save_pretrained; {name} comes with its own" in said

@@ -40,6 +40,10 @@ def load_evaluated(
             another model.
     """
     folder = Path(name)
+    if tokenizer is not None and ((folder / "config.json").is_file() or not folder.is_dir() or is_demo_model(folder)):
+        raise EvaluationError(
+            f"--tokenizer is for folders of Flamingo.save_pretrained; {name} comes with its own, leave it out"
+        )
     if chat and not folder.is_dir():
         raise EvaluationError(
             f"--chat is for folders of transformers; have {name} return TransformersModel(..., chat=True), and leave "
