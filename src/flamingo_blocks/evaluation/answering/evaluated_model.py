@@ -40,7 +40,13 @@ class AnswerSettings:
 
 @runtime_checkable
 class Answerer(Protocol):
-    """Answers the queries of one task; `Decoder` does so for a Flamingo, `WholePrompts` for any other model."""
+    """Answers the queries of one task; `Decoder` does so for a Flamingo, `WholePrompts` for any other model.
+
+    Example:
+        >>> from flamingo_blocks.evaluation.answering import WholePrompts
+        >>> all(hasattr(WholePrompts, name) for name in ("begin", "write", "score", "tokens", "new_cell"))
+        True
+    """
 
     @property
     def max_tokens(self) -> int | None:
@@ -81,7 +87,12 @@ class Answerer(Protocol):
 
 @runtime_checkable
 class EvaluatedModel(Protocol):
-    """A model that `evaluate_model` asks: `FlamingoModel`, or a `VisionLanguageModel`."""
+    """A model that `evaluate_model` asks: `FlamingoModel`, or a `VisionLanguageModel`.
+
+    Example:
+        >>> isinstance(object(), EvaluatedModel)
+        False
+    """
 
     @property
     def tower(self) -> VisionTower | None:

@@ -44,6 +44,23 @@ class WholePrompts:
     Args:
         model: The model.
         settings: Beams, length, and whether the end of a shot is scored.
+
+    Example:
+        >>> class Counts:
+        ...     end_of_shot, max_tokens = " |", None
+        ...
+        ...     def write(self, prompts, *, num_beams, length_penalty, max_new_tokens):
+        ...         return [Written(text=" two | three", ids=(), stopped_by="length") for _ in prompts]
+        ...
+        ...     def score(self, prompts, candidates):
+        ...         alike = [(0.0,) * len(each) for each in candidates]
+        ...         return [CandidateScores(log_probs=each, num_tokens=(1,) * len(each)) for each in alike]
+        ...
+        ...     def tokens(self, prompt):
+        ...         return len(prompt.segments)
+        >>> asked = WholePrompts(Counts(), AnswerSettings(num_beams=1))
+        >>> asked.write([InterleavedDocument.from_parts(["How many?"])])[0].text
+        ' two'
     """
 
     def __init__(self, model: WritesAndScores, settings: AnswerSettings) -> None:
