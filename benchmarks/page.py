@@ -88,7 +88,8 @@ def _section(run: Run, known: list[Reason], plots_folder: Path) -> Iterator[str]
     for kind, caption in CAPTIONS.items():
         path = plots_folder / f"{plots.stem(run)}--{kind}.svg"
         if path.is_file():
-            yield f"![{caption}](../assets/benchmarks/{path.name})\n\n*{caption}.*"
+            shown = f'--8<-- "docs/assets/benchmarks/{path.name}"'  # inside the page, so that it follows its colours
+            yield f"<figure>\n{shown}\n<figcaption>{caption}.</figcaption>\n</figure>"
     bars = [(case.name, bar_told(bar)) for case in run.cases for bar in case.bars if bar.passed is not False]
     if bars:
         yield "### Bars reached, or not judged"

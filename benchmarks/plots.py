@@ -2,25 +2,29 @@
 
 import re
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from benchmarks.case import OURS
 from benchmarks.results import CaseResult, ContenderResult, Run
+from docs.figures.chart import Axis, Panel, key, powers
+from docs.figures.svg import Drawing
 
-# Mid tones, readable on white and on black; one a contender, so that plots can be read side by side. Contenders that
-# are not here, such as ours with the options of a peer, stand in the tables only.
-COLOURS = {
-    OURS: "#e8590c",
-    "open_flamingo": "#2f80c4",
-    "flamingo_pytorch": "#3f9b5f",
-    "idefics": "#9a6dd7",
-    "mllama": "#c2558f",
-    "projections": "#8a8a8a",
+# One look a contender, so that plots can be read side by side. Contenders that are not here, such as ours with the
+# options of a peer, stand in the tables only.
+COLOURS = {OURS: "a", "open_flamingo": "b", "flamingo_pytorch": "c", "idefics": "d", "mllama": "e", "projections": "f"}
+DASHES = {
+    "open_flamingo": "6 3",
+    "flamingo_pytorch": "2 3",
+    "idefics": "8 3 2 3",
+    "mllama": "4 2",
+    "projections": "1 3",
 }
-GREY = "#808080"
 MOST_PANELS = 6
+HEIGHT = 112  # of a panel
 LEAST_POINTS = 3
+MOST_LETTERS = 48
+Lines = dict[str, list[tuple[int, float]]]
 _ITEMS = re.compile(r"/items(\d+)(?=/|$)")
 
 
@@ -56,56 +60,42 @@ def draw(run: Run, folder: Path) -> dict[str, Path]:
         `time`, `saved`, `peak` and `roofline` to the files, those that were drawn.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    paths = {}
+    for kind, drawing in drawings(run).items():
+        paths[kind] = folder / f"{stem(run)}--{kind}.svg"
+        paths[kind].write_text(drawing.render())
+    return paths
+
+
+def drawings(run: Run) -> dict[str, Drawing]:
+    """The plots of a run that have something to show, by their kind."""
     kinds = {
-        "time": lambda path: _against_items(run, path, "median_s", "seconds"),
-        "saved": lambda path: _against_items(run, path, "saved_bytes", "bytes saved for backward"),
-        "peak": lambda path: _against_items(run, path, "peak_bytes", "bytes at the peak of a call"),
-        "roofline": lambda path: _roofline(run, path),
+        "time": _against_items(run, "time", "median_s", "seconds", _seconds),
+        "saved": _against_items(run, "saved", "saved_bytes", "saved for backward", _bytes),
+        "peak": _against_items(run, "peak", "peak_bytes", "peak of a call", _bytes),
+        "roofline": _roofline(run),
     }
-    paths = {kind: folder / f"{stem(run)}--{kind}.svg" for kind in kinds}
-    return {kind: paths[kind] for kind, drawn in kinds.items() if drawn(paths[kind])}
+    return {kind: drawing for kind, drawing in kinds.items() if drawing is not None}
 
 
-def _figure(columns: int, lines: int) -> tuple[Any, list[Any]]:
-    """A figure without background, the same bytes for the same numbers."""
-    import matplotlib as mpl  # noqa: PLC0415 (a run without plots needs no matplotlib)
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
-    mpl.rcParams.update({"svg.hashsalt": "flamingo_blocks", "svg.fonttype": "none", "font.size": 9})
-    for part in ("text.color", "axes.labelcolor", "axes.edgecolor", "axes.titlecolor", "xtick.color", "ytick.color"):
-        mpl.rcParams[part] = GREY
-    figure = Figure(figsize=(4.2 * columns, 3.2 * lines), layout="constrained")
-    figure.patch.set_alpha(0.0)
-    panels = figure.subplots(lines, columns, squeeze=False).ravel().tolist()
-    for panel in panels:
-        panel.patch.set_alpha(0.0)
-        panel.grid(visible=True, color=GREY, alpha=0.25, linewidth=0.5)
-        panel.spines[["top", "right"]].set_visible(False)
-    return figure, panels
+def _prefixed(value: float, unit: str) -> str:
+    """A power of ten with a prefix of its unit."""
+    prefixes = {1e12: "T", 1e9: "G", 1e6: "M", 1e3: "k", 1: "", 1e-3: "m", 1e-6: "u"}
+    for size, prefix in prefixes.items():
+        if value >= size * 0.999:
+            return f"{value / size:.0f} {prefix}{unit}".rstrip()
+    return f"{value:.0e} {unit}".rstrip()
 
 
-def _save(figure: Any, path: Path) -> None:
-    figure.savefig(path, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+def _seconds(value: float) -> str:
+    return _prefixed(value, "s")
 
 
-def _plain_between(axis: Any, numbers: list[float]) -> None:
-    """No numbers at the marks between powers of ten, where the powers alone are enough."""
-    from matplotlib.ticker import NullFormatter  # noqa: PLC0415
-
-    if max(numbers) > 100 * min(numbers):
-        axis.set_minor_formatter(NullFormatter())
+def _bytes(value: float) -> str:
+    return _prefixed(value, "B")
 
 
-def _legend(figure: Any, panels: list[Any]) -> None:
-    shown = {}
-    for panel in panels:
-        handles, labels = panel.get_legend_handles_labels()
-        shown.update(zip(labels, handles, strict=True))
-    columns = int(figure.get_figwidth() // 1.9)
-    figure.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=columns, frameon=False)
-
-
-def _against_items(run: Run, path: Path, field: str, unit: str) -> bool:
+def _against_items(run: Run, kind: str, field: str, title: str, unit: Callable[[float], str]) -> Drawing | None:
     """One panel a family, one line a contender, both axes in powers."""
     shown = []
     for name, cases in families(run).items():
@@ -114,37 +104,44 @@ def _against_items(run: Run, path: Path, field: str, unit: str) -> bool:
             shown.append((name, lines))
     shown = sorted(shown, key=lambda pair: (-len(pair[1][OURS]), pair[0]))[:MOST_PANELS]
     if not shown:
-        return False
-    columns = min(2, len(shown))
-    figure, panels = _figure(columns, -(-len(shown) // columns))
-    for panel, (name, lines) in zip(panels, shown, strict=False):
-        for contender, points in lines.items():
-            ours = contender == OURS
-            panel.plot(
-                *zip(*points, strict=True),
-                label=contender,
-                color=COLOURS[contender],
-                marker="o",
-                markersize=3.5,
-                linewidth=2 if ours else 1.2,
-                zorder=3 if ours else 2,
-            )
-        ticks = sorted({items for points in lines.values() for items, _ in points})
-        panel.set_xscale("log", base=2)
-        panel.set_xticks(ticks, [str(tick) for tick in ticks])
-        panel.set_yscale("log")
-        _plain_between(panel.yaxis, [number for points in lines.values() for _, number in points])
-        panel.set_title(name, fontsize=9)
-        panel.set_xlabel("items a row")
-        panel.set_ylabel(unit)
-    for panel in panels[len(shown) :]:
-        panel.set_visible(False)
-    _legend(figure, panels)
-    _save(figure, path)
-    return True
+        return None
+    contenders = [name for name in COLOURS if any(name in lines for _, lines in shown)]
+    drawing = Drawing(
+        f"{stem(run)}--{kind}",
+        title=f"{title[0].upper()}{title[1:]} against items a row".replace("Saved", "Bytes saved"),
+        description=f"{run.machine.gpu or run.machine.cpu}, {run.dtype}; {title} at the most items. "
+        + " ".join(_told(name, lines) for name, lines in shown),
+        height=(HEIGHT + 68) * len(shown) + 17 * len(contenders) + 8,
+    )
+    for place, (name, lines) in enumerate(shown):
+        _family(drawing, (HEIGHT + 68) * place, name, lines, powers(_numbers(lines), title, unit))
+    bottom = (HEIGHT + 68) * len(shown) + 10
+    key(drawing, bottom, [(name, COLOURS[name], DASHES.get(name)) for name in contenders])
+    return drawing
 
 
-def _lines(cases: list[CaseResult], field: str) -> dict[str, list[tuple[int, float]]]:
+def _family(drawing: Drawing, top: float, name: str, lines: Lines, up: Axis) -> None:
+    """The panel of one family."""
+    drawing.text(180, top + 14, name, bold=True, size=11 if len(name) > MOST_LETTERS else 12)
+    items = sorted({items for points in lines.values() for items, _ in points})
+    ticks = [(number, str(number)) for number in items]
+    across = Axis(low=items[0], high=items[-1], ticks=ticks, title="items a row", log=True)
+    panel = Panel(drawing, left=74, top=top + 24, width=270, height=HEIGHT, across=across, up=up)
+    for contender in reversed([each for each in COLOURS if each in lines]):
+        width = 2.2 if contender == OURS else 1.4
+        panel.line(lines[contender], COLOURS[contender], width=width, dash=DASHES.get(contender))
+
+
+def _numbers(lines: Lines) -> list[float]:
+    return [value for points in lines.values() for _, value in points]
+
+
+def _told(name: str, lines: Lines) -> str:
+    """What the lines of a family come to."""
+    return f"{name}: " + ", ".join(f"{who} {points[-1][1]:.3g}" for who, points in lines.items()) + "."
+
+
+def _lines(cases: list[CaseResult], field: str) -> Lines:
     """Points (items, number) by contender; a number that is nothing has no place on a log axis."""
     lines: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for case in cases:
@@ -155,7 +152,7 @@ def _lines(cases: list[CaseResult], field: str) -> dict[str, list[tuple[int, flo
     return dict(lines)
 
 
-def _roofline(run: Run, path: Path) -> bool:
+def _roofline(run: Run) -> Drawing | None:
     """Arithmetic done a second against arithmetic a byte, under the roof that was measured."""
     points: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for case in run.cases:
@@ -164,25 +161,37 @@ def _roofline(run: Run, path: Path) -> bool:
                 if contender.name in COLOURS:
                     points[contender.name].append(_point(case, contender))
     if not points:
-        return False
+        return None
     peak, bandwidth = run.limits.matmul_flops_per_s, run.limits.copy_bytes_per_s
-    intensities = [intensity for series in points.values() for intensity, _ in series] + [peak / bandwidth]
-    low, high = min(intensities) / 2, max(intensities) * 2
-    figure, panels = _figure(1, 1)
-    figure.set_size_inches(7, 4.2)
-    roof = [low, peak / bandwidth, high]
-    panels[0].plot(roof, [min(peak, bandwidth * x) for x in roof], color=GREY, linewidth=1.5, label="measured limit")
-    for contender, series in sorted(points.items(), key=lambda pair: pair[0] == OURS):
-        look = {"s": 18, "color": COLOURS[contender], "alpha": 0.8, "linewidths": 0}
-        panels[0].scatter(*zip(*series, strict=True), label=contender, **look)
-    panels[0].set_xscale("log")
-    panels[0].set_yscale("log")
-    _plain_between(panels[0].yaxis, [work for series in points.values() for _, work in series])
-    panels[0].set_xlabel("useful operations a byte")
-    panels[0].set_ylabel("useful operations a second")
-    _legend(figure, panels)
-    _save(figure, path)
-    return True
+    contenders = [name for name in COLOURS if name in points]
+    drawing = Drawing(
+        f"{stem(run)}--roofline",
+        title="Roofline",
+        description=f"Useful operations a second against useful operations a byte, of every case, under the measured "
+        f"limits: {peak:.3g} operations and {bandwidth:.3g} bytes a second.",
+        height=300 + 17 * len(contenders),
+    )
+    across = powers([each for series in points.values() for each, _ in series], "useful operations a byte", _plain)
+    numbers = [work for series in points.values() for _, work in series]
+    up = powers([*numbers, peak], "useful operations a second", _plain)
+    panel = Panel(drawing, left=60, top=10, width=284, height=220, across=across, up=up)
+    # The roof, cut where the panel ends: rising from where it comes in at the left or below, flat behind its corner.
+    start = max(across.low, up.low / bandwidth)
+    corner = min(max(peak / bandwidth, start), across.high)
+    roof = [(x, min(peak, bandwidth * x)) for x in (start, corner, across.high)]
+    panel.line(roof, "line", mark="none")
+    for contender in reversed(contenders):
+        for point in points[contender]:
+            panel.mark(panel.at(*point), COLOURS[contender], "round", size=2.6)
+    key(drawing, 290, [("measured limit", "line", None)], mark=False)
+    for row, name in enumerate(contenders, start=1):
+        drawing.add("circle", cx=26, cy=290 + 17 * row, r=3, fill=f"var(--{COLOURS[name]})")
+        drawing.text(48, 294 + 17 * row, name, anchor="start")
+    return drawing
+
+
+def _plain(value: float) -> str:
+    return _prefixed(value, "")
 
 
 def _point(case: CaseResult, contender: ContenderResult) -> tuple[float, float]:

@@ -1,11 +1,9 @@
-"""What the ablations found, as a table and a picture."""
+"""What the ablations found, as a table."""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from matplotlib.figure import Figure
 from variants import VARIANTS
 
 Run = Mapping[str, Any]
@@ -62,37 +60,6 @@ def format_table(runs: Sequence[Run]) -> str:
         seconds = cell([run["seconds_per_update"] for run in found], digits=3)
         second.append([variant.title, *_cells(took, found), *counts, seconds])
     return _markdown(first) + "\n\n" + _markdown(second)
-
-
-def plot(runs: Sequence[Run], file: Path) -> None:
-    """Draw naming against shots, and captions, with the range over seeds.
-
-    Args:
-        runs: As `run_ablations.py` keeps them.
-        file: A PNG file to write.
-    """
-    figure = Figure(figsize=(10, 4.6))
-    curves, captions = figure.subplots(1, 2, width_ratios=(3, 2))
-    for row, (name, found) in enumerate(by_variant(runs).items()):
-        colour, line = f"C{row}", "-" if name == "baseline" else "--"
-        values = [[run["naming"]["closed"][number] for run in found] for number in SHOTS]
-        ticks = range(len(SHOTS))
-        curves.plot(ticks, [mean(v) for v in values], line, marker="o", ms=4, color=colour, label=VARIANTS[name].title)
-        curves.fill_between(ticks, [min(v) for v in values], [max(v) for v in values], color=colour, alpha=0.15, lw=0)
-        for key, marker in (("seen", "o"), ("unseen", "x")):
-            accuracies = [run["captions"][key] for run in found]
-            captions.plot(accuracies, [row] * len(accuracies), marker, color=colour, alpha=0.7)
-    curves.axhline(0.2, color="grey", linewidth=1)
-    curves.set(
-        xlabel="shots", ylabel="accuracy, 5 made-up names, closed", ylim=(0, 1.02), xticks=ticks, xticklabels=SHOTS
-    )
-    curves.legend(fontsize=7, loc="upper left")
-    titles = [VARIANTS[name].title for name in by_variant(runs)]
-    captions.set(xlabel="captions right (o seen, x unseen pairs)", xlim=(0, 1.02))
-    captions.set_yticks(range(len(titles)), titles, fontsize=7)
-    captions.invert_yaxis()
-    figure.tight_layout()
-    figure.savefig(file, dpi=120)
 
 
 def _cells(columns: Sequence[Column], runs: Sequence[Run]) -> list[str]:

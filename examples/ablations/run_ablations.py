@@ -3,8 +3,9 @@
     python examples/ablations/run_ablations.py --seeds 0,1,2 --out runs/ablations
 
 Every run leaves a file, `OUT/runs/VARIANT-SEED.json`. A command that was killed goes on when it is started again: what
-has its file is not run again. At the end `OUT` holds `results.json` (all runs), `table.md` and `curves.png`. Two
-commands with different seeds may share a folder; the one that ends last tells of all runs that are there by then.
+has its file is not run again. At the end `OUT` holds `results.json` (all runs) and `table.md`. Two commands
+with different seeds may share a folder; the one that ends last tells of all runs that are there by then. The figure of
+the documentation is drawn by `python -m docs.figures` from the `results.json` beside it.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from statistics import mean
 from typing import Any
 
 import torch
-from outcome import format_table, plot
+from outcome import format_table
 from variants import VARIANTS, Variant, build, count_trained
 
 from flamingo_blocks.demo import DemoError
@@ -189,7 +190,7 @@ def all_runs(out: Path, settings: Settings) -> Iterator[dict[str, Any]]:
 
 
 def write_outcome(out: Path, settings: Settings) -> str:
-    """Write `results.json`, `table.md` and `curves.png`.
+    """Write `results.json` and `table.md`.
 
     Args:
         out: Folder that holds the runs.
@@ -202,7 +203,6 @@ def write_outcome(out: Path, settings: Settings) -> str:
     table = format_table(runs)
     write_whole(out / "results.json", json.dumps(runs, indent=1) + "\n")
     write_whole(out / "table.md", table + "\n")
-    plot(runs, out / "curves.png")
     return table
 
 

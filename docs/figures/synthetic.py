@@ -1,7 +1,4 @@
-"""Draw the pictures of `explanation/suite-that-needs-its-images.md`: `python docs/draw_synthetic.py`.
-
-They are small, and the same on every machine: `tests/evaluation/synthetic/test_page.py` draws them again.
-"""
+"""The pictures of `explanation/suite-that-needs-its-images.md`: what the tasks themselves show, in pixels."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,7 +10,7 @@ from torch import Tensor
 from flamingo_blocks.evaluation.item import TaskItem
 from flamingo_blocks.evaluation.synthetic import synthetic_task
 
-FOLDER = Path(__file__).parent / "assets" / "synthetic"
+FOLDER = Path(__file__).parents[1] / "assets" / "synthetic"
 SIZE, GAP, WIDER_GAP = 80, 4, 20
 
 
@@ -58,7 +55,8 @@ def pictures() -> Iterable[tuple[str, Tensor]]:
     yield "others.png", draw_others()
 
 
-if __name__ == "__main__":
+def write() -> None:
+    """Write the files."""
     for name, pixels in pictures():
         height, width = pixels.shape[1:]
         content = bytes(pixels.permute(1, 2, 0).flatten().tolist())
