@@ -64,13 +64,15 @@ class Panel:
         for value, words in up.ticks:
             _, y = self.at(across.low, value)
             drawing.path([(left, y), (left + width, y)], stroke="faint", width=1)
-            drawing.text(left - 6, y + 4, words, anchor="end", colour="soft")
+            if words:
+                drawing.text(left - 6, y + 4, words, anchor="end", colour="soft")
         drawing.path([(left, top), (left, top + height), (left + width, top + height)], width=1)
         for value, words in across.ticks:
             x, _ = self.at(value, up.low)
             drawing.path([(x, top + height), (x, top + height + 4)], width=1)
             drawing.text(x, top + height + 17, words, colour="soft")
-        drawing.text(left + width / 2, top + height + 34, across.title, colour="soft")
+        if across.title:
+            drawing.text(left + width / 2, top + height + 34, across.title, colour="soft")
         if up.title:
             drawing.text(12, top + height / 2, up.title, colour="soft", turned=True)
 

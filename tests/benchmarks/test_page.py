@@ -18,7 +18,7 @@ def test_the_committed_tables_are_made_from_the_committed_results():
 
 def test_every_plot_that_the_page_shows_is_there():
     """The plots of the published runs, and no others, stand in the assets."""
-    shown = {name for name in page.TABLES.read_text().replace(")", "/").split("/") if name.endswith(".svg")}
+    shown = {name for name in page.TABLES.read_text().replace('"', "/").split("/") if name.endswith(".svg")}
     assert shown == {path.name for path in page.PLOTS.glob("*.svg")}
 
 
