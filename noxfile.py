@@ -72,7 +72,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation into `site/`, with every warning an error; `-- serve` shows it while you write."""
-    # The reference is read from the sources; ruff breaks the long signatures. The library is what figures are drawn from.
+    # The reference is read from the sources; ruff breaks the long signatures. Figures are drawn from the library.
     drawing = ("--editable", ".", "pillow", "pydantic")
     install(session, *drawing, "mkdocs", "mkdocs-material", "mkdocstrings[python]", "ruff")
     session.env["NO_MKDOCS_2_WARNING"] = "1"  # an announcement, which is no finding
