@@ -4,8 +4,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from flamingo_blocks.cli import _data, convert, demo, doctor, evaluate, generate, inspect, train
+from flamingo_blocks.cli import _data, convert, demo, doctor, evaluate, explain, generate, inspect, train
 from flamingo_blocks.cli._arguments import OneLineParser
+from flamingo_blocks.cli._own_errors import in_one_line
 from flamingo_blocks.errors import FlamingoBlocksError
 
 __all__ = ["main"]
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = OneLineParser(prog="flamingo-blocks", description="Flamingo in parts, and what they compose into.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (doctor, demo, generate, convert, inspect, _data, train, evaluate):
+    for command in (doctor, demo, generate, convert, inspect, _data, train, evaluate, explain):
         command.add_to(commands)
     parsed, others = parser.parse_known_args(arguments)
     if others and hasattr(parsed, "settings") and all("=" in word and not word.startswith("-") for word in others):
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int = parsed.run(parsed)
         sys.stdout.flush()
     except FlamingoBlocksError as error:
-        print(f"flamingo-blocks: {error}", file=sys.stderr)
+        print(f"flamingo-blocks: {in_one_line(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("flamingo-blocks: stopped; what is written under its name is whole", file=sys.stderr)

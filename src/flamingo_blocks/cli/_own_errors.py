@@ -11,3 +11,25 @@ def is_ours(error: BaseException) -> bool:
     while trace is not None:
         last, trace = trace.tb_frame.f_code.co_filename, trace.tb_next
     return Path(last).is_relative_to(Path(flamingo_blocks.__file__).parent)
+
+
+def in_one_line(error: BaseException) -> str:
+    """A message with its notes behind it: where it was met, and where to read more.
+
+    Notes of several lines, such as the trace of another process, are left out.
+
+    Args:
+        error: What is printed in place of its trace.
+
+    Example:
+        >>> from flamingo_blocks.errors import ShapeError
+        >>> error = ShapeError("media has shape (3, 8)")
+        >>> error.add_note("this was sample 5")
+        >>> in_one_line(error)
+        'media has shape (3, 8) (this was sample 5; more: flamingo-blocks explain shapes)'
+    """
+    notes = [note for note in getattr(error, "__notes__", []) if "\n" not in note]
+    own = getattr(error, "page", None)
+    if own is not None:
+        notes = [*notes[1:], f"more: flamingo-blocks explain {own}"]
+    return f"{error} ({'; '.join(notes)})" if notes else str(error)

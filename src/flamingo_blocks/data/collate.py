@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from flamingo_blocks.data.batch import FlamingoBatch
 from flamingo_blocks.data.dropped import Dropped
+from flamingo_blocks.errors import MediaMaskError, ShapeError
 from flamingo_blocks.ops.media_layout import MediaLayout
 from flamingo_blocks.ops.next_token_loss import IGNORED
 from flamingo_blocks.types import Direction, Scope
@@ -145,7 +146,7 @@ def _optional_rows(
         return None
     for index, (row, example) in enumerate(zip(rows, examples, strict=True)):
         if row is None or len(row) != len(example.input_ids):
-            raise ValueError(
+            raise ShapeError(
                 f"{name} of row {index} has {'none' if row is None else len(row)} for {len(example.input_ids)} tokens; "
                 "give every row one a token, or give no row any"
             )
@@ -187,7 +188,7 @@ def _check_items(items: Sequence[Tensor], name: str, ragged: int) -> None:
     goal = items[0]
     for index, item in enumerate(items):
         if item.ndim != goal.ndim or item.shape[ragged:] != goal.shape[ragged:] or item.dtype != goal.dtype:
-            raise ValueError(
+            raise ShapeError(
                 f"{name} of item {index} has shape {list(item.shape)} and dtype {item.dtype}, item 0 has "
                 f"{list(goal.shape)} and {goal.dtype}; only frames{' and patches' * (ragged == 2)} may differ"
                 f"{', or height and width with variable_size=True' * (ragged == 1)}"
@@ -207,12 +208,12 @@ def _check(examples: Sequence[Any]) -> None:
         raise ValueError("examples have pixels and features; give all items of a batch as one of them")
     for row, example in enumerate(examples):
         if len(example.tags) != example.num_items:
-            raise ValueError(
+            raise MediaMaskError(
                 f"row {row} has {len(example.tags)} tags for {example.num_items} items; "
                 "every item needs a tag and every tag an item"
             )
         width = len(example.input_ids)
         if not all(before < after for before, after in pairwise((-1, *example.tags, width))):
-            raise ValueError(
+            raise MediaMaskError(
                 f"tags of row {row} are {list(example.tags)}, wanted rising positions among its {width} tokens"
             )

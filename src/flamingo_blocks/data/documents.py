@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from flamingo_blocks.errors import MediaMaskError
+
 
 @dataclass(frozen=True)
 class TextSegment:
@@ -118,7 +120,7 @@ class InterleavedDocument:
         """
         texts = text.split(media_token)
         if len(texts) - 1 != len(media):
-            raise ValueError(
+            raise MediaMaskError(
                 f"text has {len(texts) - 1} tags {media_token!r} for {len(media)} images or clips; "
                 "every item needs a tag and every tag an item"
             )

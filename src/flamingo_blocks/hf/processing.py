@@ -10,6 +10,7 @@ from transformers import BatchFeature, ProcessorMixin
 from transformers.image_utils import load_image
 
 from flamingo_blocks import models
+from flamingo_blocks.errors import MediaMaskError
 from flamingo_blocks.models.describe_module import build_value, describe_value
 from flamingo_blocks.models.processor import END, TAG
 
@@ -267,14 +268,16 @@ def _by_row(items: Any, texts: list[str], mark: str) -> list[list[Any]]:
         nested = all(_is_clip(item) for row in rows for item in row)
     if not nested:
         if len(rows) != sum(counts):
-            raise ValueError(f"text has {sum(counts)} marks {mark!r}, but {len(rows)} items were given; wanted as many")
+            raise MediaMaskError(
+                f"text has {sum(counts)} marks {mark!r}, but {len(rows)} items were given; wanted as many"
+            )
         flat = iter(rows)
         rows = [[next(flat) for _ in range(count)] for count in counts]
     if len(rows) != len(texts):
-        raise ValueError(f"items of {len(rows)} rows were given beside {len(texts)} texts; wanted as many")
+        raise MediaMaskError(f"items of {len(rows)} rows were given beside {len(texts)} texts; wanted as many")
     for row, (count, own) in enumerate(zip(counts, rows, strict=True)):
         if count != len(own):
-            raise ValueError(
+            raise MediaMaskError(
                 f"row {row} has {count} marks {mark!r} and {len(own)} items; wanted as many, and a clip in a list of "
                 "its own inside the row's"
             )

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from flamingo_blocks.errors import MediaMaskError
 from flamingo_blocks.interop.towers import MllamaTower
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def _existing(flamingo: "Flamingo", input_ids: Tensor, num_media: int) -> Bool[T
     counts = (input_ids == flamingo.media_token_id).sum(1)
     if int(counts.max()) > num_media:
         row = int(counts.argmax())
-        raise ValueError(
+        raise MediaMaskError(
             f"row {row} has {int(counts[row])} media tags (id {flamingo.media_token_id}), but pixel_values hold "
             f"{num_media} images a row"
         )
@@ -158,7 +159,7 @@ def _existing(flamingo: "Flamingo", input_ids: Tensor, num_media: int) -> Bool[T
 def _compare(ours: Tensor, theirs: Tensor, input_ids: Tensor, attention_mask: Tensor | None, *, name: str) -> None:
     """Both masks, over real tokens; slots that only one of them has must be empty."""
     if theirs.shape[:2] != input_ids.shape:
-        raise ValueError(
+        raise MediaMaskError(
             f"{name} covers text {tuple(theirs.shape[:2])}, wanted that of input_ids {tuple(input_ids.shape)}"
         )
     width = max(ours.shape[2], theirs.shape[2])
@@ -168,7 +169,7 @@ def _compare(ours: Tensor, theirs: Tensor, input_ids: Tensor, attention_mask: Te
         wrong = wrong & attention_mask.bool()
     if wrong.any():
         row, token = (int(place) for place in wrong.nonzero()[0])
-        raise ValueError(
+        raise MediaMaskError(
             f"{name} shows token {token} of row {row} other images than the text says; pass a layout of your own: "
             "flamingo(input_ids, pixels=..., layout=...)"
         )

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flamingo_blocks.errors import MediaMaskError
 from flamingo_blocks.lm.cached_length import CountedCaches
 from flamingo_blocks.lm.find_layers import find_decoder_layers, layer_device
 from flamingo_blocks.lm.media_state import MediaState, project
@@ -161,7 +162,9 @@ class Attachment:
         if not self.attached:
             raise RuntimeError("these blocks were detached from the language model; attach them again by attach()")
         if state.layout is None:
-            raise ValueError("state has no layout; give it one with state.with_layout(MediaLayout.from_tokens(...))")
+            raise MediaMaskError(
+                "state has no layout; give it one with state.with_layout(MediaLayout.from_tokens(...))"
+            )
         with self._open(_Call(state, past, whole)):
             yield
 

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from flamingo_blocks.errors import ShapeError
 from flamingo_blocks.nn.media_kv import MediaKV, join_valid
 from flamingo_blocks.ops.media_layout import MediaLayout
 
@@ -71,7 +72,7 @@ class MediaState:
                 self, media=media, layout=layout, valid=valid, projected=None if self.projected is None else new
             )
         if media.shape[1:] != self.media.shape[1:]:
-            raise ValueError(
+            raise ShapeError(
                 f"media has shape {tuple(media.shape)}, the pool {tuple(self.media.shape)}; "
                 "wanted the same latents and width"
             )

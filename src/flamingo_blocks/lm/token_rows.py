@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from flamingo_blocks.errors import ShapeError
 from flamingo_blocks.ops._host_reads import on_host
 
 
@@ -59,7 +60,7 @@ def attach_token_rows(
     rows = TokenRows(table.weight, output.weight if predicted else None, num_tokens)
     if init is not None:
         if init.shape != rows.input.shape:
-            raise ValueError(
+            raise ShapeError(
                 f"init has shape {tuple(init.shape)}, wanted {tuple(rows.input.shape)}: a row as wide as the embedding "
                 "for each new token"
             )
@@ -236,7 +237,7 @@ def find_pair(lm: nn.Module, embedding: str | None, head: str | None) -> tuple[A
         return tables[pairs[0][0]], heads[pairs[0][1]]
     if len(tables) == len(heads) == 1:
         (table,), (output,) = tables.values(), heads.values()
-        raise ValueError(
+        raise ShapeError(
             f"the head has {len(output.weight)} rows, the embedding {len(table.weight)}; new ids need both alike"
         )
     # Positions are embeddings too, and any layer may be as wide as the vocabulary: only the caller can tell then.

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flamingo_blocks.errors import MediaMaskError, ShapeError
 from flamingo_blocks.lm.media_state import MediaState
 from flamingo_blocks.models.prompt import PromptState
 from flamingo_blocks.ops._host_reads import may_read, on_host
@@ -20,19 +21,19 @@ _IDLE = {  # why flags say nothing beside a kind of media, and what to do
 
 
 def refuse_where(wrong: Tensor, message: Callable[[], str]) -> None:
-    """Refuse values without waiting for them: at once on the CPU, by an assertion of the device on a GPU.
+    """Refuse pads and documents without waiting for them: at once on the CPU, by an assertion of the device on a GPU.
 
     Args:
         wrong: One truth value.
         message: Makes the text of the error; called on the CPU only.
 
     Raises:
-        ValueError: If the value is true and on the CPU.
+        MediaMaskError: If the value is true and on the CPU.
     """
     if wrong.is_cuda:
         torch._assert_async(~wrong)
     elif wrong.device.type == "cpu" and on_host(wrong):
-        raise ValueError(message())
+        raise MediaMaskError(message())
 
 
 def check_token_id(lm: nn.Module, num_new_tokens: int, token_id: int | None, *, name: str) -> None:
@@ -77,7 +78,7 @@ def check_ids(input_ids: object, *, some: bool = False) -> None:
             f"input_ids is a {type(input_ids).__name__}, wanted a tensor of ids [batch text]: torch.tensor([ids])"
         )
     if input_ids.ndim != 2 or input_ids.is_floating_point():
-        raise ValueError(f"input_ids is {input_ids.dtype} of shape {tuple(input_ids.shape)}, wanted ids [batch text]")
+        raise ShapeError(f"input_ids is {input_ids.dtype} of shape {tuple(input_ids.shape)}, wanted ids [batch text]")
     if may_read(input_ids) and input_ids.numel() and (least := on_host(input_ids.min())) < 0:
         raise ValueError(
             f"input_ids hold {least}, wanted ids of 0 or more; only labels have {IGNORED} where nothing counts: "
@@ -137,7 +138,7 @@ def check_labels(labels: object, input_ids: Tensor) -> None:
     if not isinstance(labels, Tensor):
         raise TypeError(f"labels is a {type(labels).__name__}, wanted a tensor of ids of the shape of input_ids")
     if labels.shape != input_ids.shape:
-        raise ValueError(
+        raise ShapeError(
             f"labels has shape {tuple(labels.shape)}, wanted {tuple(input_ids.shape)} as input_ids: not shifted, -100 "
             "where nothing counts"
         )
@@ -151,7 +152,7 @@ def check_mask(attention_mask: Tensor | None, input_ids: Tensor) -> None:
         ValueError: If it has another shape.
     """
     if attention_mask is not None and attention_mask.shape != input_ids.shape:
-        raise ValueError(
+        raise ShapeError(
             f"attention_mask has shape {tuple(attention_mask.shape)}, wanted {tuple(input_ids.shape)} as input_ids: "
             "1 at real tokens, 0 at pads, of the new tokens alone behind a prompt"
         )
@@ -206,7 +207,7 @@ def check_flags(features: Tensor, *, frame_valid: Tensor | None, patch_valid: Te
     for name, given, axes in flags:
         wanted = features.shape[: len(axes.split())]
         if given is not None and (given.dtype != torch.bool or given.shape != wanted):
-            raise ValueError(
+            raise ShapeError(
                 f"{name} has shape {list(given.shape)} and dtype {given.dtype}, wanted bool {list(wanted)} ({axes}) "
                 f"beside features, True for {axes.split()[-1]} that exist"
             )
@@ -238,7 +239,7 @@ def refuse_pairs(
     if prompt is not None and input_ids.shape[1] == 0:
         raise ValueError("input_ids has no column; the scores of what follows a prompt are prompt.logits")
     if document is not None and prompt is not None:
-        raise ValueError("document and prompt exclude each other: a prompt is one document; leave one of them out")
+        raise MediaMaskError("document and prompt exclude each other: a prompt is one document; leave one of them out")
 
 
 def refuse_right_pads(attention_mask: Tensor | None) -> None:
@@ -251,7 +252,7 @@ def refuse_right_pads(attention_mask: Tensor | None) -> None:
         return  # `check_mask` says more of another shape
     if attention_mask.shape[1] and not bool(attention_mask[:, -1].all()):
         row = int((attention_mask[:, -1] == 0).nonzero()[0])
-        raise ValueError(
+        raise MediaMaskError(
             f"attention_mask of row {row} ends in a pad; pad on the left, so that new tokens follow real ones"
         )
 

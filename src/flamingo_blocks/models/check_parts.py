@@ -5,6 +5,7 @@ from numbers import Integral
 
 from torch import nn
 
+from flamingo_blocks.errors import ShapeError
 from flamingo_blocks.lm.text_config import text_config
 from flamingo_blocks.models.paper_language_model import PaperLanguageModel
 from flamingo_blocks.nn import GatedCrossAttention, GatedCrossAttentionBlock, PerceiverResampler
@@ -135,7 +136,7 @@ def check_widths(
 
 def _compare(source: str, given: int | None, name: str, wanted: int | None, word: str) -> None:
     if given is not None and wanted is not None and given != wanted:
-        raise ValueError(f"{source} gives width {given}, {name} wants {word} {wanted}; build it with {word}={given}")
+        raise ShapeError(f"{source} gives width {given}, {name} wants {word} {wanted}; build it with {word}={given}")
 
 
 def _widths(part: nn.Module) -> tuple[int | None, str, int | None]:

@@ -94,9 +94,9 @@ def reading_part(argument: str) -> Iterator[None]:
     """Make a `CheckpointError` with the part's name of whatever a damaged description runs into."""
     try:
         yield
-    except FlamingoBlocksError:
-        raise
     except Exception as error:
+        if isinstance(error, FlamingoBlocksError) and not isinstance(error, ShapeError):
+            raise
         raise CheckpointError(
             f"{argument} cannot be built from the saved file, which is damaged or of another version: "
             f"{type(error).__name__}: {error}"

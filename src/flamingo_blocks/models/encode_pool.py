@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from flamingo_blocks.errors import ShapeError
 from flamingo_blocks.lm.media_state import MediaState
 from flamingo_blocks.models.check_arguments import check_flags, refuse_idle_flags
 from flamingo_blocks.ops.media_layout import MediaLayout
@@ -60,7 +61,7 @@ def encode_pool(
     elif features is None:
         features = _no_features(vision, resampler, projection, width) + _nothing_of(vision)
     elif features.ndim != 4:
-        raise ValueError(f"features has shape {tuple(features.shape)}, wanted [items frames patches vision_dim]")
+        raise ShapeError(f"features has shape {tuple(features.shape)}, wanted [items frames patches vision_dim]")
     else:
         check_flags(features, frame_valid=frame_valid, patch_valid=patch_valid)
         if frame_valid is not None:

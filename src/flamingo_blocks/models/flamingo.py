@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from flamingo_blocks.errors import MediaMaskError
 from flamingo_blocks.lm.attach import attach
 from flamingo_blocks.lm.checkpoint_layers import CheckpointedLayers, checkpoint_layers
 from flamingo_blocks.lm.media_state import MediaState
@@ -110,7 +111,7 @@ class Flamingo(nn.Module):
     ) -> None:
         super().__init__()
         if document_end_id is not None and scope == "all":
-            raise ValueError(f'document_end_id is {document_end_id}, which scope "all" cannot have; pass document=')
+            raise MediaMaskError(f'document_end_id is {document_end_id}, which scope "all" cannot have; pass document=')
         check_scope(scope, "previous", group_consecutive=False)
         check_tokens(media_token_id, end_token_id=end_token_id, document_end_id=document_end_id)
         if vision is not None:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from flamingo_blocks.errors import MediaMaskError
 from flamingo_blocks.lm.media_state import MediaState
 from flamingo_blocks.models.abilities import begins_states_wrongly, leaves_states_behind, refuse_misread_pads
 from flamingo_blocks.models.check_arguments import (
@@ -111,7 +112,9 @@ def generate(
     refuse_right_pads(attention_mask)
     refuse_other_names(hf_generate_arguments)
     if "document" in hf_generate_arguments:
-        raise ValueError("document was given, but packed rows cannot be continued; give each document a row of its own")
+        raise MediaMaskError(
+            "document was given, but packed rows cannot be continued; give each document a row of its own"
+        )
     if return_prompt and (several := _setting(self.lm, hf_generate_arguments, "num_return_sequences") or 1) > 1:
         raise ValueError(
             f"return_prompt is True and num_return_sequences {several}, but a prompt goes on from one sequence a row; "

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from flamingo_blocks.errors import MediaMaskError
 from flamingo_blocks.lm.text_config import text_config
 from flamingo_blocks.models.abilities import dtype_and_device, relative_error, remembered, rounding_error
 from flamingo_blocks.models.call_language_model import accepts, call_language_model
@@ -93,19 +94,19 @@ def refuse_if_leaking(lm: nn.Module) -> None:
         ValueError: If the model takes no mask of that kind, or its logits in the packed row differ from those alone.
     """
     if not accepts(lm, "attention_mask"):
-        raise ValueError(f"document was given, but {type(lm).__name__}.forward takes no attention_mask; {_ADVICE}")
+        raise MediaMaskError(f"document was given, but {type(lm).__name__}.forward takes no attention_mask; {_ADVICE}")
     dtype, device = dtype_and_device(lm)
     try:
         with eval_mode(lm):  # dropout would look like a leak
             error = _leak(lm, dtype, device)
     except Exception as problem:  # whatever a model does with a mask that it was not made for
-        raise ValueError(
+        raise MediaMaskError(
             f"document was given, but {type(lm).__name__} cannot run under a mask [batch 1 text text]: "
             f"{type(problem).__name__}: {problem}; {_ADVICE}"
         ) from problem
     bound = rounding_error(dtype)
     if error > bound:
-        raise ValueError(
+        raise MediaMaskError(
             f"document was given, but {type(lm).__name__} does not keep packed documents apart: its logits change by "
             f"{error:.1e} of their size (bound {bound:.0e}); {_ADVICE}"
         )

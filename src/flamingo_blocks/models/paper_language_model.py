@@ -5,6 +5,7 @@ from einops import einsum, rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from flamingo_blocks.errors import ShapeError
 from flamingo_blocks.nn.feed_forward import FeedForward
 from flamingo_blocks.nn.module_config import constructor_arguments
 
@@ -38,7 +39,7 @@ class PaperLanguageModel(nn.Module):
         super().__init__()
         self.config = arguments
         if dim % num_heads:
-            raise ValueError(f"dim is {dim}, not a multiple of num_heads {num_heads}")
+            raise ShapeError(f"dim is {dim}, not a multiple of num_heads {num_heads}")
         self.embedding = nn.Embedding(vocab_size, dim)
         self.layers = nn.ModuleList(PaperDecoderLayer(dim, num_heads) for _ in range(depth))
         self.norm = nn.RMSNorm(dim, eps=1e-6)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from flamingo_blocks.errors import MediaMaskError
 from flamingo_blocks.lm.media_state import MediaState
 from flamingo_blocks.models.check_arguments import (
     check_mask,
@@ -131,7 +132,7 @@ def place_media(
     check_media({"pixels": pixels, "features": features, "media": media})
     if isinstance(media, MediaState) and media.layout is not None:
         if layout is not None and layout is not media.layout:
-            raise ValueError("layout was given, and media has a layout of its own; give one of them")
+            raise MediaMaskError("layout was given, and media has a layout of its own; give one of them")
         layout = media.layout
     if layout is None:
         pools = (media.media if isinstance(media, MediaState) else media, pixels, features)
@@ -157,7 +158,7 @@ def _compare_counts(flamingo: "Flamingo", input_ids: Tensor, items: int) -> None
     """Every tag needs an item and every item a tag."""
     tags = int((input_ids == flamingo.media_token_id).sum())
     if tags != items:
-        raise ValueError(
+        raise MediaMaskError(
             f"input_ids hold {tags} media tags (id {flamingo.media_token_id}), but {items} items were given; "
             "give one item a tag, in the order of the text, or pass layout= to share items"
         )

@@ -19,6 +19,7 @@ from flamingo_blocks.data import (
 from flamingo_blocks.data.examples.make_example import make_example
 from flamingo_blocks.data.examples.read_item import item_features, item_pixels
 from flamingo_blocks.data.plain_text import is_transformers, plain_tokenizer
+from flamingo_blocks.errors import MediaMaskError
 from flamingo_blocks.types import Scope
 
 TAG, END = "<image>", "<EOC>"
@@ -135,7 +136,7 @@ class FlamingoProcessor:
         if isinstance(rows, str):
             raise ValueError(f"rows is the string {rows[:40]!r}, wanted a list of rows; pass [text]")  # noqa: TRY004
         if media is not None and len(media) != len(rows):
-            raise ValueError(
+            raise MediaMaskError(
                 f"media has {len(media)} rows, rows has {len(rows)}; give every row its list, empty or not"
             )
         examples = []
@@ -143,6 +144,8 @@ class FlamingoProcessor:
             try:
                 document = self._document(row, None if media is None else media[index])
                 examples.append(self._example(document, for_training=for_training))
+            except MediaMaskError as error:
+                raise MediaMaskError(f"row {index}: {error}") from error
             except ValueError as error:
                 raise ValueError(f"row {index}: {error}") from error
         return collate(
@@ -189,11 +192,11 @@ class FlamingoProcessor:
         if isinstance(row, str):
             return InterleavedDocument.from_tagged(row, () if media is None else media, media_token=self.media_token)
         if media:
-            raise ValueError(f"media has {len(media)} items, but the row is no string; put its items into the row")
+            raise MediaMaskError(f"media has {len(media)} items, but the row is no string; put its items into the row")
         document = row if isinstance(row, InterleavedDocument) else InterleavedDocument.from_parts(row)
         tags = document.text.count(self.media_token)
         if tags:
-            raise ValueError(
+            raise MediaMaskError(
                 f"the text of the row has {tags} tags {self.media_token!r} beside {len(document.media)} images "
                 "or clips in their places; give a string with tags and media=, or leave the tags out"
             )

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from flamingo_blocks.errors import ShapeError
 from flamingo_blocks.lm.media_state import MediaState
 
 
@@ -82,7 +83,7 @@ class PromptState:
         if self.num_rows == rows:
             return self
         if self.num_rows != 1:
-            raise ValueError(f"prompt has {self.num_rows} rows and input_ids {rows}; wanted 1 row to share, or as many")
+            raise ShapeError(f"prompt has {self.num_rows} rows and input_ids {rows}; wanted 1 row to share, or as many")
         return self.repeat_rows(rows)
 
     def extended_mask(self, attention_mask: Tensor | None, num_text: int) -> Bool[Tensor, "batch text"]:

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from flamingo_blocks.errors import ShapeError
 from flamingo_blocks.nn.feed_forward import FeedForward
 from flamingo_blocks.nn.media_kv import MediaKV
 from flamingo_blocks.nn.module_config import check_sizes, check_whole, constructor_arguments
@@ -71,11 +72,11 @@ class GatedCrossAttention(nn.Module):
         check_sizes(dim=dim, vision_dim=vision_dim, num_heads=num_heads, head_dim=head_dim)
         check_whole(0 if num_kv_heads is None else num_kv_heads, "num_kv_heads")
         if head_dim is None and dim % num_heads:
-            raise ValueError(f"dim is {dim}, not a multiple of num_heads {num_heads}; change one or pass head_dim")
+            raise ShapeError(f"dim is {dim}, not a multiple of num_heads {num_heads}; change one or pass head_dim")
         head_dim = dim // num_heads if head_dim is None else head_dim
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
         if num_kv_heads < 1 or num_heads % num_kv_heads:
-            raise ValueError(f"num_kv_heads is {num_kv_heads}, wanted a divisor of num_heads {num_heads}")
+            raise ShapeError(f"num_kv_heads is {num_kv_heads}, wanted a divisor of num_heads {num_heads}")
         self.dim, self.vision_dim, self.head_dim, self.backend = dim, vision_dim, head_dim, backend
         self.norm = make_norm(norm, dim, eps=norm_eps)
         self.media_norm = make_norm(norm, vision_dim, eps=norm_eps) if media_norm else None
@@ -119,7 +120,7 @@ class GatedCrossAttention(nn.Module):
         check_layout(layout)
         check_floats(text, "text", f"[batch text {self.dim}]")
         if text.shape[-1] != self.dim:
-            raise ValueError(f"text has shape {tuple(text.shape)}, wanted [batch text {self.dim}]")
+            raise ShapeError(f"text has shape {tuple(text.shape)}, wanted [batch text {self.dim}]")
         if not isinstance(media, MediaKV):
             media, valid = self._pooled(media, valid, layout)
             media, valid, layout = take_seen(media, valid, layout)
@@ -171,12 +172,12 @@ class GatedCrossAttention(nn.Module):
         if media.ndim not in (3, 4) or media.shape[-1] != self.vision_dim:
             of_one = "; a resampler gives that of one clip: its input is [items frames patches vision_dim]"
             hint = of_one if media.ndim == 2 else ""
-            raise ValueError(
+            raise ShapeError(
                 f"media has shape {tuple(media.shape)}, wanted [items latents {self.vision_dim}], "
                 f"or [batch media latents {self.vision_dim}] with MediaLayout.from_grid{hint}"
             )
         if valid is not None and (valid.dtype != torch.bool or valid.shape != media.shape[:-1]):
-            raise ValueError(
+            raise ShapeError(
                 f"valid is {valid.dtype} of shape {tuple(valid.shape)}, wanted bool of shape {tuple(media.shape[:-1])}"
             )
         if media.ndim == 4:

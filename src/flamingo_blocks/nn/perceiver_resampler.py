@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from flamingo_blocks.errors import ShapeError
 from flamingo_blocks.nn.feed_forward import FeedForward
 from flamingo_blocks.nn.module_config import check_sizes, check_whole, constructor_arguments
 from flamingo_blocks.nn.norms import apply_norm, make_norm
@@ -168,12 +169,12 @@ class PerceiverResampler(nn.Module):
         check_floats(vision, "vision", f"[*lead frames patches {self.vision_dim}]")
         if vision.ndim < 3 or vision.shape[-1] != self.vision_dim:
             hint = "; an image is a clip of one frame: add the axis with vision[..., None, :, :]"
-            raise ValueError(
+            raise ShapeError(
                 f"vision has shape {tuple(vision.shape)}, wanted [*lead frames patches {self.vision_dim}]"
                 f"{hint if vision.ndim < 3 else ', the width that the resampler was made for'}"
             )
         if valid is not None and (valid.dtype != torch.bool or valid.shape != vision.shape[:-1]):
-            raise ValueError(
+            raise ShapeError(
                 f"valid is {valid.dtype} of shape {tuple(valid.shape)}, wanted bool of shape {tuple(vision.shape[:-1])}"
             )
 

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from flamingo_blocks.errors import MediaMaskError
 from flamingo_blocks.ops._host_reads import on_host
 from flamingo_blocks.types import Direction, LayoutDirection, Scope
 
@@ -20,23 +21,25 @@ def check_is_media(is_media: Tensor, valid: Tensor | None, *, batch: int | None 
     if not isinstance(is_media, Tensor):
         raise TypeError(f"is_media is a {type(is_media).__name__}, wanted a bool tensor of shape [batch text]")
     if is_media.dtype != torch.bool or is_media.ndim != 2:
-        raise ValueError(
+        raise MediaMaskError(
             f"is_media is {is_media.dtype} of shape {tuple(is_media.shape)}, wanted bool of shape [batch text]; "
             "make it with input_ids == media_token_id"
         )
     if batch is not None and is_media.shape[0] != batch:
-        raise ValueError(f"is_media has {is_media.shape[0]} rows, the layout has {batch}; append to every row at once")
+        raise MediaMaskError(
+            f"is_media has {is_media.shape[0]} rows, the layout has {batch}; append to every row at once"
+        )
     if valid is None:
         return
     if valid.dtype != torch.bool or valid.shape != is_media.shape:
-        raise ValueError(
+        raise MediaMaskError(
             f"valid is {valid.dtype} of shape {tuple(valid.shape)}, wanted bool of shape {tuple(is_media.shape)}; "
             "make it with attention_mask.bool()"
         )
     on_pad = is_media & ~valid
     if on_pad.any():
         row, column = on_pad.nonzero()[0].tolist()
-        raise ValueError(
+        raise MediaMaskError(
             f"is_media marks row {row}, column {column}, which valid calls a pad; pad with another token than the tag"
         )
 
@@ -46,9 +49,9 @@ def check_scope(scope: Scope, direction: LayoutDirection, *, group_consecutive: 
     if scope not in get_args(Scope):
         raise ValueError(f'scope is {scope!r}, wanted "last", "all" or "grouped"')
     if direction != "previous" and scope == "all":
-        raise ValueError(f'direction="{direction}" with scope="all" has no meaning; use scope="last"')
+        raise MediaMaskError(f'direction="{direction}" with scope="all" has no meaning; use scope="last"')
     if direction != "previous" and (group_consecutive or scope == "grouped"):
-        raise ValueError(f'direction="{direction}" with group_consecutive=True has no meaning; drop one of them')
+        raise MediaMaskError(f'direction="{direction}" with group_consecutive=True has no meaning; drop one of them')
 
 
 def one_direction(
@@ -63,7 +66,7 @@ def one_direction(
     if isinstance(direction, str):
         return direction, None
     if len(each) != is_media.shape[0]:
-        raise ValueError(
+        raise MediaMaskError(
             f"direction has {len(each)} words for {is_media.shape[0]} rows; give one a row, or one for all"
         )
     if len(set(each)) < 2:
@@ -74,7 +77,7 @@ def one_direction(
 def check_documents(document: Tensor | None, is_media: Tensor) -> None:
     """Document numbers must stand beside every token."""
     if document is not None and (document.shape != is_media.shape or document.is_floating_point()):
-        raise ValueError(
+        raise MediaMaskError(
             f"document is {document.dtype} of shape {tuple(document.shape)}, "
             f"wanted integers of shape {tuple(is_media.shape)}, one a token"
         )
@@ -88,7 +91,7 @@ def items_under_tags(
         return is_media.long()
     tags = is_media.sum(1)
     if per_tag.ndim != 2 or per_tag.shape[0] != is_media.shape[0] or per_tag.is_floating_point():
-        raise ValueError(
+        raise MediaMaskError(
             f"per_tag is {per_tag.dtype} of shape {tuple(per_tag.shape)}, "
             f"wanted integers of shape [{is_media.shape[0]} tags]"
         )
@@ -96,7 +99,7 @@ def items_under_tags(
     wrong = (tags > per_tag.shape[1]) | ((per_tag != 0) & beyond).any(1) | ((per_tag < 1) & ~beyond).any(1)
     if wrong.any():
         row = int(wrong.nonzero()[0])
-        raise ValueError(
+        raise MediaMaskError(
             f"per_tag of row {row} is {per_tag[row].tolist()} for {int(tags[row])} tags; "
             "wanted 1 or more items for each tag and 0 beyond"
         )
@@ -121,7 +124,7 @@ def count_items(
         _check_number(is_media, needed, (item_ids >= 0).sum(1), "item_ids")
     if counts is not None:
         if counts.shape != needed.shape or counts.is_floating_point():
-            raise ValueError(
+            raise MediaMaskError(
                 f"counts is {counts.dtype} of shape {tuple(counts.shape)}, "
                 f"wanted integers of shape {tuple(needed.shape)}, one a row"
             )
@@ -133,7 +136,7 @@ def _check_number(is_media: Tensor, needed: Tensor, given: Tensor, name: str) ->
     wrong = needed != given
     if wrong.any():
         row = int(wrong.nonzero()[0])
-        raise ValueError(
+        raise MediaMaskError(
             f"row {row} has {int(is_media[row].sum())} media tags for {int(needed[row])} items, "
             f"but {name} gives it {int(given[row])} items; every item needs a tag and every tag its items"
         )
@@ -146,19 +149,19 @@ def _check_kind(item_ids: object, batch: int) -> None:
             "with -1 to fill shorter rows"
         )
     if item_ids.dtype == torch.bool or item_ids.is_floating_point() or item_ids.is_complex():
-        raise ValueError(
+        raise MediaMaskError(
             f"item_ids is {item_ids.dtype} of shape {tuple(item_ids.shape)}, wanted integers of shape [{batch} media]"
         )
 
 
 def _check_ids(item_ids: Tensor, batch: int) -> None:
     if item_ids.ndim != 2 or item_ids.shape[0] != batch:
-        raise ValueError(f"item_ids has shape {tuple(item_ids.shape)}, wanted [{batch} media]")
+        raise MediaMaskError(f"item_ids has shape {tuple(item_ids.shape)}, wanted [{batch} media]")
     gap = (item_ids[:, :-1] < 0) & (item_ids[:, 1:] >= 0)
     wrong = gap.any(1) | (item_ids < -1).any(1)
     if wrong.any():
         row = int(wrong.nonzero()[0])
-        raise ValueError(
+        raise MediaMaskError(
             f"item_ids of row {row} is {item_ids[row].tolist()}, wanted pool ids of 0 or more, then -1 as pads on the "
             "right of the row"
         )
@@ -183,7 +186,7 @@ def check_pool(layout: "MediaLayout", items: int) -> None:
         else:
             return
     if (wanted := _pool_sizes[layout]) > items:
-        raise ValueError(
+        raise MediaMaskError(
             f"the media pool holds {items} items, but the layout names item {wanted - 1}; "
             "pass every item of the batch once, in the order of layout.item_ids"
         )
@@ -196,7 +199,7 @@ def check_grid(item_ids: Int[Tensor, "batch media"], num_media: int) -> None:
     batch, media = item_ids.shape
     padded = torch.arange(batch)[:, None] * num_media + torch.arange(media)
     if on_host(((item_ids >= 0) & (item_ids != padded)).any()):
-        raise ValueError(
+        raise MediaMaskError(
             f"media is padded to {num_media} items a row, but the layout numbers the items one after the other; "
             f"make it with MediaLayout.from_grid(..., num_media={num_media}), or give the pool as [items latents dim]"
         )

@@ -2,6 +2,8 @@
 
 from torch import Tensor
 
+from flamingo_blocks.errors import ShapeError
+
 
 def check_floats(x: object, name: str, axes: str) -> None:
     """Refuse what cannot be computed with, such as an array of numpy, a list, or bytes of an image.
@@ -21,6 +23,6 @@ def check_floats(x: object, name: str, axes: str) -> None:
             "array, torch.stack(tensors) of a list"
         )
     if not x.is_floating_point():
-        raise ValueError(
+        raise ShapeError(
             f"{name} is {x.dtype} of shape {tuple(x.shape)}, wanted floats {axes}; convert it with {name}.float()"
         )

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from flamingo_blocks.errors import ShapeError
 from flamingo_blocks.ops.next_token_loss import IGNORED, check_label_kind, check_z_loss, mean_of_counted
 
 # Logits in one chunk: few enough to stay near the cache of a CPU, enough to keep a GPU busy.
@@ -284,15 +285,15 @@ def _check(
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size is {chunk_size}, wanted 1 or more")
     if labels.shape != hidden.shape[:-1]:
-        raise ValueError(f"labels has shape {tuple(labels.shape)}, hidden {tuple(hidden.shape)}; wanted one a token")
+        raise ShapeError(f"labels has shape {tuple(labels.shape)}, hidden {tuple(hidden.shape)}; wanted one a token")
     check_label_kind(labels)
     for table in tables:
         if table.ndim != 2 or table.shape[1] != hidden.shape[-1]:
-            raise ValueError(f"weight has shape {tuple(table.shape)}, wanted [vocab {hidden.shape[-1]}]")
+            raise ShapeError(f"weight has shape {tuple(table.shape)}, wanted [vocab {hidden.shape[-1]}]")
     sizes = [None if bias is None else tuple(bias.shape) for bias in biases]
     wanted = [(table.shape[0],) for table in tables]
     if not tables or len(sizes) != len(wanted) or any(s not in (None, w) for s, w in zip(sizes, wanted, strict=False)):
-        raise ValueError(f"bias has the shapes {sizes}, wanted for each weight None or {wanted}")
+        raise ShapeError(f"bias has the shapes {sizes}, wanted for each weight None or {wanted}")
 
 
 def _check_labels(labels: Tensor, vocab: int, ignore_index: int) -> None:

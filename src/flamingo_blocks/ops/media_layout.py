@@ -8,6 +8,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from flamingo_blocks.errors import MediaMaskError
 from flamingo_blocks.ops._explain_layout import explain_layout
 from flamingo_blocks.ops._item_ids import append_ids, ids_in_order
 from flamingo_blocks.ops._layout_checks import (
@@ -186,7 +187,7 @@ class MediaLayout:
         counts, _ = count_items(is_media, items_under_tags(is_media, per_tag), counts, None)
         if counts.numel() and int(counts.max()) > num_media:
             row = int(counts.argmax())
-            raise ValueError(
+            raise MediaMaskError(
                 f"num_media is {num_media}, but row {row} has {int(counts[row])} items; "
                 f"pad the media to at least {int(counts[row])} items a row"
             )
@@ -302,7 +303,7 @@ class MediaLayout:
             tensor([[0, 0, 0, 1]])
         """
         if self.direction != "previous":
-            raise ValueError(
+            raise MediaMaskError(
                 f'append to a layout of direction "{self.direction}" is undefined; make it with direction="previous"'
             )
         check_is_media(is_media, valid, batch=self.last.shape[0])
@@ -312,7 +313,7 @@ class MediaLayout:
         counts, _ = count_items(is_media, items_under, counts, None)
         used = self.num_items
         if num_items is not None and num_items < used:
-            raise ValueError(f"num_items is {num_items}, but the layout names {used} items; pass the pool's size")
+            raise MediaMaskError(f"num_items is {num_items}, but the layout names {used} items; pass the pool's size")
         first, last = visible_ranges(
             is_media, items_under, document=None, valid=valid, scope=scope, ahead=False,
             group_consecutive=group_consecutive, carry=self._carry(),

@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from flamingo_blocks.errors import ShapeError
+
 IGNORED = -100  # the label that does not count, as in torch and transformers
 
 
@@ -59,7 +61,7 @@ def check_label_kind(labels: Tensor) -> None:
         ValueError: If they are no integers.
     """
     if labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
-        raise ValueError(f"labels is {labels.dtype}, wanted integers: token ids, {IGNORED} where nothing counts")
+        raise ShapeError(f"labels is {labels.dtype}, wanted integers: token ids, {IGNORED} where nothing counts")
 
 
 def shifted_labels(labels: Int[Tensor, "batch text"]) -> Int[Tensor, "batch text"]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from flamingo_blocks.errors import ShapeError
 from flamingo_blocks.vision.image_preprocess import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -108,7 +109,7 @@ def _as_map(model: nn.Module, found: Any, pixels: Tensor, num_prefix: int | None
     else:
         rows = columns = math.isqrt(max(patches, 0))
     if rows * columns != patches:
-        raise ValueError(
+        raise ShapeError(
             f"forward_features gives {patches} patch tokens after num_prefix={prefix}, "
             f"but the grid is {rows} x {columns}; correct num_prefix="
         )

@@ -8,6 +8,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from flamingo_blocks.errors import ShapeError
 from flamingo_blocks.vision.image_preprocess import ImagePreprocess
 from flamingo_blocks.vision.tower import (
     FreezableTower,
@@ -112,7 +113,7 @@ class CallableTower(FreezableTower):
             return found[:, self.num_prefix :]
         if found.ndim == 4:
             return found if self.channels_last else rearrange(found, "n dim rows columns -> n rows columns dim")
-        raise ValueError(
+        raise ShapeError(
             f"the encoder gave a tensor of shape {list(found.shape)}, wanted [n patches dim] or [n dim rows columns]; "
             "choose the features before pooling with output="
         )
@@ -158,7 +159,7 @@ def _refuse_exchanged_axes(found: Tensor, size: tuple[int, int], *, channels_las
     rows, columns, dim = found.shape[1:]
     other = (columns, dim) if channels_last else (dim, rows)
     if not fits(rows, columns) and fits(*other):
-        raise ValueError(
+        raise ShapeError(
             f"with channels_last={channels_last} the encoder gives a map of {rows} x {columns} places of width {dim} "
             f"for frames of {size[0]} x {size[1]} pixels, otherwise one of {other[0]} x {other[1]}; pass "
             f"channels_last={not channels_last}, or grid=({rows}, {columns}) if it is right"
@@ -167,7 +168,7 @@ def _refuse_exchanged_axes(found: Tensor, size: tuple[int, int], *, channels_las
 
 def _checked_dim(found: Tensor, dim: int | None) -> int:
     if dim is not None and found.shape[-1] != dim:
-        raise ValueError(
+        raise ShapeError(
             f"dim is {dim}, but the encoder gives features of width {found.shape[-1]} (output of shape "
             f"{list(found.shape)}); drop dim=, choose another output=, or set channels_last="
         )
@@ -179,7 +180,7 @@ def _checked_grid(found: Tensor, grid: tuple[int, int] | None, num_prefix: int) 
     if found.ndim == 4:
         rows, columns = found.shape[1:3]
         if grid is not None and grid != (rows, columns):
-            raise ValueError(f"grid is {grid}, but the encoder gives a map of {rows} x {columns}; drop grid=")
+            raise ShapeError(f"grid is {grid}, but the encoder gives a map of {rows} x {columns}; drop grid=")
         return rows, columns
     patches = found.shape[1]
     side = math.isqrt(patches)
@@ -189,7 +190,7 @@ def _checked_grid(found: Tensor, grid: tuple[int, int] | None, num_prefix: int) 
     wanted = "a square grid" if grid is None else f"a grid of {rows} x {columns}"
     squares = [extra for extra in range(1, 9) if math.isqrt(max(patches - extra, 0)) ** 2 == patches - extra > 0]
     hint = f"; {num_prefix + squares[0]} prefix tokens would leave a square" if squares else ""
-    raise ValueError(
+    raise ShapeError(
         f"the encoder gives {patches} patch tokens after num_prefix={num_prefix}, wanted {wanted}; "
         f"pass num_prefix= or grid={hint}"
     )

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from flamingo_blocks.errors import ShapeError
 from flamingo_blocks.vision.tower import PatchTokens, VisionTower, floating_state, pixels_fix
 
 
@@ -91,12 +92,12 @@ def _check(pixels: Tensor, frame_valid: Tensor | None, max_frames_per_call: int 
         fix = pixels_fix(pixels) or (
             "an image is a clip of one frame: pixels[:, None]" if pixels.ndim == 4 else "make them by tower.preprocess"
         )
-        raise ValueError(
+        raise ShapeError(
             f"pixels has shape {list(pixels.shape)} and dtype {pixels.dtype}, wanted floating "
             f"[items frames 3 height width]; {fix}"
         )
     if frame_valid is not None and (frame_valid.dtype != torch.bool or frame_valid.shape != pixels.shape[:2]):
-        raise ValueError(
+        raise ShapeError(
             f"frame_valid has shape {list(frame_valid.shape)} and dtype {frame_valid.dtype}, wanted bool "
             f"{list(pixels.shape[:2])} (items frames), True for frames that exist"
         )

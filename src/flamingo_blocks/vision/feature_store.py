@@ -14,7 +14,7 @@ from torch import Tensor
 
 from flamingo_blocks._optional import require
 from flamingo_blocks._version import __version__
-from flamingo_blocks.errors import CheckpointError
+from flamingo_blocks.errors import CheckpointError, ShapeError
 from flamingo_blocks.vision.tower import PatchTokens, VisionTower, floating_state
 
 FORMAT_VERSION = 1
@@ -244,7 +244,7 @@ def _encoded(
         key, item = _checked_pair(place, pair)
         frames = _prepared(key, item, tower)
         if len({frame.shape for frame in frames}) != 1:
-            raise ValueError(f"the clip {key!r} has frames of {len({f.shape for f in frames})} sizes, wanted one size")
+            raise ShapeError(f"the clip {key!r} has frames of {len({f.shape for f in frames})} sizes, wanted one size")
         number = sum(len(others) for _, others in waiting) + len(frames)
         if waiting and (number > most or waiting[0][1][0].shape != frames[0].shape):
             yield from _flushed(waiting, tower, most)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from flamingo_blocks._optional import require
+from flamingo_blocks.errors import ShapeError
 from flamingo_blocks.vision._processor_config import arguments_of
 
 Fit = Literal["pad", "crop", "stretch"]
@@ -182,14 +183,14 @@ def _middle(image: Tensor, *, most: int = 64) -> Tensor:
 
 def _check_image(image: Tensor) -> None:
     if image.ndim != 3 or image.shape[0] not in {1, 3, 4} or 0 in image.shape:
-        raise ValueError(
+        raise ShapeError(
             f"image has channels, height and width {list(image.shape)}, wanted 1, 3 or 4 channels and at least one "
             "pixel; arrays are [height width channels], tensors [channels height width]"
         )
     if image.dtype == torch.uint8:
         return
     if not image.is_floating_point():
-        raise ValueError(f"image has dtype {image.dtype}, wanted uint8 (0 to 255) or floats (0 to 1)")
+        raise ShapeError(f"image has dtype {image.dtype}, wanted uint8 (0 to 255) or floats (0 to 1)")
     if image.device.type != "meta" and not (image.min() >= 0.0 and image.max() <= 1.0):
         raise ValueError(
             f"image holds floats from {float(image.min()):.3g} to {float(image.max()):.3g}, wanted 0 to 1; "

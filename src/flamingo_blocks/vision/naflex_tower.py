@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from flamingo_blocks._optional import require
 from flamingo_blocks._whole_weights import load_and_list_missing, refuse_missing
+from flamingo_blocks.errors import ShapeError
 from flamingo_blocks.vision._processor_config import colours_of
 from flamingo_blocks.vision._transformers_facts import (
     NAFLEX,
@@ -134,7 +135,7 @@ class NaFlexTower(FreezableTower):
         """
         check_pixels(pixels)
         if pixels.shape[2] % self.patch_size or pixels.shape[3] % self.patch_size:
-            raise ValueError(
+            raise ShapeError(
                 f"pixels has frames of {list(pixels.shape[2:])}, wanted multiples of {self.patch_size}; "
                 "make them by tower.preprocess"
             )
@@ -169,7 +170,7 @@ def _shapes(exists: Bool[Tensor, "n rows columns"], most: int) -> Tensor:
     shapes = torch.stack([rows, columns, number], 1).cpu()
     for frame, (height, width, patches) in enumerate(shapes.tolist()):
         if not 0 < height * width == patches <= most:
-            raise ValueError(
+            raise ShapeError(
                 f"frame {frame} has {patches} patches with an image in them, {height} in its first column and {width} "
                 f"in its first row, wanted a rectangle of 1 to {most}; make frames by tower.preprocess, and pad them "
                 "by NaN on the right and below"

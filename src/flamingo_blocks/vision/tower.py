@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from flamingo_blocks.errors import ShapeError
+
 
 @dataclass(frozen=True, eq=False)
 class PatchTokens:
@@ -105,7 +107,7 @@ def cast_like_weights(pixels: Tensor, module: object) -> Tensor:
 def check_pixels(pixels: Tensor) -> None:
     """Refuse anything but a batch of floating-point RGB frames."""
     if pixels.ndim != 4 or pixels.shape[1] != 3 or not pixels.is_floating_point():
-        raise ValueError(
+        raise ShapeError(
             f"pixels has shape {list(pixels.shape)} and dtype {pixels.dtype}, wanted floating [n 3 height width]; "
             f"{pixels_fix(pixels) or 'make each image by tower.preprocess and stack them'}"
         )
@@ -140,7 +142,7 @@ def check_frame_size(pixels: Tensor, size: tuple[int, int]) -> None:
     """Refuse anything but RGB frames of a tower's size."""
     check_pixels(pixels)
     if tuple(pixels.shape[2:]) != size:
-        raise ValueError(
+        raise ShapeError(
             f"pixels has frames of {list(pixels.shape[2:])}, wanted {list(size)}; "
             "make them by tower.preprocess, or make the tower with image_size="
         )

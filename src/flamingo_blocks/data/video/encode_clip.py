@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from flamingo_blocks._optional import require
+from flamingo_blocks.errors import ShapeError
 
 TICKS_PER_S = 60_000  # even for the usual rates, and few enough for MPEG-4
 
@@ -86,10 +87,10 @@ def _check(frame: Any, number: int) -> None:
         raise TypeError(f"frame {number} is a {type(frame).__name__}, wanted a tensor; torch.as_tensor(...) makes one")
     if frame.ndim != 3 or frame.shape[0] != 3:
         hint = "; frame.permute(2, 0, 1) puts colours first" if frame.ndim == 3 and frame.shape[2] == 3 else ""
-        raise ValueError(f"frame {number} has shape {list(frame.shape)}, wanted [3, height, width]{hint}")
+        raise ShapeError(f"frame {number} has shape {list(frame.shape)}, wanted [3, height, width]{hint}")
     if frame.dtype != torch.uint8:
         hint = "; (frame * 255).round().to(torch.uint8) makes them" if frame.is_floating_point() else ""
-        raise ValueError(f"frame {number} is of {frame.dtype}, wanted torch.uint8, 0 to 255{hint}")
+        raise ShapeError(f"frame {number} is of {frame.dtype}, wanted torch.uint8, 0 to 255{hint}")
 
 
 def _picture(av: Any, frame: UInt8[Tensor, "3 height width"]) -> Any:

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from flamingo_blocks.errors import BackendRefusedError
+from flamingo_blocks.errors import BackendRefusedError, ShapeError
 from flamingo_blocks.ops._layout_checks import check_pool
 from flamingo_blocks.ops._tensor_checks import check_floats
 from flamingo_blocks.ops.attention import flex, one_token, reference, runs, sdpa, varlen, xformers_backend
@@ -131,7 +131,7 @@ def _check_asked(dtype: object, head_dim: int, num_heads: int, num_kv_heads: int
     if head_dim < 1 or num_heads < 1:
         raise ValueError(f"head_dim and num_heads are {head_dim} and {num_heads}, wanted 1 or more of each")
     if num_kv_heads < 1 or num_heads % num_kv_heads:
-        raise ValueError(f"num_kv_heads is {num_kv_heads}, wanted a divisor of num_heads {num_heads}")
+        raise ShapeError(f"num_kv_heads is {num_kv_heads}, wanted a divisor of num_heads {num_heads}")
 
 
 def _is_here(kind: str) -> bool:
@@ -159,16 +159,16 @@ def _check(query: Tensor, key: Tensor, value: Tensor, layout: MediaLayout, valid
     check_floats(key, "key", "[items latents kv_heads head_dim]")
     check_floats(value, "value", "[items latents kv_heads head_dim]")
     if query.ndim != 4 or key.ndim != 4 or key.shape != value.shape or query.shape[-1] != key.shape[-1]:
-        raise ValueError(
+        raise ShapeError(
             f"query, key and value have shapes {tuple(query.shape)}, {tuple(key.shape)} and {tuple(value.shape)}; "
             "wanted [batch text heads head_dim] and twice [items latents kv_heads head_dim] with one head_dim"
         )
     if key.shape[2] == 0 or query.shape[2] % key.shape[2]:
-        raise ValueError(f"query has {query.shape[2]} heads and key {key.shape[2]}; key's must divide query's")
+        raise ShapeError(f"query has {query.shape[2]} heads and key {key.shape[2]}; key's must divide query's")
     if not query.dtype == key.dtype == value.dtype:
-        raise ValueError(f"query, key and value are {query.dtype}, {key.dtype} and {value.dtype}; wanted one dtype")
+        raise ShapeError(f"query, key and value are {query.dtype}, {key.dtype} and {value.dtype}; wanted one dtype")
     if query.shape[:2] != layout.last.shape:
-        raise ValueError(
+        raise ShapeError(
             f"query has batch and text {tuple(query.shape[:2])}, the layout {tuple(layout.last.shape)}; "
             "take the columns in use with layout.slice, repeat rows for beams with layout.repeat_rows"
         )
@@ -177,6 +177,6 @@ def _check(query: Tensor, key: Tensor, value: Tensor, layout: MediaLayout, valid
             f"the layout is on {layout.last.device}, query on {query.device}; move it once with layout.to(query.device)"
         )
     if valid is not None and (valid.dtype != torch.bool or valid.shape != key.shape[:2]):
-        raise ValueError(
+        raise ShapeError(
             f"valid is {valid.dtype} of shape {tuple(valid.shape)}, wanted bool of shape {tuple(key.shape[:2])}"
         )

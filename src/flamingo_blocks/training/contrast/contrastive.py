@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from flamingo_blocks.errors import ShapeError
 from flamingo_blocks.training.ranks.all_ranks import AllRanks
 
 # Logits in one chunk, as in `ops.linear_cross_entropy`.
@@ -211,7 +212,7 @@ def retrieval_accuracy(
     if top < 1:
         raise ValueError(f"top is {top}, wanted 1 or more")
     if not len(image):
-        raise ValueError(f"image has shape {list(image.shape)}, wanted one pair at least: of none there is no share")
+        raise ShapeError(f"image has shape {list(image.shape)}, wanted one pair at least: of none there is no share")
     rows = _unit_rows(image.float()), _unit_rows(text.float())
     return RetrievalAccuracy(_found(rows[0], rows[1], top), _found(rows[1], rows[0], top))
 
@@ -237,7 +238,7 @@ def _check(image: Tensor, text: Tensor, log_scale: Any, label_smoothing: float, 
 
 def _check_pairs(image: Tensor, text: Tensor) -> None:
     if image.ndim != 2 or image.shape != text.shape or not image.shape[1]:
-        raise ValueError(
+        raise ShapeError(
             f"image has shape {list(image.shape)} and text {list(text.shape)}, wanted both [pairs dim]: row k of one "
             "belongs to row k of the other"
         )
