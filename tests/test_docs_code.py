@@ -14,7 +14,8 @@ import torch
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ROOT / "src"
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+ERROR_PAGES = sorted((SOURCES / "flamingo_blocks" / "error_pages").glob("*.md"))  # included by those of docs/errors
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")), *ERROR_PAGES]
 FENCE = re.compile(r"^(?P<indent> *)```python[^\n]*\n(?P<code>.*?)^(?P=indent)```", re.MULTILINE | re.DOTALL)
 PRINTS = re.compile(r"\n\nprints\b[^\n]*\n\n```text\n(?P<text>.*?)```", re.DOTALL)  # what a block says it prints
 NEED_PEERS = {"peers-mask-bugs.md"}  # other implementations, which `nox -s tests` installs
@@ -77,12 +78,14 @@ PAGES_WITH_CODE = [page for page in PAGES if blocks_of(page)]
     [pytest.param(page, marks=[pytest.mark.peers] * (page.name in NEED_PEERS)) for page in PAGES_WITH_CODE],
     ids=lambda page: str(page.relative_to(ROOT)),
 )
-def test_python_blocks_of_a_page_run(page, tmp_path, monkeypatch):
+def test_python_blocks_of_a_page_run(page, tmp_path, monkeypatch, request):
     """The python blocks of a page run from top to bottom in one namespace, in an empty folder, and print what the
     page says they print.
     """
     if page.name in NEED_PEERS:
         pytest.importorskip("flamingo_pytorch", reason="peers are installed by `nox -s tests`")
+    if page in ERROR_PAGES:
+        request.getfixturevalue("without_shape_checks")  # what the library says, and not what the tests' hook does
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "__main__"}
     says = printed_after(page)
