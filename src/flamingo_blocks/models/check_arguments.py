@@ -85,7 +85,7 @@ def check_ids(input_ids: object, *, some: bool = False) -> None:
             "give pads an id of the vocabulary, and 0 in attention_mask"
         )
     if some and input_ids.shape[1] == 0:
-        raise ValueError(
+        raise ShapeError(
             f"input_ids has shape {tuple(input_ids.shape)}, so there is no text to go on from; give one token or more"
         )
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from flamingo_blocks._optional import require
-from flamingo_blocks.errors import CheckpointError, FlamingoBlocksError
+from flamingo_blocks.errors import CheckpointError, FlamingoBlocksError, ShapeError
 
 # What a saved file may name, and nothing else: loading it must not import or call what somebody wrote into it.
 # One name behind the colon, so that nothing is reached through another module's imports.

@@ -229,7 +229,7 @@ def _found(queries: Tensor, others: Tensor, top: int) -> float:
 def _check(image: Tensor, text: Tensor, log_scale: Any, label_smoothing: float, chunk_size: int | None) -> None:
     _check_pairs(image, text)
     if isinstance(log_scale, Tensor) and log_scale.numel() != 1:
-        raise ValueError(f"log_scale has shape {list(log_scale.shape)}, wanted one number for all pairs")
+        raise ShapeError(f"log_scale has shape {list(log_scale.shape)}, wanted one number for all pairs")
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing is {label_smoothing}, wanted a share from 0 to below 1")
     if chunk_size is not None and chunk_size < 1:
