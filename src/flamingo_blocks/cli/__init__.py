@@ -23,6 +23,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Raises:
         SystemExit: With status 2 if the words are none that a command takes, after one line on standard error.
+
+    Example:
+        >>> main(["inspect", "nowhere.pt"])  # one line on standard error says what is wrong
+        1
     """
     parser = OneLineParser(prog="flamingo-blocks", description="Flamingo in parts, and what they compose into.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")

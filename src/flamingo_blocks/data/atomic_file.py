@@ -20,6 +20,15 @@ class WrittenFile:
         records: Samples or rows.
         size_bytes: Of the file.
         sha256: Of its bytes, in hexadecimal digits.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from flamingo_blocks.data import InterleavedDocument
+        >>> from flamingo_blocks.data.records import write_documents_parquet
+        >>> written = write_documents_parquet("a.parquet", [InterleavedDocument.from_parts(["a cat"])])
+        >>> written.records, written.size_bytes == Path("a.parquet").stat().st_size, len(written.sha256)
+        (1, True, 64)
+
     """
 
     records: int

@@ -32,6 +32,15 @@ class FlamingoExample:
         document: Which document each token belongs to, in a packed row.
         source: Name of the data set.
         direction: Whether text sees the item before it or the one that follows; what the batch says when None.
+
+    Example:
+        >>> row = FlamingoExample([1, 9, 5, 6], tags=[1], pixels=[torch.zeros(1, 3, 8, 8)])
+        >>> row.num_items  # frames 3 height width each
+        1
+        >>> collate([row, FlamingoExample([1, 4])], pad_id=0).input_ids  # a row of text alone needs no more
+        tensor([[1, 9, 5, 6],
+                [1, 4, 0, 0]])
+
     """
 
     input_ids: Sequence[int]

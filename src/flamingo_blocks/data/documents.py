@@ -9,7 +9,13 @@ from flamingo_blocks.errors import MediaMaskError
 
 @dataclass(frozen=True)
 class TextSegment:
-    """A run of text between media."""
+    """A run of text between media.
+
+    Example:
+        >>> InterleavedDocument((TextSegment("Look: "), ImageSegment(url="cat.jpg"), TextSegment("a cat."))).text
+        'Look: a cat.'
+
+    """
 
     text: str
 
@@ -26,6 +32,13 @@ class ImageSegment:
 
     Raises:
         ValueError: If `url` is no text, as where bytes are given in its place.
+
+    Example:
+        >>> image = ImageSegment(url="https://a.org/cat.jpg", alt="our cat")
+        >>> document = InterleavedDocument.from_parts([image, "A cat."])
+        >>> document.text, document.media[0].alt  # what the page says instead stays with the image
+        ('A cat.', 'our cat')
+
     """
 
     url: str | None = None
@@ -49,6 +62,12 @@ class ClipSegment:
 
     Raises:
         ValueError: If `url` is no text, as where bytes are given in its place.
+
+    Example:
+        >>> clip = ClipSegment(url="https://a.org/jump.mp4", metadata={"start_s": 3.0, "end_s": 9.0})
+        >>> InterleavedDocument.from_parts([clip, "A jump."]).media[0].metadata["end_s"]
+        9.0
+
     """
 
     url: str | None = None

@@ -13,6 +13,13 @@ class Filtered:
     Args:
         document: It, or why it was dropped.
         removed: Why each part that was taken out of it was, in order.
+
+    Example:
+        >>> Filtered(InterleavedDocument.from_parts(["Text."]), removed=(Dropped("image_small"),)).removed[0].reason
+        'image_small'
+        >>> Filtered(Dropped("no_images")).document.reason
+        'no_images'
+
     """
 
     document: InterleavedDocument | Dropped

@@ -11,7 +11,20 @@ from flamingo_blocks.ops.next_token_loss import IGNORED
 
 @runtime_checkable
 class TextTokenizer(Protocol):
-    """What tokenising needs: text to ids, and ids to text. Neither adds special tokens."""
+    """What tokenising needs: text to ids, and ids to text. Neither adds special tokens.
+
+    Example:
+        >>> class Letters:
+        ...     def encode(self, text):
+        ...         return [ord(letter) for letter in text]
+        ...
+        ...     def decode(self, ids):
+        ...         return "".join(map(chr, ids))
+        >>> tokenizer: TextTokenizer = Letters()
+        >>> tokenizer.encode("cat"), tokenizer.decode([99, 97, 116])
+        ([99, 97, 116], 'cat')
+
+    """
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text."""
@@ -62,6 +75,13 @@ class TokenizedDocument:
         tags: Position of the first token of each tag; tag k belongs to item k of `media`.
         media: Images and clips in order.
         inserted: Positions of the other tokens that are not in the text: begin, end of chunk, end.
+
+    Example:
+        >>> media = InterleavedDocument.from_parts([b"..."]).media
+        >>> tokenized = TokenizedDocument(ids=(97, 901, 98), tags=(1,), media=media)
+        >>> [tokenized.ids[tag] for tag in tokenized.tags]  # one tag an item
+        [901]
+
     """
 
     ids: tuple[int, ...]

@@ -17,7 +17,19 @@ _VOCABULARY_FILE = "vocabulary.json"
 
 
 def save_demo_model(flamingo: Flamingo, vocabulary: Vocabulary, folder: Path) -> None:
-    """Write the whole model, frozen parts included, and its vocabulary."""
+    """Write the whole model, frozen parts included, and its vocabulary.
+
+    Example:
+        >>> from flamingo_blocks.demo.language_model import TinyDecoder
+        >>> from flamingo_blocks.demo.model import build_flamingo
+        >>> from flamingo_blocks.demo.tower import DigitTower
+        >>> from flamingo_blocks.demo.words import demo_vocabulary
+        >>> vocabulary = demo_vocabulary()
+        >>> flamingo = build_flamingo(DigitTower(), TinyDecoder(vocab_size=len(vocabulary.words)), vocabulary)
+        >>> save_demo_model(flamingo, vocabulary, Path("model"))
+        >>> sorted(file.name for file in Path("model").iterdir())
+        x
+    """
     flamingo.save_pretrained(folder, frozen="include")
     vocabulary.save(folder / _VOCABULARY_FILE)
 
@@ -32,6 +44,18 @@ def load_demo_model(folder: Path) -> tuple[Flamingo, Vocabulary]:
 
     Raises:
         DemoError: If the folder holds no model of the demo.
+
+    Example:
+        >>> from flamingo_blocks.demo.language_model import TinyDecoder
+        >>> from flamingo_blocks.demo.model import build_flamingo
+        >>> from flamingo_blocks.demo.tower import DigitTower
+        >>> from flamingo_blocks.demo.words import demo_vocabulary
+        >>> vocabulary = demo_vocabulary()
+        >>> flamingo = build_flamingo(DigitTower(), TinyDecoder(vocab_size=len(vocabulary.words)), vocabulary)
+        >>> save_demo_model(flamingo, vocabulary, Path("model"))
+        >>> loaded, words = load_demo_model(Path("model"))
+        >>> words == vocabulary, loaded.training
+        (True, False)
     """
     if not is_demo_model(folder):
         raise DemoError(
@@ -59,6 +83,18 @@ def complete(
 
     Raises:
         DemoError: If the number of tags is not that of images, a word is unknown, or an image cannot be read.
+
+    Example:
+        >>> from flamingo_blocks.demo.language_model import TinyDecoder
+        >>> from flamingo_blocks.demo.model import build_flamingo
+        >>> from flamingo_blocks.demo.tower import DigitTower
+        >>> from flamingo_blocks.demo.words import demo_vocabulary
+        >>> vocabulary = demo_vocabulary()
+        >>> flamingo = build_flamingo(DigitTower(), TinyDecoder(vocab_size=len(vocabulary.words)), vocabulary)
+        >>> picture = torch.zeros(3, 8, 8, dtype=torch.uint8)
+        >>> written = complete(flamingo, vocabulary, prompt="<image> this is a", images=[picture], max_new_tokens=2)
+        >>> len(written.split())  # any words: nothing is trained
+        2
     """
     ids = torch.tensor([encode_prompt(vocabulary, prompt, num_images=len(images))])
     assert flamingo.vision is not None

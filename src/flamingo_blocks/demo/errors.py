@@ -4,4 +4,14 @@ from flamingo_blocks.errors import FlamingoBlocksError
 
 
 class DemoError(FlamingoBlocksError, ValueError):
-    """The demo cannot go on; the message says what was found, what was wanted, and what to do."""
+    """The demo cannot go on; the message says what was found, what was wanted, and what to do.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from flamingo_blocks.demo import load_demo_model
+        >>> try:
+        ...     load_demo_model(Path("nowhere"))
+        ... except DemoError as error:
+        ...     print(error)
+        nowhere holds no vocabulary.json, so it is no model of the demo; `flamingo-blocks demo --out runs/demo` writes one to runs/demo/model
+    """

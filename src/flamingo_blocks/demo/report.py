@@ -32,6 +32,15 @@ class DemoResult:
         parameters: Number of parameters that were trained, and of the frozen parts.
         samples: Prompts with what the model wrote.
         ablations: For each, the curves and captions of a run with one thing changed.
+
+    Example:
+        >>> result = DemoResult(
+        ...     seed=0, seconds={"blocks": 21.0}, cpu_seconds=40.2, lm_recall=0.99, gates=[0.4, 0.2],
+        ...     curves={"2.unseen": {"0": 0.02, "2": 0.9, "8": 0.95}}, captions={"unseen": 0.9}, tower={"unseen": 0.97},
+        ...     parameters={"trained": 10_000, "frozen": 90_000},
+        ... )
+        >>> round(result.curves["2.unseen"]["8"] - result.curves["2.unseen"]["0"], 2)  # what eight shots tell
+        0.93
     """
 
     seed: int

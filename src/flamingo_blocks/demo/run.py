@@ -44,6 +44,11 @@ class DemoConfig:
         min_recall: Below this recall on text the language model cannot carry the demo, and it stops.
         ablations: Whether to train again with one thing changed, twice.
         ablation_steps: Updates of the blocks in each of these.
+
+    Example:
+        >>> config = DemoConfig(seed=1, tasks=("captions",), steps=200)
+        >>> config.tower_training, config.lr, len(config.rows) == len(ROWS)
+        ('labels', 0.006, True)
     """
 
     seed: int = 0
@@ -65,6 +70,11 @@ def quick_config(*, seed: int = 0) -> DemoConfig:
 
     The questions about naming then tell what the language model does by itself with what it sees. A higher learning
     rate captions as well and leaves less of that.
+
+    Example:
+        >>> config = quick_config(seed=1)
+        >>> config.tasks, [row.key for row in config.rows]
+        (('captions',), ['2.unseen', '5.unseen'])
     """
     rows = tuple(row for row in ROWS if row.key in ("2.unseen", "5.unseen"))
     return DemoConfig(seed=seed, tasks=("captions",), steps=300, lr=2e-3, rows=rows)
@@ -84,6 +94,12 @@ def run_demo(config: DemoConfig, out: Path, *, on_progress: Progress = lambda _n
     Raises:
         DemoError: If the folder cannot be made, or the language model's recall stays below `config.min_recall`.
         MissingDependencyError: If a package of the extra `demo` is not installed.
+
+    Example:
+        >>> a_moment = DemoConfig(tower_steps=2, lm_steps=2, steps=2, episodes=4, rows=ROWS[:1], min_recall=0.0)
+        >>> result = run_demo(a_moment, Path("demo"))  # it learns nothing in two steps
+        >>> list(result.curves) == [ROWS[0].key], Path("demo/results.json").is_file(), Path("demo/model").is_dir()
+        (True, True, True)
     """
     started, watch = time.process_time(), Stopwatch(on_progress)
     try:  # better now than after two minutes

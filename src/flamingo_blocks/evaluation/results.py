@@ -24,6 +24,12 @@ class Cell:
         counts: Queries asked, scored, empty, truncated, ...; how often each thing stopped the writing.
         rates: Shares: of answers that equal a shot's (`"copy_any"`) or the last shot's (`"copy_last"`), ...
         facts: What else is known of it. How a task was run stands in `EvaluationResult.tasks`.
+
+    Example:
+        >>> cell = Cell(task="vqav2", shots=4, seed=0, scores=(Score(variant="VQA(official)", value=53.2),))
+        >>> cell.control, cell.scores[0].value
+        ('none', 53.2)
+
     """
 
     task: str
@@ -46,6 +52,19 @@ class EvaluationResult:
         cells: Sorted by task, control, shots and seed.
         run: What was run: model, versions, settings, device, seconds; as it stands in `results.json`.
         tasks: For each task its title, metric, kind, number of queries and of support, and the hash of its support ids.
+
+    Example:
+        >>> cells = tuple(
+        ...     Cell(task="vqav2", shots=shots, seed=0, scores=(Score(variant="VQA(official)", value=value),))
+        ...     for shots, value in ((0, 49.2), (4, 53.2))
+        ... )
+        >>> result = EvaluationResult(cells=cells, run={}, tasks={"vqav2": {"title": "VQAv2"}})
+        >>> result.cell("vqav2", 4).scores[0].value
+        53.2
+        >>> result.cell("vqav2", 32)
+        Traceback (most recent call last):
+        KeyError: "no cell of task 'vqav2' with shots=32, seed=0, control='none'; of it there are [(0, 0, 'none'), (4, 0, 'none')]"
+
     """
 
     cells: tuple[Cell, ...]

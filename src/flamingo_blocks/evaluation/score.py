@@ -21,6 +21,13 @@ class Score:
             it is none, as of an area under a curve. None for an item that does not count.
         counts: How many items were scored, and how many were not, by reason.
         parts: Scores of parts of the items, such as types of question.
+
+    Example:
+        >>> score = Score(variant="top-1", value=50.0, per_item=(100.0, 0.0, None), counts={"scored": 2, "unreadable": 1})
+        >>> counted = [value for value in score.per_item if value is not None]
+        >>> sum(counted) / len(counted) == score.value
+        True
+
     """
 
     variant: str
@@ -43,6 +50,22 @@ class Metric(Protocol):
     - `prepare(items, predictions)` gets what `score` gets, and gives a function from the number of times that each item
       comes, a float64 tensor, to the value, or None where there is none. The bootstrap calls that a thousand times,
       and without it `score` as often.
+
+    Example:
+        >>> class Brevity:
+        ...     variant = "one word"
+        ...
+        ...     def score(self, items, predictions):
+        ...         check_answers(items, predictions)
+        ...         short = tuple(100.0 * (len(one.answer.split()) == 1) for one in predictions)
+        ...         return Score(variant=self.variant, value=sum(short) / len(short), per_item=short)
+        >>> isinstance(Brevity(), Metric)
+        True
+        >>> items = [TaskItem(id=name, media=()) for name in "ab"]
+        >>> said = [Prediction(task="t", id=name, shots=0, seed=0, answer=answer) for name, answer in zip("ab", ("net", "a net"))]
+        >>> Brevity().score(items, said).value
+        50.0
+
     """
 
     @property

@@ -38,6 +38,23 @@ class Task:
     Raises:
         EvaluationError: If a candidate is empty or comes twice, a query of a closed task has none, or a metric cannot
             score the queries whatever is answered.
+
+    Example:
+        >>> from flamingo_blocks.data import ImageSegment
+        >>> from flamingo_blocks.evaluation.metrics import ExactMatch
+        >>> def item(number):
+        ...     image = ImageSegment(url=f"{number}.png", data=Path(f"images/{number}.png"))
+        ...     return TaskItem(id=str(number), media=(image,), texts={"question": "Which sign is it?"}, answers=("stop",))
+        >>> task = Task(
+        ...     name="signs", kind="question", answering="open", metrics=(ExactMatch(),),
+        ...     queries=tuple(map(item, range(3))), support=tuple(map(item, range(3, 9))),
+        ... )
+        >>> len(task.queries), len(task.support)
+        (3, 6)
+        >>> Task(name="signs", kind="question", answering="closed", metrics=(ExactMatch(),), queries=task.queries)
+        Traceback (most recent call last):
+        flamingo_blocks.errors.EvaluationError: task signs, query '0': has no candidates, which a closed task chooses among; give them to the task or to each query
+
     """
 
     name: str
@@ -85,6 +102,13 @@ class TaskReader:
         files: The files that it wants below its folder, with what each is.
         splits: Splits that may be asked, the one of the paper first, or the nearest to it whose answers are public.
         read: Reads `(folder, split)` into a task.
+
+    Example:
+        >>> from flamingo_blocks.evaluation.tasks import find_task
+        >>> reader = find_task("okvqa")
+        >>> reader.title, reader.metric, reader.splits
+        ('OK-VQA', 'VQA accuracy (of stems)', ('val',))
+
     """
 
     name: str

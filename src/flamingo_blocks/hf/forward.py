@@ -29,6 +29,12 @@ class FlamingoCausalLMOutput(ModelOutput):  # type: ignore[misc]
         media: The media and their layout, to be passed on together with `past_key_values`.
         hidden_states: The language model's, when asked for.
         attentions: Likewise.
+
+    Example:
+        >>> import torch
+        >>> output = FlamingoCausalLMOutput(loss=torch.tensor(0.5), logits=torch.zeros(1, 4, 52))
+        >>> output.logits.shape, output["loss"], output.to_tuple()[0]  # in transformers' three forms
+        (torch.Size([1, 4, 52]), tensor(0.5000), tensor(0.5000))
     """
 
     loss: Any = None

@@ -27,6 +27,13 @@ class ConversionRecord:
         options: The options it was loaded with.
         leave_out: What was left out.
         like: Names, shapes, dtypes, shards and nesting of the checkpoint; it can read what our model has no place for.
+
+    Example:
+        >>> from flamingo_blocks.interop import open_checkpoint
+        >>> like = open_checkpoint({"perceiver.latents": torch.zeros(2, 3)})
+        >>> record = ConversionRecord(family="open_flamingo", options={"every": 2}, leave_out=(), like=like)
+        >>> record.family, record.like.shapes
+        ('open_flamingo', {'perceiver.latents': (2, 3)})
     """
 
     family: str
@@ -53,6 +60,16 @@ def write_record(
         options: What it was loaded with.
         leave_out: Likewise.
         kept: Plain names of the tensors to keep.
+
+    Example:
+        >>> from flamingo_blocks.interop import open_checkpoint
+        >>> Path("model").mkdir()
+        >>> opened = open_checkpoint({"perceiver.latents": torch.zeros(2, 3), "lm.head": torch.ones(4)})
+        >>> write_record(Path("model"), opened, family="open_flamingo", options={}, leave_out=(), kept=["lm.head"])
+        >>> sorted(file.name for file in Path("model").iterdir())
+        ['foreign.json', 'foreign.safetensors']
+        >>> read_record(Path("model")).like.read("lm.head")  # what was kept can be read
+        tensor([1., 1., 1., 1.])
     """
     facts = {
         plain: {"name": found.name, "shape": found.shape, "dtype": str(found.dtype).removeprefix("torch."),
@@ -73,6 +90,17 @@ def read_record(folder: Path) -> ConversionRecord | None:
 
     Raises:
         CheckpointError: If it is damaged, or names files that no checkpoint has.
+
+    Example:
+        >>> from flamingo_blocks.interop import open_checkpoint
+        >>> Path("model").mkdir()
+        >>> read_record(Path("model")) is None  # a model of our own making
+        True
+        >>> opened = open_checkpoint({"perceiver.latents": torch.zeros(2, 3)})
+        >>> write_record(Path("model"), opened, family="open_flamingo", options={"every": 2}, leave_out=(), kept=())
+        >>> found = read_record(Path("model"))
+        >>> found.family, found.options, found.like.shapes
+        ('open_flamingo', {'every': 2}, {'perceiver.latents': (2, 3)})
     """
     path = folder / RECORD
     if not path.is_file():

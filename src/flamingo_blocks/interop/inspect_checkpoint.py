@@ -58,6 +58,14 @@ class Inspection:
         notes: What could not be told, and why.
         error: Why it cannot be loaded, or not around this language model; then names are not compared, so
             `missing`, `unknown` and `misshapen` tell nothing.
+
+    Example:
+        >>> from flamingo_blocks.interop.example import tiny_open_flamingo
+        >>> found = inspect_checkpoint(tiny_open_flamingo(depth=4, every=2))
+        >>> found.family, found.num_tensors, found.dtypes, found.error
+        x
+        >>> {layer: block["num_heads"] for layer, block in found.blocks.items()}
+        x
     """
 
     where: str

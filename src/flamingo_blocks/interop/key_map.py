@@ -133,7 +133,17 @@ class Outline:
 
 @runtime_checkable
 class Outlined(Protocol):
-    """A family whose checkpoints can be described without a language model."""
+    """A family whose checkpoints can be described without a language model.
+
+    Example:
+        >>> from flamingo_blocks.interop import find_family, open_checkpoint
+        >>> from flamingo_blocks.interop.example import tiny_open_flamingo
+        >>> family = find_family("open_flamingo")
+        >>> isinstance(family, Outlined)
+        True
+        >>> list(family.outline(open_checkpoint(tiny_open_flamingo(depth=4, every=2)).shapes).blocks)
+        [1, 3]
+    """
 
     @property
     def outline(self) -> Callable[..., Outline]:
@@ -146,7 +156,16 @@ class Outlined(Protocol):
 
 @runtime_checkable
 class Family(Protocol):
-    """The checkpoints of one implementation."""
+    """The checkpoints of one implementation.
+
+    Example:
+        >>> from flamingo_blocks.interop import find_family, open_checkpoint
+        >>> from flamingo_blocks.interop.example import tiny_open_flamingo
+        >>> shapes = open_checkpoint(tiny_open_flamingo()).shapes
+        >>> family: Family = find_family("open_flamingo")
+        >>> family.name, family.matches(shapes), find_family("idefics").matches(shapes)
+        ('open_flamingo', True, False)
+    """
 
     @property
     def name(self) -> str:

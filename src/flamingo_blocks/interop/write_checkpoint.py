@@ -70,6 +70,19 @@ def written_whole(target: Path) -> Iterator[Path]:
 
     Raises:
         CheckpointError: If it is, or cannot be written (a full disk, a folder of someone else).
+
+    Example:
+        >>> with written_whole(Path("weights.txt")) as beside:
+        ...     _ = beside.write_text("all of it")
+        >>> Path("weights.txt").read_text()
+        'all of it'
+        >>> try:
+        ...     with written_whole(Path("other.txt")) as beside:
+        ...         _ = beside.write_text("half of")
+        ...         raise KeyboardInterrupt
+        ... except KeyboardInterrupt:
+        ...     print(sorted(file.name for file in Path().iterdir()))
+        ['weights.txt']
     """
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise CheckpointError(f"{target} is there already; name another, or take it away first")

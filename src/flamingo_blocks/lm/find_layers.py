@@ -12,7 +12,14 @@ _LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 
 
 class DecoderLayers(NamedTuple):
-    """The decoder layers, their dotted name, and the module whose call runs them."""
+    """The decoder layers, their dotted name, and the module whose call runs them.
+
+    Example:
+        >>> lm = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2), num_layers=3, enable_nested_tensor=False)
+        >>> found = find_decoder_layers(lm)
+        >>> found.name, len(found.layers), found.decoder is lm
+        ('layers', 3, True)
+    """
 
     name: str
     layers: nn.ModuleList | nn.Sequential

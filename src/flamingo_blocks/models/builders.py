@@ -22,6 +22,12 @@ class PaperSize:
         depth: Its layers.
         num_heads: Its heads, and those of the gated blocks.
         every: A gated block stands before each layer `i` with `i % every == 0`.
+
+    Example:
+        >>> PAPER_SIZES["3b"]
+        x
+        >>> len(range(0, PAPER_SIZES["80b"].depth, PAPER_SIZES["80b"].every))  # gated blocks
+        x
     """
 
     dim: int

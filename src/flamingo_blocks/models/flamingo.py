@@ -40,6 +40,14 @@ class FlamingoOutput:
             were asked for.
         loss: Mean cross-entropy over the labels, when there were any.
         num_labels: How many labels that is the mean of.
+
+    Example:
+        >>> from flamingo_blocks.models import build_tiny_flamingo
+        >>> flamingo = build_tiny_flamingo()
+        >>> ids, pixels = torch.tensor([[1, flamingo.media_token_id, 5, 6]]), torch.zeros(1, 1, 3, 8, 8)
+        >>> output = flamingo(ids, pixels=pixels, labels=ids)
+        >>> output.loss.shape, output.num_labels, output.logits is None
+        x
     """
 
     logits: Float[Tensor, "batch text vocab"] | None

@@ -46,6 +46,15 @@ class Scores:
     Args:
         log_probs: Natural logarithm of the probability of all tokens of the candidate, summed.
         num_tokens: Tokens of each candidate; divide by it to compare candidates of different lengths.
+
+    Example:
+        >>> from flamingo_blocks.models import build_tiny_flamingo
+        >>> flamingo = build_tiny_flamingo()
+        >>> ids = torch.tensor([[1, flamingo.media_token_id]])
+        >>> scores = flamingo.score(ids, [[3], [4, 5]], pixels=torch.zeros(1, 1, 3, 8, 8))
+        >>> per_token = scores.log_probs / scores.num_tokens
+        >>> per_token.shape, scores.num_tokens
+        (torch.Size([1, 2]), tensor([[1, 2]]))
     """
 
     log_probs: Float[Tensor, "batch candidates"]

@@ -26,6 +26,17 @@ class PromptState:
         cache: The language model's own cache; `None` for models without one, which run the text again.
         logits: Scores of the token that follows.
         cache_repeats: Rows that each row of the cache stands for; they are made when the cache is used.
+
+    Example:
+        >>> from flamingo_blocks.models import build_tiny_flamingo
+        >>> flamingo = build_tiny_flamingo()
+        >>> ids = torch.tensor([[1, flamingo.media_token_id, 5]])
+        >>> shots = flamingo.prefill(ids, pixels=torch.zeros(1, 1, 3, 8, 8))
+        >>> shots.logits.shape, shots.state.num_items
+        x
+        >>> queries = torch.tensor([[6, 7], [8, 9]])
+        >>> flamingo(queries, prompt=shots).logits.shape  # one prompt serves both
+        x
     """
 
     input_ids: Int[Tensor, "batch text"]

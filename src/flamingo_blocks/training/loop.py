@@ -33,7 +33,29 @@ _log = logging.getLogger(__name__)
 
 @runtime_checkable
 class Position(Protocol):
-    """What knows where the data stand: a `Mixture`, a `DataStream`, a loader of torchdata."""
+    """What knows where the data stand: a `Mixture`, a `DataStream`, a loader of torchdata.
+
+    Example:
+        >>> class Lines:
+        ...     def __init__(self, lines):
+        ...         self.lines, self.at = lines, 0
+        ...
+        ...     def __next__(self):
+        ...         self.at += 1
+        ...         return self.lines[self.at - 1]
+        ...
+        ...     def state_dict(self):
+        ...         return {"at": self.at}
+        ...
+        ...     def load_state_dict(self, state, /):
+        ...         self.at = state["at"]
+        >>> lines, again = Lines("abc"), Lines("abc")
+        >>> _ = next(lines)
+        >>> position: Position = again
+        >>> position.load_state_dict(lines.state_dict())
+        >>> next(again)
+        'b'
+    """
 
     def state_dict(self) -> Mapping[str, Any]:
         """The position, of JSON's types."""
@@ -123,6 +145,13 @@ class TrainResult:
         stopped_by: The signal that ended it before its last step.
         differences: What the checkpoint said otherwise than the configuration, which was followed.
         passed_over: Newer checkpoints that were damaged, a sentence each: what is wrong, and where they are now.
+
+    Example:
+        >>> model = nn.Linear(2, 1)
+        >>> squares = Objective(name="squares", batches=[torch.ones(4, 2)] * 3, loss=lambda m, x: m(x).square().mean())
+        >>> result = train(TrainConfig(model=model, objectives=[squares], steps=3, lr=0.1))
+        >>> len(result.reports), result.skipped, result.stopped_by
+        (3, 0, None)
     """
 
     reports: tuple[StepReport, ...]

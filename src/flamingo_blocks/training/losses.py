@@ -91,6 +91,19 @@ def flamingo_loss(model: nn.Module, batch: FlamingoBatch, *, z_loss: float = 0.0
 
     Returns:
         The mean over the labels that count.
+
+    Example:
+        >>> from flamingo_blocks.models import build_tiny_flamingo
+        >>> flamingo = build_tiny_flamingo()
+        >>> ids = torch.tensor([[1, flamingo.media_token_id, 5, 6]])
+        >>> batch = FlamingoBatch(
+        ...     input_ids=ids, attention_mask=ids >= 0, labels=make_labels(ids), layout=flamingo.make_layout(ids),
+        ...     pixels=torch.zeros(1, 1, 3, 8, 8),
+        ... )
+        >>> loss = flamingo_loss(flamingo, batch)  # in nats a label
+        >>> loss.backward()
+        >>> loss.shape
+        torch.Size([])
     """
     loss: Tensor = model(**batch.model_inputs(), **_only_if(z_loss)).loss
     return loss

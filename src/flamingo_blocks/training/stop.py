@@ -8,7 +8,15 @@ from types import FrameType
 
 
 class StopRequest:
-    """Whether somebody wants the run to end."""
+    """Whether somebody wants the run to end.
+
+    Example:
+        >>> stop = StopRequest()
+        >>> before = bool(stop)
+        >>> stop(signal.SIGTERM, None)  # what a handler of the signal does
+        >>> before, bool(stop), stop.name
+        (False, True, 'SIGTERM')
+    """
 
     def __init__(self) -> None:
         self.name: str | None = None

@@ -159,7 +159,13 @@ def save_features(
         MissingDependencyError: If safetensors is not installed.
 
     Example:
-        `save_features("features", ((url, image) for url, image in pictures), tower=tower, dtype=torch.bfloat16)`
+        >>> from flamingo_blocks.vision import CallableTower
+        >>> tower = CallableTower(torch.nn.Conv2d(3, 8, 4, stride=4), image_size=16)
+        >>> pictures = [("https://a.org/cat.jpg", torch.rand(3, 20, 30)), ("jump.mp4", [torch.rand(3, 16, 16)] * 5)]
+        >>> store = save_features("features", pictures, tower=tower, dtype=torch.bfloat16)
+        >>> store["jump.mp4"].shape, store["jump.mp4"].dtype  # frames patches vision_dim
+        (torch.Size([5, 16, 8]), torch.bfloat16)
+
     """
     if dtype is not None and not getattr(dtype, "is_floating_point", False):  # a word has none
         raise ValueError(

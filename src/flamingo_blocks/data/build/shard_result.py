@@ -17,6 +17,12 @@ class Quarantined:
             `"memory"` for one that grew too large twice, `"error"` for an exception.
         detail: What was seen, for people.
         record: The begin of its `repr`, for people; `read_quarantine` gives the record itself.
+
+    Example:
+        >>> left_out = Quarantined(shard="00017", number=3, reason="timeout", detail="silent for 60 s", record="'<html>'")
+        >>> f"record {left_out.number} of {left_out.shard}: {left_out.reason}"
+        'record 3 of 00017: timeout'
+
     """
 
     shard: str
@@ -90,6 +96,12 @@ class ShardFailure:
     Args:
         shard: Its name.
         detail: What was seen last, for people.
+
+    Example:
+        >>> failures = [ShardFailure("00017", detail="OSError: No space left on device")]
+        >>> {failure.shard: failure.detail for failure in failures}
+        {'00017': 'OSError: No space left on device'}
+
     """
 
     shard: str

@@ -29,6 +29,14 @@ class EvaluationMatch:
         set: Name of its set.
         index: Its place in that.
         cosine: How like it is: 1 for the same direction.
+
+    Example:
+        >>> embed = lambda images: torch.tensor([[float(number), 1.0] for number in images])
+        >>> unseen = EvaluationImages(embed, {"coco": [3, 7], "flickr": [0]}, threshold=0.99)
+        >>> match = unseen.find([8])[0]  # of any image, however far
+        >>> match.set, match.index, round(match.cosine, 3)
+        ('coco', 1, 1.0)
+
     """
 
     set: str

@@ -17,7 +17,23 @@ DocumentFilter = Callable[[InterleavedDocument], InterleavedDocument | Dropped]
 
 @runtime_checkable
 class ItemFilter(Protocol):
-    """A filter that takes images or paragraphs out of a document, and says of each why."""
+    """A filter that takes images or paragraphs out of a document, and says of each why.
+
+    Example:
+        >>> from flamingo_blocks.data import ImageSegment
+        >>> class WithoutLogos:
+        ...     def __call__(self, document):
+        ...         return self.filter_items(document).document
+        ...     def filter_items(self, document):
+        ...         kept = [one for one in document.segments if "logo" not in (getattr(one, "url", "") or "")]
+        ...         logos = len(document.segments) - len(kept)
+        ...         return Filtered(InterleavedDocument(tuple(kept)), (Dropped("logo"),) * logos)
+        >>> counts = FilterCounts()
+        >>> page = InterleavedDocument.from_parts([ImageSegment(url="logo.png"), "Text.", ImageSegment(url="cat.jpg")])
+        >>> [len(document.media) for document in FilterChain([WithoutLogos()]).run([page], counts)], counts.items["logo"]
+        ([1], 1)
+
+    """
 
     def __call__(self, document: InterleavedDocument) -> InterleavedDocument | Dropped:
         """What is left of a document, or why it is dropped.

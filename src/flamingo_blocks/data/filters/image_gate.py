@@ -24,6 +24,14 @@ class ImageFacts:
         width: In pixels.
         height: In pixels.
         format: As pillow calls it: `"JPEG"`, `"PNG"`, `"WEBP"`.
+
+    Example:
+        >>> from PIL import Image
+        >>> file = io.BytesIO()
+        >>> Image.new("RGB", (400, 300)).save(file, "PNG")
+        >>> ImageGate().look(file.getvalue())
+        ImageFacts(width=400, height=300, format='PNG')
+
     """
 
     width: int

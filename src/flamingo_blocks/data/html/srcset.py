@@ -20,6 +20,11 @@ class SrcsetCandidate:
         url: As it is written.
         width: Pixels, where the source says so.
         density: Pixels of the image a pixel of the page, where the source says so.
+
+    Example:
+        >>> parse_srcset("small.jpg 300w, sharp.jpg 2x")
+        [SrcsetCandidate(url='small.jpg', width=300, density=None), SrcsetCandidate(url='sharp.jpg', width=None, density=2.0)]
+
     """
 
     url: str

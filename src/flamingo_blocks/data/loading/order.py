@@ -14,7 +14,14 @@ _BYTES = 4
 
 @dataclass(frozen=True)
 class Place:
-    """Where a position of the endless order lies: the epoch, counted from 0, and the sample that is seen there."""
+    """Where a position of the endless order lies: the epoch, counted from 0, and the sample that is seen there.
+
+    Example:
+        >>> place = SampleOrder(4, seed=0).at(5)
+        >>> place.epoch, place.sample
+        (1, 3)
+
+    """
 
     epoch: int
     sample: int

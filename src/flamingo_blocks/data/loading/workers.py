@@ -23,7 +23,18 @@ _SECONDS_TO_END = 5.0
 
 
 class WorkerDiedError(FlamingoBlocksError, RuntimeError):
-    """A worker process ended by itself or was killed; the message says how and what it was at. Going on is safe."""
+    """A worker process ended by itself or was killed; the message says how and what it was at. Going on is safe.
+
+    Example:
+        >>> pool = WorkerPool(os._exit, num_workers=1)
+        >>> try:
+        ...     pool.submit(7)  # the worker ends itself with this status
+        ...     pool.result(7)
+        ... except WorkerDiedError as error:
+        ...     print(str(error).partition(") ")[2].partition(".")[0])
+        ended with code 7 at 7
+
+    """
 
 
 class WorkerPool:

@@ -27,7 +27,19 @@ OnStage = Callable[[str, BuildProgress], None]
 
 
 class BuildError(FlamingoBlocksError, RuntimeError):
-    """Shards of a build could not be done; the message names them. The same call tries them again."""
+    """Shards of a build could not be done; the message names them. The same call tries them again.
+
+    Example:
+        >>> from flamingo_blocks.data.build import LocalExecutor
+        >>> def read():
+        ...     raise OSError("the disk is away")
+        >>> try:
+        ...     build_documents([PageShard("0", (), read)], "out", step=PageStep(), executor=LocalExecutor(workers=0))
+        ... except BuildError as error:
+        ...     print(str(error).partition(". ")[0])
+        stage 'documents': 1 of 1 shards failed, the first is 0: OSError: the disk is away
+
+    """
 
 
 @dataclass(frozen=True)

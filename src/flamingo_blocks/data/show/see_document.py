@@ -33,6 +33,14 @@ class SeenRun:
         num_tokens: How many tokens it is.
         ignored: Whether no loss is taken on it in training.
         text: What its tokens decode to; empty for all that is no text.
+
+    Example:
+        >>> caption = SeenRun("text", first=0, last=1, num_tokens=2, ignored=False, text=" a cat")
+        >>> list(caption.sees)  # as where all earlier images are seen
+        [0, 1]
+        >>> list(SeenRun("text", first=0, last=-1, num_tokens=3, ignored=False, text="No image yet.").sees)
+        []
+
     """
 
     kind: RunKind

@@ -9,7 +9,14 @@ USUAL_RATE = 25.0  # frames a second, where a file tells nothing
 
 
 class FrameOptions(TypedDict):
-    """The arguments of `frame_times` and `decode_clip` that say which frames."""
+    """The arguments of `frame_times` and `decode_clip` that say which frames.
+
+    Example:
+        >>> every_second: FrameOptions = {"fps": 1.0, "count": 4, "place": 0.5}
+        >>> frame_times(22.0, **every_second)
+        (9.5, 10.5, 11.5, 12.5)
+
+    """
 
     fps: float
     count: int

@@ -40,6 +40,16 @@ def baseline_predictions(
 
     Returns:
         Predictions for each of `BASELINES`; those about shots are left out where there are none.
+
+    Example:
+        >>> items = {"7": TaskItem(id="7", media=(), answers=("red",))}
+        >>> own = [Prediction(task="colours", id="7", shots=2, seed=0, shot_ids=("1", "2"), answer="blue")]
+        >>> found = baseline_predictions(
+        ...     own, items, answers={"7": ["red", "green"]}, support_answers=["green", "red", "green"]
+        ... )
+        >>> {name: [prediction.answer for prediction in said] for name, said in found.items()}
+        {'baseline:support_majority': ['green'], 'baseline:shots_majority': ['red'], 'baseline:last_shot': ['green']}
+
     """
     common = most_frequent(support_answers)
     found: dict[str, list[Prediction]] = {}

@@ -23,6 +23,17 @@ class AtHand:
         seed: Decides what is drawn.
         queries: All queries of the task, in any order.
         blank: Gives an item of the same shape that shows nothing.
+
+    Example:
+        >>> from flamingo_blocks.evaluation.controls import ShownShot
+        >>> items = [TaskItem(id=name, media=()) for name in ("hen", "dog", "cat")]
+        >>> at_hand = AtHand(task="animals", seed=0, queries=items, blank=lambda item: item)
+        >>> [item.id for item in at_hand.by_id]
+        ['cat', 'dog', 'hen']
+        >>> shown = Shown(shots=tuple(ShownShot(item=item, answer=item.id) for item in items), query=items[0])
+        >>> at_hand.order(shown, "shuffle_order")  # the same whenever it is asked
+        [0, 2, 1]
+
     """
 
     task: str
@@ -60,6 +71,19 @@ class Control:
         closes_gates: Whether the gates of the model are closed, so that it sees nothing.
         min_shots: Fewest shots that it changes anything about; with fewer it is not asked.
         moves_answers: Whether shots show other answers than their own, so that nothing is told of copies.
+
+    Example:
+        >>> from flamingo_blocks.evaluation.controls import ShownShot
+        >>> last_first = Control(
+        ...     name="last_first", says="the order of the shots does not matter", min_shots=2,
+        ...     change=lambda shown, at_hand: replace(shown, shots=shown.shots[::-1]),
+        ... )
+        >>> items = [TaskItem(id=name, media=()) for name in ("cat", "dog")]
+        >>> shown = Shown(shots=tuple(ShownShot(item=item, answer=item.id) for item in items), query=items[0])
+        >>> at_hand = AtHand(task="animals", seed=0, queries=items, blank=lambda item: item)
+        >>> [shot.answer for shot in last_first.change(shown, at_hand).shots]
+        ['dog', 'cat']
+
     """
 
     name: str

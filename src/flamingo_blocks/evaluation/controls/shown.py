@@ -16,6 +16,14 @@ class ShownShot:
         item: The shot.
         answer: The answer that it shows.
         with_media: Whether its images and their tags stand in the prompt.
+
+    Example:
+        >>> from flamingo_blocks.data import ImageSegment
+        >>> item = TaskItem(id="7", media=(ImageSegment(url="cat.jpg"),), answers=("a cat",))
+        >>> own, other = ShownShot(item=item, answer="a cat"), ShownShot(item=item, answer="a dog")
+        >>> own.key == other.key, own.key == ShownShot(item=item, answer="a cat").key
+        (False, True)
+
     """
 
     item: TaskItem
@@ -37,6 +45,13 @@ class Shown:
         shots: First to last.
         query: What is asked.
         query_with_media: Whether the query's images and their tags stand in the prompt.
+
+    Example:
+        >>> shot, query = (TaskItem(id=name, media=()) for name in ("cat", "dog"))
+        >>> shown = Shown(shots=(ShownShot(item=shot, answer="a cat"),), query=query)
+        >>> [one.answer for one in shown.shots], shown.query.id, shown.query_with_media
+        (['a cat'], 'dog', True)
+
     """
 
     shots: tuple[ShownShot, ...]

@@ -12,6 +12,12 @@ class NotFiniteError(EvaluationError):
     Args:
         query: Number of the query among those that were asked.
         problem: Which candidate, and what was found.
+
+    Example:
+        >>> error = NotFiniteError(3, "candidate 'a cat' has log-probability nan")
+        >>> error.query, str(error)
+        (3, "query 3: candidate 'a cat' has log-probability nan")
+
     """
 
     def __init__(self, query: int, problem: str) -> None:

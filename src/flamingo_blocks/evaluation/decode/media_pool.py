@@ -24,7 +24,18 @@ _DRAWS = KeyedDraws("evaluation")  # of a clip that no reader of ours cuts: the 
 
 
 class UnreadableMediaError(EvaluationError):
-    """An image or clip cannot be read; the message names it and says what the decoder said."""
+    """An image or clip cannot be read; the message names it and says what the decoder said.
+
+    Example:
+        >>> from flamingo_blocks.data import ImageSegment
+        >>> from flamingo_blocks.models import build_tiny_flamingo
+        >>> try:
+        ...     MediaPool(build_tiny_flamingo()).tokens([ImageSegment(url="cat.jpg", data=b"<html>")])
+        ... except UnreadableMediaError as error:
+        ...     print(str(error).partition(": ")[0])
+        the image cat.jpg cannot be read
+
+    """
 
 
 @dataclass(frozen=True)

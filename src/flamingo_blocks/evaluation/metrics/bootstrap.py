@@ -95,6 +95,15 @@ def metric_interval(
 
     Raises:
         ValueError: As the metric, or `clustered_bootstrap`.
+
+    Example:
+        >>> from flamingo_blocks.evaluation.metrics import ExactMatch
+        >>> items = [TaskItem(id=str(number), media=(), answers=("yes",), cluster=str(number)) for number in range(8)]
+        >>> said = [Prediction(task="t", id=item.id, shots=0, seed=0, answer="yes" if item.id < "6" else "no") for item in items]
+        >>> low, high = metric_interval(ExactMatch(), items, said)
+        >>> low < 75.0 < high
+        True
+
     """
     score = metric.score(items, predictions)
     clusters = [item.cluster for item in items]
@@ -178,6 +187,15 @@ def metric_difference(
 
     Raises:
         ValueError: As the metric, or `clustered_bootstrap`.
+
+    Example:
+        >>> from flamingo_blocks.evaluation.metrics import ExactMatch
+        >>> items = [TaskItem(id=str(number), media=(), answers=("yes",)) for number in range(8)]
+        >>> def said(answer):
+        ...     return [Prediction(task="t", id=item.id, shots=0, seed=0, answer=answer) for item in items]
+        >>> metric_difference(ExactMatch(), items, said("yes"), said("no"), num_resamples=50)
+        (100.0, 100.0, 100.0)
+
     """
     one, two = metric.score(items, own), metric.score(items, other)
     clusters = [item.cluster for item in items]

@@ -23,6 +23,12 @@ class CiderScores:
     Args:
         corpus: Mean over the images.
         per_image: Score of each, from 0 to 10.
+
+    Example:
+        >>> scores = cider_d(["a black cat", "a dog"], [["a black cat", "one cat"], ["the white dog runs"]])
+        >>> sum(scores.per_image) / 2 == scores.corpus
+        True
+
     """
 
     corpus: float

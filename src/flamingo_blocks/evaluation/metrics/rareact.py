@@ -30,6 +30,13 @@ class RareActClip:
         noun: Noun of that action.
         annotation: 1: shows the action; 2, 3, 4: only its verb, only its noun, both but not together; 0: neither.
         video: The video that it was cut from.
+
+    Example:
+        >>> shown = RareActClip(class_id=0, verb="cut", noun="shoe", annotation=1, video="a")
+        >>> only_its_verb = RareActClip(class_id=0, verb="cut", noun="shoe", annotation=2, video="b")
+        >>> rareact_mwap([[0.7], [0.2]], [shown, only_its_verb])
+        {0: 1.0}
+
     """
 
     class_id: int

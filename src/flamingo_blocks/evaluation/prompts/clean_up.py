@@ -13,6 +13,12 @@ class Cleaned:
     Args:
         text: The answer in one line, without white space at its ends.
         by_keyword: Whether a keyword of the prompt ended it, for want of an `<EOC>` before.
+
+    Example:
+        >>> cleaned = clean_up(" a net Question: why?", PromptTemplate(before="", gap="", keywords=("Question:",)))
+        >>> cleaned.text, cleaned.by_keyword
+        ('a net', True)
+
     """
 
     text: str

@@ -17,6 +17,11 @@ class Finding:
     Args:
         task: Name of the task.
         text: What was seen and what it may mean.
+
+    Example:
+        >>> print("{0.task}: {0.text}".format(Finding(task="vqav2", text="4 shots score less than none")))
+        vqav2: 4 shots score less than none
+
     """
 
     task: str

@@ -24,6 +24,12 @@ class Published:
         selection: `"random"` or `"rices"`, or `"none"` of models without shots.
         source: Paper and table.
         notes: What to know before it is compared with anything.
+
+    Example:
+        >>> row = published_scores("coco", model="Flamingo-80B")[0]
+        >>> row.task, row.shots, row.score, row.metric
+        ('coco', 0, 84.3, 'CIDEr')
+
     """
 
     model: str

@@ -28,6 +28,17 @@ class Summary:
         difference: Own score less this control's, with its interval, averaged in the same way.
         rates: Of the headline: shares averaged over all seeds, those of the queries at which each thing stopped the
             writing among them.
+
+    Example:
+        >>> from flamingo_blocks.evaluation.score import Score
+        >>> def cell(control, seed, value):
+        ...     scores = (Score(variant="VQA(official)", value=value),)
+        ...     return Cell(task="t", shots=4, seed=seed, control=control, scores=scores)
+        >>> cells = (cell("none", 0, 50.0), cell("none", 1, 52.0), cell("blind", 0, 40.0))
+        >>> found = summarise(EvaluationResult(cells=cells, run={}, tasks={"t": {}}))
+        >>> [(summary.control, summary.mean, summary.seeds) for summary in found]
+        [('none', 51.0, (0, 1)), ('blind', 40.0, (0,))]
+
     """
 
     task: str

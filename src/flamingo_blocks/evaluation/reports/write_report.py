@@ -23,6 +23,13 @@ class ReportFiles:
         results: `results.json`: all scores.
         markdown: `report.md`: tables to read.
         html: `report.html`: pictures to look at.
+
+    Example:
+        >>> result = EvaluationResult(cells=(), run={}, tasks={})
+        >>> files = write_report("evaluation", result, [])
+        >>> files.predictions.as_posix(), files.markdown.is_file()
+        ('evaluation/predictions.jsonl', True)
+
     """
 
     predictions: Path

@@ -32,6 +32,29 @@ def rescore(folder: Path, tasks: Sequence[Task]) -> EvaluationResult:
     Raises:
         EvaluationError: If the folder holds no finished run, a task that was asked is not given, or predictions are of
             queries that the task does not have.
+
+    Example:
+        >>> from flamingo_blocks.evaluation import EvalConfig, evaluate
+        >>> from flamingo_blocks.evaluation.synthetic import synthetic_task
+        >>> from flamingo_blocks.models import FlamingoProcessor, build_tiny_flamingo
+        >>> class Letters:
+        ...     def encode(self, text):
+        ...         return [3 + ord(letter) % 29 for letter in text]
+        ...
+        ...     def decode(self, ids):
+        ...         return "".join(chr(94 + token) for token in ids)
+        >>> flamingo = build_tiny_flamingo()
+        >>> processor = FlamingoProcessor(
+        ...     tokenizer=Letters(), preprocess=flamingo.vision.preprocess, media_token_id=flamingo.media_token_id,
+        ...     end_token_id=flamingo.end_token_id, pad_token_id=0, bos_token_id=None,
+        ... )
+        >>> task = synthetic_task("binding", queries=4, size=8, answering="closed")
+        >>> before = evaluate(
+        ...     flamingo, processor, [task], EvalConfig(shots=(2,), seeds=(0,), controls=(), bootstrap=0), folder="out"
+        ... )
+        >>> rescore(Path("out"), [task]).cells == before.cells  # no model is asked
+        True
+
     """
     before = read_results(folder / RESULTS)
     if "settings" not in before.run:

@@ -60,6 +60,15 @@ class PaperSubsets:
         test_support: Shots of the test; those of `select_support`.
         val_support: Shots while prompts and settings are chosen.
         val_query: Queries while prompts and settings are chosen.
+
+    Example:
+        >>> items = [TaskItem(id=str(number), media=()) for number in range(100)]
+        >>> subsets = paper_subsets(items, task="vqav2", val_query=20, support=3)
+        >>> len(subsets.test_support), len(subsets.val_support), len(subsets.val_query)
+        (3, 3, 20)
+        >>> {item.id for item in subsets.val_support} & {item.id for item in subsets.val_query}
+        set()
+
     """
 
     test_support: tuple[TaskItem, ...]

@@ -13,6 +13,20 @@ class ShotSource(Protocol):
 
     What it gives depends on the query, the number of shots and what the source was made with, and on no call before.
     The query is never among its shots, nor what shows the same picture.
+
+    Example:
+        >>> class TheFirst:
+        ...     excluded = {}
+        ...
+        ...     def __init__(self, support):
+        ...         self.support = support
+        ...
+        ...     def draw(self, query, shots):
+        ...         return tuple(item for item in self.support if item.id != query.id)[:shots]
+        >>> items = [TaskItem(id=name, media=()) for name in ("cat", "dog", "hen")]
+        >>> isinstance(TheFirst(items), ShotSource), [shot.id for shot in TheFirst(items).draw(items[0], 2)]
+        (True, ['dog', 'hen'])
+
     """
 
     @property

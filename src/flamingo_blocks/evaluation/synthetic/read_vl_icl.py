@@ -44,6 +44,13 @@ def read_vl_icl(folder: Path | str, task: str, *, names: int = 2, answering: Ans
         EvaluationError: If a file is missing or a row is wrong; the message names file, row and key.
         ValueError: If the task is unknown, or closed answers are asked of one that has no list of them.
 
+    Example:
+        >>> from flamingo_blocks.evaluation.synthetic import synthetic_task, write_vl_icl
+        >>> _ = write_vl_icl("bench", synthetic_task("counting", queries=3, support=4, size=32))
+        >>> task = read_vl_icl("bench", "clevr")
+        >>> task.kind, len(task.queries), len(task.support)
+        ('continue', 3, 4)
+
     Source:
         VL-ICL Bench (arXiv 2403.13164). It draws shots from one stream of random numbers over all queries; here each
         query has a hash of its own.

@@ -14,6 +14,12 @@ class VlIclSummary:
         best_shots: The fewest shots that reach it.
         efficiency: Mean over the other numbers of shots of what each gains over `zero_shot`; negative where shots
             harm.
+
+    Example:
+        >>> summary = vl_icl_summary({0: 50.0, 2: 60.0, 4: 80.0, 8: 70.0})
+        >>> summary.best, summary.best_shots, summary.efficiency
+        (80.0, 4, 20.0)
+
     """
 
     zero_shot: float

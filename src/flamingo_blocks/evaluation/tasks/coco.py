@@ -27,6 +27,20 @@ def read_coco(folder: Path, split: str, *, restval: bool = False) -> Task:
 
     Raises:
         EvaluationError: If a file is missing or a row is wrong.
+
+    Example:
+        >>> import json
+        >>> rows = [
+        ...     {"split": split, "filepath": "val2014", "filename": f"{number}.jpg", "cocoid": number,
+        ...      "sentences": [{"raw": "A cat on a mat."}]}
+        ...     for number, split in ((42, "test"), (43, "train"))
+        ... ]
+        >>> Path("coco").mkdir()
+        >>> _ = Path("coco/dataset_coco.json").write_text(json.dumps({"dataset": "coco", "images": rows}))
+        >>> task = read_coco(Path("coco"), "test")
+        >>> task.queries[0].id, task.queries[0].answers, len(task.support)
+        ('42', ('A cat on a mat.',), 1)
+
     """
     check_split("coco", split, SPLITS)
     _, (file,) = find_files(folder, ["dataset_coco.json"])

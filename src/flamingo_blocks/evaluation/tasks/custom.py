@@ -57,6 +57,20 @@ def read_custom_task(file: Path) -> Task:
     Raises:
         EvaluationError: If something in the files is missing, wrong or not known.
         MissingDependencyError: If the file is YAML, and PyYAML is not installed.
+
+    Example:
+        >>> import json
+        >>> fields = {"id": "number", "image": "file", "question": "asked", "answers": "said"}
+        >>> rows = [{"number": 1, "file": "1.png", "asked": "Which sign is it?", "said": ["stop"]}]
+        >>> _ = Path("test.json").write_text(json.dumps(rows))
+        >>> _ = Path("signs.json").write_text(json.dumps({
+        ...     "name": "signs", "kind": "question", "answering": "open", "metric": "exact_match",
+        ...     "rows": "test.json", "fields": fields,
+        ... }))
+        >>> task = read_custom_task(Path("signs.json"))
+        >>> task.name, task.queries[0].texts["question"], task.queries[0].answers
+        ('signs', 'Which sign is it?', ('stop',))
+
     """
     file = Path(file)
     spec = _read_spec(file)

@@ -90,7 +90,16 @@ the folder does not exist. It takes
 
 
 def describe_tasks() -> str:
-    """All tasks with their titles, metrics and splits, and below each the files that it takes, as a table of text."""
+    """All tasks with their titles, metrics and splits, and below each the files that it takes, as a table of text.
+
+    Example:
+        >>> for line in describe_tasks().splitlines()[:3]:
+        ...     print(line)
+        name           title          metric                                         answers  splits
+        coco           COCO captions  CIDEr-D                                        open     test, val
+          dataset_coco.json     Karpathy's splits, with the captions
+
+    """
     head = ("name", "title", "metric", "answers", "splits")
     rows = [(task.name, task.title, task.metric, task.answering, ", ".join(task.splits)) for task in TASKS.values()]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]

@@ -179,7 +179,13 @@ def _unit_rows(vectors: Float[Tensor, "pairs dim"]) -> Float[Tensor, "pairs dim"
 
 
 class RetrievalAccuracy(NamedTuple):
-    """Share of images that find their text, and of texts that find their image."""
+    """Share of images that find their text, and of texts that find their image.
+
+    Example:
+        >>> found = retrieval_accuracy(torch.eye(4), torch.eye(4)[[1, 0, 2, 3]])
+        >>> found.image_to_text, found.text_to_image
+        (0.5, 0.5)
+    """
 
     image_to_text: float
     text_to_image: float

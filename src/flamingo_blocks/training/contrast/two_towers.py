@@ -14,7 +14,14 @@ from flamingo_blocks.vision import VisionTower
 
 
 class PairVectors(NamedTuple):
-    """What `contrastive_loss` takes: a row a pair of both towers, and the logarithm of the scale."""
+    """What `contrastive_loss` takes: a row a pair of both towers, and the logarithm of the scale.
+
+    Example:
+        >>> from flamingo_blocks.training.contrast import contrastive_loss
+        >>> vectors = PairVectors(image=torch.eye(4), text=torch.eye(4), log_scale=torch.tensor([0.0]))
+        >>> round(contrastive_loss(*vectors).item(), 4)
+        1.4871
+    """
 
     image: Float[Tensor, "pairs dim"]
     text: Float[Tensor, "pairs dim"]

@@ -22,6 +22,13 @@ class RunPlan:
         steps: Updates.
         world_size: Ranks.
         device: The device of each rank.
+
+    Example:
+        >>> from flamingo_blocks.models import build_tiny_flamingo
+        >>> from flamingo_blocks.training.planning import BatchShape, plan_run
+        >>> plan = plan_run(build_tiny_flamingo(), batches={"pages": BatchShape(rows=8, text=16, items=2)}, steps=100)
+        >>> plan.tokens, plan.items, plan.fits, sorted(plan.trained)
+        x
     """
 
     trained: Mapping[str, int]
