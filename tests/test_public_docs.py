@@ -7,7 +7,7 @@ import importlib
 import inspect
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,18 @@ ROOT = Path(__file__).parents[1]
 SURFACE: dict[str, list[str]] = json.loads((ROOT / "tests" / "api_surface.json").read_text())
 
 # What no docstring can run in a moment, and the page or test that runs it.
-EXAMPLE_ELSEWHERE: dict[str, str] = {}
+EXAMPLE_ELSEWHERE = {
+    "flamingo_blocks.data.build.ray_executor.RayExecutor": "tests/ray/test_ray_executor.py",  # needs Ray
+    # needs the weights and the processor of a model
+    "flamingo_blocks.evaluation.answering.transformers_model.TransformersModel": "docs/how-to/evaluate-another-model.md",
+}
+
+# Context managers that turn an error raised inside of them into one that they state.
+TURNED = {"written_whole": "OSError"}
 
 Definition = ast.ClassDef | ast.FunctionDef
+LATER = ast.ClassDef | ast.FunctionDef | ast.Lambda  # written at one time, run at another
+Helpers = Callable[[str], tuple[ast.FunctionDef, str] | None]
 SECTION = re.compile(r"^(?P<name>[A-Z]\w*):\n(?P<text>(?:[ ].*\n|\n)*)", re.MULTILINE)
 
 
@@ -66,29 +75,58 @@ def exception_named(name: str, module: str) -> type[BaseException] | None:
     return found if inspect.isclass(found) and issubclass(found, BaseException) else None
 
 
-def raised(node: ast.AST, module: str, helpers: Mapping[str, ast.FunctionDef]) -> set[type[BaseException]]:
-    """The classes `X` of every `raise X(...)` in a body and in the private helpers that it calls.
+def raised(nodes: Iterable[ast.AST], module: str, helpers: Helpers) -> set[type[BaseException]]:
+    """The classes `X` of every `raise X(...)` in some code and in the helpers that it calls.
 
-    What the body itself catches is left out, and so is what raises an error again, or one that a call gave.
+    What the code itself catches is left out, and so is what raises an error again, or one that a call gave.
     """
+    return set().union(*(raised_in(node, module, helpers) for node in nodes if not isinstance(node, LATER)))
+
+
+def raised_in(node: ast.AST, module: str, helpers: Helpers) -> set[type[BaseException]]:
+    """As `raised`, of one statement or expression."""
+    found: set[Any] = set()
     if isinstance(node, ast.Try):
-        names = [ast.unparse(kind) for each in node.handlers if each.type for kind in getattr(each.type, "elts", [each.type])]
-        caught = tuple(found for name in names if (found := exception_named(name, module)))
-        inside = {each for part in node.body for each in raised(part, module, helpers) if not issubclass(each, caught)}
-        return inside.union(*(raised(part, module, helpers) for part in [*node.handlers, *node.orelse, *node.finalbody]))
-    found = set()
+        kinds = [kind for each in node.handlers if each.type for kind in getattr(each.type, "elts", [each.type])]
+        found = without(raised(node.body, module, helpers), [ast.unparse(kind) for kind in kinds], module)
+        return found | raised([*node.handlers, *node.orelse, *node.finalbody], module, helpers)
+    if isinstance(node, ast.With):
+        inside = raised(node.body, module, helpers)
+        around = [getattr(item.context_expr, "func", None) for item in node.items]
+        turned = [TURNED[name] for name in map(ast.unparse, filter(None, around)) if name in TURNED]
+        return without(inside, turned, module) | raised((item.context_expr for item in node.items), module, helpers)
     if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
-        found |= {exception_named(ast.unparse(node.exc.func), module)} - {None, NotImplementedError}
-    if isinstance(node, ast.Call) and (helper := helpers.get(ast.unparse(node.func))):
-        found |= raised_in_body(helper, module, {})
-    later = ast.FunctionDef | ast.ClassDef | ast.Lambda  # written here, run at another time
-    return found.union(*(raised(part, module, helpers) for part in ast.iter_child_nodes(node) if not isinstance(part, later)))
+        found = {exception_named(ast.unparse(node.exc.func), module)} - {None, NotImplementedError}
+    if isinstance(node, ast.Call) and (helper := helpers(ast.unparse(node.func))):
+        found |= raised(helper[0].body, helper[1], no_helpers)
+    return found | raised(ast.iter_child_nodes(node), module, helpers)
 
 
-def raised_in_body(node: ast.FunctionDef, module: str, helpers: Mapping[str, ast.FunctionDef]) -> set[type[BaseException]]:
-    """As `raised`, of a whole function."""
-    later = ast.FunctionDef | ast.ClassDef
-    return set().union(*(raised(part, module, helpers) for part in node.body if not isinstance(part, later)))
+def without(found: set[type[BaseException]], names: list[str], module: str) -> set[type[BaseException]]:
+    """The classes that are none of those named, nor derived from them."""
+    gone = tuple(kind for name in names if (kind := exception_named(name, module)))
+    return {each for each in found if not issubclass(each, gone)}
+
+
+def no_helpers(_: str) -> None:
+    """Helpers of helpers are not looked into."""
+
+
+def helpers_of(module: str, methods: Mapping[str, ast.FunctionDef]) -> Helpers:
+    """What is looked into where it is called: private functions and methods, and the checks of other modules."""
+    own = {name: node for name, node in definitions(module).items() if name[0] == "_"}
+    own |= {f"{of}.{name}": each for name, each in methods.items() if name[0] == "_" for of in ("self", "cls")}
+
+    def find(name: str) -> tuple[ast.FunctionDef, str] | None:
+        if isinstance(node := own.get(name), ast.FunctionDef):
+            return node, module
+        check = getattr(importlib.import_module(module), name, None) if name.startswith(("check_", "refuse_")) else None
+        if inspect.isfunction(check) and check.__module__.startswith("flamingo_blocks."):
+            found = definitions(check.__module__).get(check.__name__)
+            return (found, check.__module__) if isinstance(found, ast.FunctionDef) else None
+        return None
+
+    return find
 
 
 def section(docstring: str, name: str) -> str:
@@ -97,52 +135,63 @@ def section(docstring: str, name: str) -> str:
     return inspect.cleandoc("\n" + "".join(found)) if found else ""
 
 
+def named_in(docstring: str) -> list[str]:
+    """The names in a `Raises:` section."""
+    return re.findall(r"^([A-Za-z_.]+):", section(docstring, "Raises"), re.MULTILINE)
+
+
 def stated(docstring: str, module: str) -> set[type[BaseException]]:
     """The exception classes of a `Raises:` section."""
-    names = re.findall(r"^([A-Za-z_.]+):", section(docstring, "Raises"), re.MULTILINE)
-    return {found for name in names if (found := exception_named(name, module))} - {Exception, BaseException}
+    return {found for name in named_in(docstring) if (found := exception_named(name, module))} - {
+        Exception,
+        BaseException,
+    }
 
 
-def unstated(docstring: str, node: ast.FunctionDef, module: str, helpers: Mapping[str, ast.FunctionDef]) -> set[str]:
-    """The classes that a function raises and neither they nor a base of theirs stand in its docstring."""
+def unstated(docstring: str, node: ast.FunctionDef, module: str, helpers: Helpers) -> str:
+    """The classes that a function raises where neither they nor a base of theirs stand in a docstring."""
     says = tuple(stated(docstring, module))
-    return {each.__name__ for each in raised_in_body(node, module, helpers) if not issubclass(each, says)}
+    found = raised(node.body, module, helpers)
+    return ", ".join(sorted(each.__name__ for each in found if not issubclass(each, says)))
 
 
-def silent_errors(member: Any) -> list[str]:
-    """What a public class or function raises and does not state, as `name: classes`."""
-    module, written = member.__module__, definitions(member.__module__)
-    helpers = {name: node for name, node in written.items() if name[0] == "_" and isinstance(node, ast.FunctionDef)}
-    node = written[member.__name__]
+def silent_errors(member: Any) -> dict[str, str]:
+    """What a public class or function raises and does not state, by the function or method that does."""
+    module, name = member.__module__, member.__name__
+    node = definitions(module)[name]
     docstring = inspect.cleandoc(ast.get_docstring(node) or "")
     if isinstance(node, ast.FunctionDef):
-        return [", ".join(sorted(missing))] if (missing := unstated(docstring, node, module, helpers)) else []
-    methods = methods_of(node)
-    helpers |= {f"{of}.{name}": each for name, each in methods.items() if name[0] == "_" for of in ("self", "cls")}
-    found = []
-    for name, method in methods.items():
-        making = name in {"__init__", "__post_init__", "__new__"}
-        if name[0] != "_" or making or (name[:2] == "__" and name != "__getattr__"):
+        found = {name: unstated(docstring, node, module, helpers_of(module, {}))}
+    else:
+        methods = methods_of(node)
+        helpers, found = helpers_of(module, methods), {}
+        for called, method in methods.items():
             own = inspect.cleandoc(ast.get_docstring(method) or "")
-            says = docstring if making else own or docstring
-            if missing := unstated(says, method, module, helpers):
-                found.append(f"{name}: {', '.join(sorted(missing))}")
-    return found
+            if called[0] != "_":
+                found[called] = unstated(own, method, module, helpers)
+            elif called.startswith("__"):  # what making, calling or indexing it raises may stand with the class
+                found[called] = unstated(f"{docstring}\n\n{own}", method, module, helpers)
+    return {called: silent for called, silent in found.items() if silent}
 
 
 @pytest.mark.parametrize("name", MEMBERS)
 def test_a_public_name_has_an_example(name):
-    """The docstring of each public class and function shows it in use; `test_docs_code.py` runs what is shown."""
+    """The docstring of each public class and function shows it in use; `test_docs_code.py` runs what is shown.
+
+    Those few that no docstring can run show it all the same, and are run by the page or test that stands beside them.
+    """
+    shown = section(inspect.getdoc(MEMBERS[name]) or "", "Example")
     if name in EXAMPLE_ELSEWHERE:
-        return
-    docstring = inspect.getdoc(MEMBERS[name]) or ""
-    assert ">>> " in section(docstring, "Example"), "give it an `Example:` with a doctest"
+        assert "```python" in shown
+        assert f"{MEMBERS[name].__name__}(" in (ROOT / EXAMPLE_ELSEWHERE[name]).read_text()
+    else:
+        assert ">>> " in shown, "give it an `Example:` with a doctest"
 
 
 @pytest.mark.parametrize("name", MEMBERS)
 def test_a_public_name_states_its_errors(name):
     """What a public function, constructor or method raises itself stands in the `Raises:` of its docstring."""
-    assert silent_errors(MEMBERS[name]) == []
+    assert silent_errors(MEMBERS[name]) == {}
 
 
 @pytest.mark.parametrize("name", [name for name, member in MEMBERS.items() if inspect.isclass(member)])
@@ -153,3 +202,13 @@ def test_public_methods_are_documented(name):
     assert isinstance(node, ast.ClassDef)
     silent = [method for method in methods_of(node) if method[0] != "_" and not inspect.getdoc(getattr(member, method))]
     assert silent == []
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_stated_errors_are_exceptions(name):
+    """What stands in a `Raises:` is an exception class by a name that the module, `errors` or Python knows."""
+    member = MEMBERS[name]
+    node = definitions(member.__module__)[member.__name__]
+    parts = [node, *(methods_of(node).values() if isinstance(node, ast.ClassDef) else ())]
+    names = [each for part in parts for each in named_in(inspect.cleandoc(ast.get_docstring(part) or ""))]
+    assert [each for each in names if exception_named(each, member.__module__) is None] == []

@@ -28,7 +28,6 @@ class WrittenFile:
         >>> written = write_documents_parquet("a.parquet", [InterleavedDocument.from_parts(["a cat"])])
         >>> written.records, written.size_bytes == Path("a.parquet").stat().st_size, len(written.sha256)
         (1, True, 64)
-
     """
 
     records: int

@@ -40,7 +40,6 @@ class FlamingoExample:
         >>> collate([row, FlamingoExample([1, 4])], pad_id=0).input_ids  # a row of text alone needs no more
         tensor([[1, 9, 5, 6],
                 [1, 4, 0, 0]])
-
     """
 
     input_ids: Sequence[int]

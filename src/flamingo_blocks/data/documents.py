@@ -14,7 +14,6 @@ class TextSegment:
     Example:
         >>> InterleavedDocument((TextSegment("Look: "), ImageSegment(url="cat.jpg"), TextSegment("a cat."))).text
         'Look: a cat.'
-
     """
 
     text: str
@@ -38,7 +37,6 @@ class ImageSegment:
         >>> document = InterleavedDocument.from_parts([image, "A cat."])
         >>> document.text, document.media[0].alt  # what the page says instead stays with the image
         ('A cat.', 'our cat')
-
     """
 
     url: str | None = None
@@ -67,7 +65,6 @@ class ClipSegment:
         >>> clip = ClipSegment(url="https://a.org/jump.mp4", metadata={"start_s": 3.0, "end_s": 9.0})
         >>> InterleavedDocument.from_parts([clip, "A jump."]).media[0].metadata["end_s"]
         9.0
-
     """
 
     url: str | None = None

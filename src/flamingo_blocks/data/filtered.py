@@ -19,7 +19,6 @@ class Filtered:
         'image_small'
         >>> Filtered(Dropped("no_images")).document.reason
         'no_images'
-
     """
 
     document: InterleavedDocument | Dropped

@@ -23,7 +23,6 @@ class TextTokenizer(Protocol):
         >>> tokenizer: TextTokenizer = Letters()
         >>> tokenizer.encode("cat"), tokenizer.decode([99, 97, 116])
         ([99, 97, 116], 'cat')
-
     """
 
     def encode(self, text: str) -> list[int]:
@@ -43,6 +42,9 @@ class SpecialTokens:
         bos: Id that begins a document; none is written when None.
         eos: Id that ends a document; none is written when None.
         end_of_chunk_text: String that stands for `<EOC>` in text. None: text has no such string.
+
+    Raises:
+        ValueError: If `media` is neither a whole number nor some of them.
 
     Example:
         >>> SpecialTokens(media=32001, end_of_chunk=32000, bos=1).media_ids
@@ -81,7 +83,6 @@ class TokenizedDocument:
         >>> tokenized = TokenizedDocument(ids=(97, 901, 98), tags=(1,), media=media)
         >>> [tokenized.ids[tag] for tag in tokenized.tags]  # one tag an item
         [901]
-
     """
 
     ids: tuple[int, ...]

@@ -28,7 +28,7 @@ def save_demo_model(flamingo: Flamingo, vocabulary: Vocabulary, folder: Path) ->
         >>> flamingo = build_flamingo(DigitTower(), TinyDecoder(vocab_size=len(vocabulary.words)), vocabulary)
         >>> save_demo_model(flamingo, vocabulary, Path("model"))
         >>> sorted(file.name for file in Path("model").iterdir())
-        x
+        ['flamingo_config.json', 'frozen.safetensors', 'model.safetensors', 'vocabulary.json']
     """
     flamingo.save_pretrained(folder, frozen="include")
     vocabulary.save(folder / _VOCABULARY_FILE)

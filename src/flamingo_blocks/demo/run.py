@@ -74,7 +74,7 @@ def quick_config(*, seed: int = 0) -> DemoConfig:
     Example:
         >>> config = quick_config(seed=1)
         >>> config.tasks, [row.key for row in config.rows]
-        (('captions',), ['2.unseen', '5.unseen'])
+        (('captions',), ['5.unseen', '2.unseen'])
     """
     rows = tuple(row for row in ROWS if row.key in ("2.unseen", "5.unseen"))
     return DemoConfig(seed=seed, tasks=("captions",), steps=300, lr=2e-3, rows=rows)
@@ -98,8 +98,8 @@ def run_demo(config: DemoConfig, out: Path, *, on_progress: Progress = lambda _n
     Example:
         >>> a_moment = DemoConfig(tower_steps=2, lm_steps=2, steps=2, episodes=4, rows=ROWS[:1], min_recall=0.0)
         >>> result = run_demo(a_moment, Path("demo"))  # it learns nothing in two steps
-        >>> list(result.curves) == [ROWS[0].key], Path("demo/results.json").is_file(), Path("demo/model").is_dir()
-        (True, True, True)
+        >>> list(result.curves), Path("demo/results.json").is_file(), Path("demo/model").is_dir()
+        (['5.seen.closed', '5.seen.open'], True, True)
     """
     started, watch = time.process_time(), Stopwatch(on_progress)
     try:  # better now than after two minutes

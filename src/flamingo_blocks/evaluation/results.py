@@ -29,7 +29,6 @@ class Cell:
         >>> cell = Cell(task="vqav2", shots=4, seed=0, scores=(Score(variant="VQA(official)", value=53.2),))
         >>> cell.control, cell.scores[0].value
         ('none', 53.2)
-
     """
 
     task: str
@@ -64,7 +63,6 @@ class EvaluationResult:
         >>> result.cell("vqav2", 32)
         Traceback (most recent call last):
         KeyError: "no cell of task 'vqav2' with shots=32, seed=0, control='none'; of it there are [(0, 0, 'none'), (4, 0, 'none')]"
-
     """
 
     cells: tuple[Cell, ...]

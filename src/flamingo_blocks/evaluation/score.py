@@ -27,7 +27,6 @@ class Score:
         >>> counted = [value for value in score.per_item if value is not None]
         >>> sum(counted) / len(counted) == score.value
         True
-
     """
 
     variant: str
@@ -65,7 +64,6 @@ class Metric(Protocol):
         >>> said = [Prediction(task="t", id=name, shots=0, seed=0, answer=answer) for name, answer in zip("ab", ("net", "a net"))]
         >>> Brevity().score(items, said).value
         50.0
-
     """
 
     @property

@@ -54,7 +54,6 @@ class Task:
         >>> Task(name="signs", kind="question", answering="closed", metrics=(ExactMatch(),), queries=task.queries)
         Traceback (most recent call last):
         flamingo_blocks.errors.EvaluationError: task signs, query '0': has no candidates, which a closed task chooses among; give them to the task or to each query
-
     """
 
     name: str
@@ -108,7 +107,6 @@ class TaskReader:
         >>> reader = find_task("okvqa")
         >>> reader.title, reader.metric, reader.splits
         ('OK-VQA', 'VQA accuracy (of stems)', ('val',))
-
     """
 
     name: str

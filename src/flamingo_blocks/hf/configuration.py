@@ -40,6 +40,9 @@ class FlamingoConfig(PreTrainedConfig):  # type: ignore[misc]
         base_models: Where the frozen parts came from, for the model card.
         **kwargs: What every `PreTrainedConfig` takes.
 
+    Raises:
+        ValueError: If `every` is below 1.
+
     Example:
         >>> from transformers import CLIPVisionConfig, LlamaConfig
         >>> text = LlamaConfig(vocab_size=50, hidden_size=16, num_hidden_layers=4, num_attention_heads=2)

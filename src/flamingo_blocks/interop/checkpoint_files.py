@@ -124,7 +124,15 @@ class ForeignCheckpoint:
         return {name: facts.shape for name, facts in self.tensors.items()}
 
     def read(self, name: str) -> Tensor:
-        """One tensor, by its plain name; one file is open at a time."""
+        """One tensor, by its plain name; one file is open at a time.
+
+        Args:
+            name: A key of `tensors`.
+
+        Raises:
+            KeyError: If there is none of that name.
+            CheckpointError: If its file cannot be read any more.
+        """
         facts = self.tensors[name]
         if self._open is None or self._open[0] != facts.shard:
             self._open = None  # the old shard goes before the new one comes

@@ -63,9 +63,9 @@ class Inspection:
         >>> from flamingo_blocks.interop.example import tiny_open_flamingo
         >>> found = inspect_checkpoint(tiny_open_flamingo(depth=4, every=2))
         >>> found.family, found.num_tensors, found.dtypes, found.error
-        x
+        ('open_flamingo', 38, {'float32': 38}, None)
         >>> {layer: block["num_heads"] for layer, block in found.blocks.items()}
-        x
+        {1: 8, 3: 8}
     """
 
     where: str

@@ -47,6 +47,9 @@ class IdeficsTower(FreezableTower):
 
         Returns:
             Class token and patches of each.
+
+        Raises:
+            ValueError: If `pixels` is no batch of RGB frames.
         """
         check_pixels(pixels)
         model: Any = self.model
@@ -92,6 +95,9 @@ class MllamaTower(FreezableTower):
 
         Returns:
             Class token and patches of each.
+
+        Raises:
+            ValueError: If `pixels` is no batch of RGB frames.
         """
         check_pixels(pixels)
         model: Any = self.model

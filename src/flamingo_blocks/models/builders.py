@@ -25,9 +25,9 @@ class PaperSize:
 
     Example:
         >>> PAPER_SIZES["3b"]
-        x
+        PaperSize(dim=2048, depth=24, num_heads=16, every=1)
         >>> len(range(0, PAPER_SIZES["80b"].depth, PAPER_SIZES["80b"].every))  # gated blocks
-        x
+        12
     """
 
     dim: int

@@ -47,7 +47,7 @@ class FlamingoOutput:
         >>> ids, pixels = torch.tensor([[1, flamingo.media_token_id, 5, 6]]), torch.zeros(1, 1, 3, 8, 8)
         >>> output = flamingo(ids, pixels=pixels, labels=ids)
         >>> output.loss.shape, output.num_labels, output.logits is None
-        x
+        (torch.Size([]), tensor(2), True)
     """
 
     logits: Float[Tensor, "batch text vocab"] | None

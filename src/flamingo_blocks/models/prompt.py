@@ -33,10 +33,10 @@ class PromptState:
         >>> ids = torch.tensor([[1, flamingo.media_token_id, 5]])
         >>> shots = flamingo.prefill(ids, pixels=torch.zeros(1, 1, 3, 8, 8))
         >>> shots.logits.shape, shots.state.num_items
-        x
+        (torch.Size([1, 1, 34]), 1)
         >>> queries = torch.tensor([[6, 7], [8, 9]])
         >>> flamingo(queries, prompt=shots).logits.shape  # one prompt serves both
-        x
+        torch.Size([2, 2, 34])
     """
 
     input_ids: Int[Tensor, "batch text"]

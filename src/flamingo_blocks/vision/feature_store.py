@@ -165,7 +165,6 @@ def save_features(
         >>> store = save_features("features", pictures, tower=tower, dtype=torch.bfloat16)
         >>> store["jump.mp4"].shape, store["jump.mp4"].dtype  # frames patches vision_dim
         (torch.Size([5, 16, 8]), torch.bfloat16)
-
     """
     if dtype is not None and not getattr(dtype, "is_floating_point", False):  # a word has none
         raise ValueError(

@@ -45,6 +45,7 @@ class NaFlexTower(FreezableTower):
 
     Raises:
         ValueError: If the model is another one, or has no such layer.
+        TypeError: If `layer` is no whole number.
 
     Example:
         >>> from transformers import Siglip2VisionConfig, Siglip2VisionModel

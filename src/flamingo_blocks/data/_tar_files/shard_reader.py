@@ -26,6 +26,10 @@ class ShardReader(Sequence[Sample]):
         save_index: Keep the index beside the file, so that it is made once.
         max_member_bytes: Largest member that is taken, half a gigabyte by default.
 
+    Raises:
+        OSError: If the file cannot be opened.
+        IndexError: When asked for a sample behind the last one.
+
     Example:
         >>> from flamingo_blocks.data.shards import write_shard
         >>> _ = write_shard("00000.tar", [Sample("cat", {"txt": b"A cat."}), Sample("dog", {"txt": b"A dog."})])

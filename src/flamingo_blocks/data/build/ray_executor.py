@@ -29,6 +29,14 @@ class RayExecutor:
     Raises:
         MissingDependencyError: If `ray` is missing.
         ValueError: If a number is out of its range.
+
+    Example:
+        ```python
+        import ray
+
+        ray.init(address="auto")  # the cluster that runs
+        run_shards(step, shards, "/shared/out", executor=RayExecutor(LocalExecutor(1, timeout_s=60.0)))
+        ```
     """
 
     def __init__(

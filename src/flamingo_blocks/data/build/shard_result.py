@@ -22,7 +22,6 @@ class Quarantined:
         >>> left_out = Quarantined(shard="00017", number=3, reason="timeout", detail="silent for 60 s", record="'<html>'")
         >>> f"record {left_out.number} of {left_out.shard}: {left_out.reason}"
         'record 3 of 00017: timeout'
-
     """
 
     shard: str
@@ -101,7 +100,6 @@ class ShardFailure:
         >>> failures = [ShardFailure("00017", detail="OSError: No space left on device")]
         >>> {failure.shard: failure.detail for failure in failures}
         {'00017': 'OSError: No space left on device'}
-
     """
 
     shard: str

@@ -36,7 +36,6 @@ class EvaluationMatch:
         >>> match = unseen.find([8])[0]  # of any image, however far
         >>> match.set, match.index, round(match.cosine, 3)
         ('coco', 1, 1.0)
-
     """
 
     set: str
@@ -116,6 +115,9 @@ class EvaluationImages:
 
         Args:
             images: Any number, as `embed` takes them.
+
+        Raises:
+            ValueError: If what `embed` gives is no row of finite numbers for each, not all zeros, as wide as for `sets`.
         """
         found = []
         for batch in self._batches(images, "the call"):

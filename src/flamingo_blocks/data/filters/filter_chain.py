@@ -32,7 +32,6 @@ class ItemFilter(Protocol):
         >>> page = InterleavedDocument.from_parts([ImageSegment(url="logo.png"), "Text.", ImageSegment(url="cat.jpg")])
         >>> [len(document.media) for document in FilterChain([WithoutLogos()]).run([page], counts)], counts.items["logo"]
         ([1], 1)
-
     """
 
     def __call__(self, document: InterleavedDocument) -> InterleavedDocument | Dropped:

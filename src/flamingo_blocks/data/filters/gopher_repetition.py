@@ -26,6 +26,9 @@ class GopherRepetition:
         top_ngrams: For some numbers of words: the largest share of the characters in the most frequent run of so many.
         duplicate_ngrams: Likewise: the largest share of the characters in runs that stood before.
 
+    Raises:
+        ValueError: If a number of words is below 1.
+
     Example:
         >>> once = GopherRepetition()
         >>> once(InterleavedDocument.from_parts(["Buy now, the best cats of the town. " * 9])).reason

@@ -31,7 +31,6 @@ class ImageFacts:
         >>> Image.new("RGB", (400, 300)).save(file, "PNG")
         >>> ImageGate().look(file.getvalue())
         ImageFacts(width=400, height=300, format='PNG')
-
     """
 
     width: int

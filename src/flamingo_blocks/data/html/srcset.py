@@ -24,7 +24,6 @@ class SrcsetCandidate:
     Example:
         >>> parse_srcset("small.jpg 300w, sharp.jpg 2x")
         [SrcsetCandidate(url='small.jpg', width=300, density=None), SrcsetCandidate(url='sharp.jpg', width=None, density=2.0)]
-
     """
 
     url: str

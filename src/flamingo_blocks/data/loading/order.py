@@ -20,7 +20,6 @@ class Place:
         >>> place = SampleOrder(4, seed=0).at(5)
         >>> place.epoch, place.sample
         (1, 3)
-
     """
 
     epoch: int

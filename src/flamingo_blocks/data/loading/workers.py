@@ -33,7 +33,6 @@ class WorkerDiedError(FlamingoBlocksError, RuntimeError):
         ... except WorkerDiedError as error:
         ...     print(str(error).partition(") ")[2].partition(".")[0])
         ended with code 7 at 7
-
     """
 
 

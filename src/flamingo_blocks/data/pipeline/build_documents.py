@@ -38,7 +38,6 @@ class BuildError(FlamingoBlocksError, RuntimeError):
         ... except BuildError as error:
         ...     print(str(error).partition(". ")[0])
         stage 'documents': 1 of 1 shards failed, the first is 0: OSError: the disk is away
-
     """
 
 

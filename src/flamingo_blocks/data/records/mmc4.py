@@ -44,6 +44,7 @@ def from_mmc4(
 
     Raises:
         RecordError: If a list is missing or of another length, an index is outside, or a similarity is no number.
+        ValueError: If `matching` is neither of the two.
 
     Example:
         >>> row = {"text_list": ["S0.", "S1.", "S2."], "image_info": [{"raw_url": "u0"}, {"raw_url": "u1"}],

@@ -30,6 +30,7 @@ def read_documents_parquet(path: str | PathLike[str], *, on_error: OnError = "ra
 
     Raises:
         RecordError: If a row or the file is broken, where `on_error` is `"raise"`.
+        ValueError: If `on_error` is neither `"raise"` nor can be called.
         MissingDependencyError: If `pyarrow` is missing.
 
     Example:

@@ -35,6 +35,7 @@ class DocumentShards(Sequence[InterleavedDocument]):
 
     Raises:
         ValueError: If there are no shards, or one of them is no file.
+        IndexError: When asked for a document behind the last one.
 
     Example:
         >>> from flamingo_blocks.data.records import to_members

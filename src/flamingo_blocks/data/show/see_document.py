@@ -40,7 +40,6 @@ class SeenRun:
         [0, 1]
         >>> list(SeenRun("text", first=0, last=-1, num_tokens=3, ignored=False, text="No image yet.").sees)
         []
-
     """
 
     kind: RunKind

@@ -15,7 +15,6 @@ class FrameOptions(TypedDict):
         >>> every_second: FrameOptions = {"fps": 1.0, "count": 4, "place": 0.5}
         >>> frame_times(22.0, **every_second)
         (9.5, 10.5, 11.5, 12.5)
-
     """
 
     fps: float

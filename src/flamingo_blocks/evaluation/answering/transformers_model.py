@@ -153,6 +153,10 @@ class TransformersModel(VisionLanguageModel):
         Args:
             prompts: Shots and query each, with pictures of pillow.
             candidates: Texts that follow.
+
+        Raises:
+            EvaluationError: If the tokens of a prompt are others once a candidate follows, or the model sees what it is to
+                predict.
         """
         return [self._scored(prompt, texts) for prompt, texts in zip(prompts, candidates, strict=True)]
 

@@ -49,7 +49,6 @@ def baseline_predictions(
         ... )
         >>> {name: [prediction.answer for prediction in said] for name, said in found.items()}
         {'baseline:support_majority': ['green'], 'baseline:shots_majority': ['red'], 'baseline:last_shot': ['green']}
-
     """
     common = most_frequent(support_answers)
     found: dict[str, list[Prediction]] = {}

@@ -33,7 +33,6 @@ class AtHand:
         >>> shown = Shown(shots=tuple(ShownShot(item=item, answer=item.id) for item in items), query=items[0])
         >>> at_hand.order(shown, "shuffle_order")  # the same whenever it is asked
         [0, 2, 1]
-
     """
 
     task: str
@@ -83,7 +82,6 @@ class Control:
         >>> at_hand = AtHand(task="animals", seed=0, queries=items, blank=lambda item: item)
         >>> [shot.answer for shot in last_first.change(shown, at_hand).shots]
         ['dog', 'cat']
-
     """
 
     name: str

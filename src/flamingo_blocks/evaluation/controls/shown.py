@@ -23,7 +23,6 @@ class ShownShot:
         >>> own, other = ShownShot(item=item, answer="a cat"), ShownShot(item=item, answer="a dog")
         >>> own.key == other.key, own.key == ShownShot(item=item, answer="a cat").key
         (False, True)
-
     """
 
     item: TaskItem
@@ -51,7 +50,6 @@ class Shown:
         >>> shown = Shown(shots=(ShownShot(item=shot, answer="a cat"),), query=query)
         >>> [one.answer for one in shown.shots], shown.query.id, shown.query_with_media
         (['a cat'], 'dog', True)
-
     """
 
     shots: tuple[ShownShot, ...]

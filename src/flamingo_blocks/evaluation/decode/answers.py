@@ -17,7 +17,6 @@ class NotFiniteError(EvaluationError):
         >>> error = NotFiniteError(3, "candidate 'a cat' has log-probability nan")
         >>> error.query, str(error)
         (3, "query 3: candidate 'a cat' has log-probability nan")
-
     """
 
     def __init__(self, query: int, problem: str) -> None:

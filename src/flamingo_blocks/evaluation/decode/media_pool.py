@@ -34,7 +34,6 @@ class UnreadableMediaError(EvaluationError):
         ... except UnreadableMediaError as error:
         ...     print(str(error).partition(": ")[0])
         the image cat.jpg cannot be read
-
     """
 
 

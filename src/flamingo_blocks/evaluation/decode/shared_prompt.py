@@ -34,7 +34,6 @@ class SharedPrompt:
         >>> prompt = decoder.begin(InterleavedDocument.from_parts([cat, "Output: a cat<EOC>"]))
         >>> prompt.num_media, len(prompt.ids), prompt.state.num_rows
         (1, 15, 1)
-
     """
 
     document: InterleavedDocument

@@ -103,7 +103,6 @@ def metric_interval(
         >>> low, high = metric_interval(ExactMatch(), items, said)
         >>> low < 75.0 < high
         True
-
     """
     score = metric.score(items, predictions)
     clusters = [item.cluster for item in items]
@@ -195,7 +194,6 @@ def metric_difference(
         ...     return [Prediction(task="t", id=item.id, shots=0, seed=0, answer=answer) for item in items]
         >>> metric_difference(ExactMatch(), items, said("yes"), said("no"), num_resamples=50)
         (100.0, 100.0, 100.0)
-
     """
     one, two = metric.score(items, own), metric.score(items, other)
     clusters = [item.cluster for item in items]

@@ -28,7 +28,6 @@ class CiderScores:
         >>> scores = cider_d(["a black cat", "a dog"], [["a black cat", "one cat"], ["the white dog runs"]])
         >>> sum(scores.per_image) / 2 == scores.corpus
         True
-
     """
 
     corpus: float

@@ -36,7 +36,6 @@ class RareActClip:
         >>> only_its_verb = RareActClip(class_id=0, verb="cut", noun="shoe", annotation=2, video="b")
         >>> rareact_mwap([[0.7], [0.2]], [shown, only_its_verb])
         {0: 1.0}
-
     """
 
     class_id: int

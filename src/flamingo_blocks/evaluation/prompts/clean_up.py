@@ -18,7 +18,6 @@ class Cleaned:
         >>> cleaned = clean_up(" a net Question: why?", PromptTemplate(before="", gap="", keywords=("Question:",)))
         >>> cleaned.text, cleaned.by_keyword
         ('a net', True)
-
     """
 
     text: str

@@ -21,7 +21,6 @@ class Finding:
     Example:
         >>> print("{0.task}: {0.text}".format(Finding(task="vqav2", text="4 shots score less than none")))
         vqav2: 4 shots score less than none
-
     """
 
     task: str

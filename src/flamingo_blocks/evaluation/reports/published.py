@@ -29,7 +29,6 @@ class Published:
         >>> row = published_scores("coco", model="Flamingo-80B")[0]
         >>> row.task, row.shots, row.score, row.metric
         ('coco', 0, 84.3, 'CIDEr')
-
     """
 
     model: str

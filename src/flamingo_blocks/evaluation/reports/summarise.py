@@ -38,7 +38,6 @@ class Summary:
         >>> found = summarise(EvaluationResult(cells=cells, run={}, tasks={"t": {}}))
         >>> [(summary.control, summary.mean, summary.seeds) for summary in found]
         [('none', 51.0, (0, 1)), ('blind', 40.0, (0,))]
-
     """
 
     task: str

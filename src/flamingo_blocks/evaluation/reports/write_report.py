@@ -29,7 +29,6 @@ class ReportFiles:
         >>> files = write_report("evaluation", result, [])
         >>> files.predictions.as_posix(), files.markdown.is_file()
         ('evaluation/predictions.jsonl', True)
-
     """
 
     predictions: Path

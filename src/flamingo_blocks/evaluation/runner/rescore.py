@@ -54,7 +54,6 @@ def rescore(folder: Path, tasks: Sequence[Task]) -> EvaluationResult:
         ... )
         >>> rescore(Path("out"), [task]).cells == before.cells  # no model is asked
         True
-
     """
     before = read_results(folder / RESULTS)
     if "settings" not in before.run:

@@ -68,7 +68,6 @@ class PaperSubsets:
         (3, 3, 20)
         >>> {item.id for item in subsets.val_support} & {item.id for item in subsets.val_query}
         set()
-
     """
 
     test_support: tuple[TaskItem, ...]

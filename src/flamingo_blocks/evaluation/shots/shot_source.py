@@ -26,7 +26,6 @@ class ShotSource(Protocol):
         >>> items = [TaskItem(id=name, media=()) for name in ("cat", "dog", "hen")]
         >>> isinstance(TheFirst(items), ShotSource), [shot.id for shot in TheFirst(items).draw(items[0], 2)]
         (True, ['dog', 'hen'])
-
     """
 
     @property

@@ -19,7 +19,6 @@ class VlIclSummary:
         >>> summary = vl_icl_summary({0: 50.0, 2: 60.0, 4: 80.0, 8: 70.0})
         >>> summary.best, summary.best_shots, summary.efficiency
         (80.0, 4, 20.0)
-
     """
 
     zero_shot: float

@@ -40,7 +40,6 @@ def read_coco(folder: Path, split: str, *, restval: bool = False) -> Task:
         >>> task = read_coco(Path("coco"), "test")
         >>> task.queries[0].id, task.queries[0].answers, len(task.support)
         ('42', ('A cat on a mat.',), 1)
-
     """
     check_split("coco", split, SPLITS)
     _, (file,) = find_files(folder, ["dataset_coco.json"])

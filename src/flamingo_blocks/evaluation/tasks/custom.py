@@ -70,7 +70,6 @@ def read_custom_task(file: Path) -> Task:
         >>> task = read_custom_task(Path("signs.json"))
         >>> task.name, task.queries[0].texts["question"], task.queries[0].answers
         ('signs', 'Which sign is it?', ('stop',))
-
     """
     file = Path(file)
     spec = _read_spec(file)

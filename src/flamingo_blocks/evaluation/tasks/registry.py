@@ -98,7 +98,6 @@ def describe_tasks() -> str:
         name           title          metric                                         answers  splits
         coco           COCO captions  CIDEr-D                                        open     test, val
           dataset_coco.json     Karpathy's splits, with the captions
-
     """
     head = ("name", "title", "metric", "answers", "splits")
     rows = [(task.name, task.title, task.metric, task.answering, ", ".join(task.splits)) for task in TASKS.values()]

@@ -28,7 +28,7 @@ class RunPlan:
         >>> from flamingo_blocks.training.planning import BatchShape, plan_run
         >>> plan = plan_run(build_tiny_flamingo(), batches={"pages": BatchShape(rows=8, text=16, items=2)}, steps=100)
         >>> plan.tokens, plan.items, plan.fits, sorted(plan.trained)
-        x
+        (128, 16, True, ['blocks', 'lm', 'new_tokens', 'resampler', 'tower'])
     """
 
     trained: Mapping[str, int]
