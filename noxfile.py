@@ -177,11 +177,40 @@ def browser(session: nox.Session) -> None:
 
 
 @nox.session
+def wheels(session: nox.Session) -> None:
+    """Build what is published, look into it, install it where nothing else is, and use it."""
+    install(session, "build", "hatchling", "twine", torch=False)
+    distributed(session, "wheels")
+
+
+@nox.session
+def extras(session: nox.Session) -> None:
+    """Each extra in an environment of its own: it resolves, brings what it is for and no more, and is used."""
+    install(session, "build", "hatchling", torch=False)
+    distributed(session, "extras", *session.posargs)
+
+
+def distributed(session: nox.Session, script: str, *words: str) -> None:
+    """A script of `tests/distribution`, which makes environments around one that holds torch."""
+    shared = session.cache_dir / "torch-alone"
+    work = Path(session.create_tmp()) / script
+    session.run("python", "-m", f"tests.distribution.{script}", "--work", str(work), "--torch", str(shared), *words)
+
+
+@nox.session
 def full(session: nox.Session) -> None:
     """Run what takes minutes: the demo on three seeds against its bars, its ablations, mutations, larger searches."""
     install_test_environment(session)
     session.run("python", "-m", "pytest", "-n", "2", "-m", "full", *session.posargs)
     session.run("python", "-m", "pytest", "-n", "2", "tests/properties", env={"HYPOTHESIS_PROFILE": "full"})
     compiled(session)
-    for other in ("adapters", "floor", "quantised", "ray", "browser"):  # each in an environment of its own
+    for other in (
+        "adapters",
+        "floor",
+        "quantised",
+        "ray",
+        "browser",
+        "wheels",
+        "extras",
+    ):  # each in an environment of its own
         session.notify(other)

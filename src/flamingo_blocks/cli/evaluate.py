@@ -10,10 +10,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import distributed
 
 from flamingo_blocks.cli._arguments import natural, positive
+from flamingo_blocks.cli._device import DEVICE_HELP, device_of
 from flamingo_blocks.cli._evaluated_model import load_evaluated
 from flamingo_blocks.cli._named_tasks import DEMO, OF_SUITE, check_shots, read_named_tasks, with_own_shots
 from flamingo_blocks.cli._own_errors import is_ours
@@ -60,7 +60,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument("--tokenizer", type=Path, metavar="DIR", help="tokenizer of a model that was saved without")
     parser.add_argument("--out", type=Path, default=Path("runs/eval"), metavar="DIR", help="default: %(default)s")
     _add_settings(parser)
-    parser.add_argument("--device", default=None, help="cpu, cuda, mps; default: cuda where there is one")
+    parser.add_argument("--device", default=None, help=f"{DEVICE_HELP}; default: cuda where there is one")
     parser.add_argument("--rescore", type=Path, metavar="DIR", help="score the predictions of a finished run again")
     parser.add_argument(
         "--export", type=Path, metavar="FILE",
@@ -134,7 +134,10 @@ def _evaluate(arguments: argparse.Namespace) -> None:
             tasks = _tasks(arguments)
             _check_choice_of_shots(arguments, tasks)
             model = load_evaluated(
-                _model(arguments), device=_device(arguments.device), tokenizer=arguments.tokenizer, chat=arguments.chat
+                _model(arguments),
+                device=device_of(arguments.device, error=EvaluationError),
+                tokenizer=arguments.tokenizer,
+                chat=arguments.chat,
             )
         bars = ProgressBars(used_by="flamingo-blocks eval", extra="eval") if rank_of_process() == 0 else None
         warnings.showwarning = _as_note  # type: ignore[assignment]  # the place is of no interest here
@@ -227,7 +230,7 @@ def _of_demo(arguments: argparse.Namespace) -> tuple[list[Task], EvaluatedModel]
     """The demo's own questions, whose pictures a model of the demo comes with."""
     flamingo, vocabulary = load_demo_model(Path(_model(arguments)))
     tasks, processor = demo_questions(flamingo, vocabulary, seed=arguments.seed)
-    flamingo.to(_device(arguments.device))
+    flamingo.to(device_of(arguments.device, error=EvaluationError))
     return tasks, FlamingoModel(flamingo, processor)
 
 
@@ -252,16 +255,6 @@ def print_result(result: EvaluationResult, folder: Path) -> None:
         ("predictions.jsonl", "every prompt and answer"),
     ):  # fmt: skip
         print(f"  {folder / name}: {what}")
-
-
-def _device(name: str | None) -> torch.device:
-    if name is None:
-        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:  # no such word, or none of these devices here
-        said = str(error).partition("\n")[0]
-        raise EvaluationError(f"--device is {name!r}, wanted cpu, cuda, cuda:1 or mps: {said}") from error
 
 
 @contextmanager

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from flamingo_blocks.cli._arguments import positive
-from flamingo_blocks.demo import complete, load_demo_model
+from flamingo_blocks.cli._device import DEVICE_HELP, device_of
+from flamingo_blocks.demo import DemoError, complete, load_demo_model
 
 
 def add_to(commands: Any) -> None:
@@ -27,12 +28,15 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("--prompt", required=True, help="text with an <image> for each image")
     parser.add_argument("--max-new-tokens", type=positive, default=8, help="most words to write (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help=f"{DEVICE_HELP}; default: %(default)s")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Load the model, print the continuation."""
+    device = device_of(arguments.device, error=DemoError)
     flamingo, vocabulary = load_demo_model(arguments.model)
+    flamingo.to(device)
     print(
         complete(
             flamingo,

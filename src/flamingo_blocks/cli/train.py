@@ -2,9 +2,11 @@
 
 import argparse
 import logging
+from dataclasses import replace
 from typing import Any
 
 from flamingo_blocks.cli._arguments import positive
+from flamingo_blocks.cli._device import DEVICE_HELP, device_of
 from flamingo_blocks.cli._own_errors import is_ours
 from flamingo_blocks.errors import FlamingoBlocksError, RecipeError
 from flamingo_blocks.training import (
@@ -41,6 +43,9 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--on", choices=sorted(DEVICES), default="h200", help="device of the dry run (default: %(default)s)"
     )
+    parser.add_argument(
+        "--device", help=f"{DEVICE_HELP}, in place of the recipe's; default: cuda where there is one, each rank its own"
+    )
     parser.set_defaults(run=run)
 
 
@@ -57,6 +62,9 @@ def run(arguments: argparse.Namespace) -> int:
             if config.precision == "float32":
                 print("counted in bfloat16: with precision=float32 frozen weights and activations take twice as much")
             return 0
+        if arguments.device is not None:
+            device_of(arguments.device, error=RecipeError)
+            config = replace(config, device=arguments.device)
         logging.basicConfig(level=logging.INFO if rank_of_process() == 0 else logging.WARNING, format="%(message)s")
         result = start_run(config)
     except (ValueError, TypeError, FloatingPointError) as error:

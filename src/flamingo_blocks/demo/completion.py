@@ -72,7 +72,7 @@ def complete(
     """Continue a prompt, word by word, up to the end of its chunk.
 
     Args:
-        flamingo: A model of the demo.
+        flamingo: A model of the demo, on any device.
         vocabulary: Its words.
         prompt: Words of the vocabulary, with an `<image>` for each image.
         images: Anything the tower's `preprocess` takes: files, PIL images, arrays.
@@ -96,10 +96,11 @@ def complete(
         >>> len(written.split())  # any words: nothing is trained
         2
     """
-    ids = torch.tensor([encode_prompt(vocabulary, prompt, num_images=len(images))])
+    device = next(flamingo.parameters()).device
+    ids = torch.tensor([encode_prompt(vocabulary, prompt, num_images=len(images))], device=device)
     assert flamingo.vision is not None
     frames = [_read(flamingo.vision, image) for image in images]
-    pixels = torch.stack(frames)[:, None] if frames else None
+    pixels = torch.stack(frames)[:, None].to(device) if frames else None
     written = flamingo.generate(
         ids, pixels=pixels, max_new_tokens=max_new_tokens, eos_token_id=vocabulary.ids[END_OF_CHUNK]
     )

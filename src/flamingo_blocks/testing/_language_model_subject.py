@@ -104,7 +104,7 @@ def difference(actual: Tensor, expected: Tensor) -> float:
     """Largest difference, relative to the largest logit."""
     if actual.shape != expected.shape:
         raise Wrong(f"logits have shape {tuple(actual.shape)}, wanted {tuple(expected.shape)}")
-    actual, expected = actual.detach().double().cpu(), expected.detach().double().cpu()
+    actual, expected = actual.detach().cpu().double(), expected.detach().cpu().double()
     return float((actual - expected).abs().max() / expected.abs().max().clamp(min=1e-6)) if expected.numel() else 0.0
 
 

@@ -170,7 +170,7 @@ def _row_by_row(subject: TowerSubject) -> None:
         noisy = frame.clone()
         patch = noisy[:, row * height : (row + 1) * height, column * width : (column + 1) * width]
         patch += 3 * torch.randn(patch.shape, generator=torch.Generator().manual_seed(0)).to(patch)
-        change = (subject.tokens(noisy[None])[0] - before).double().norm(dim=1)
+        change = (subject.tokens(noisy[None])[0] - before).cpu().double().norm(dim=1)
         found = divmod(int(change[: rows * columns].argmax()), columns)
         if max(abs(found[0] - row), abs(found[1] - column)) > 1:
             raise Wrong(

@@ -88,9 +88,9 @@ def apart(found: Tensor, wanted: Tensor) -> float:
     """Largest difference, relative to the largest value."""
     if found.shape != wanted.shape:
         return float("inf")
-    wanted = wanted.double()
+    wanted = wanted.cpu().double()
     largest = wanted.abs().max().clamp_min(1e-12)
-    return float(((found.double() - wanted).abs() / largest).max())
+    return float(((found.cpu().double() - wanted).abs() / largest).max())
 
 
 def _draw() -> list[Tensor]:

@@ -30,4 +30,4 @@ def hash_of_weights(model: nn.Module) -> str:
 def _sample(tensor: Tensor) -> Tensor:
     flat = tensor.detach().flatten()
     step = max(1, flat.numel() // _SAMPLED)
-    return flat[::step].to("cpu", torch.float64)
+    return flat[::step].cpu().double()  # not at once: a Mac's GPU has no float64

@@ -202,7 +202,7 @@ class TransformersModel(VisionLanguageModel):
         keep = ids.shape[1] - first + 1
         options = {"logits_to_keep": keep} if accepts(self.model, "logits_to_keep") else {}
         logits: Float[Tensor, "batch kept vocab"] = self.model(**inputs, **options, use_cache=False).logits[:, -keep:]
-        chosen = logits[:, :-1].float().log_softmax(-1).gather(-1, ids[:, first:, None])[..., 0].double()
+        chosen = logits[:, :-1].float().log_softmax(-1).gather(-1, ids[:, first:, None])[..., 0].cpu().double()
         lengths = (inputs["attention_mask"].sum(1) - first).tolist()
         return [row[:length] for row, length in zip(chosen.tolist(), lengths, strict=True)]
 

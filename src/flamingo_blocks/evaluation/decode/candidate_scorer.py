@@ -107,7 +107,7 @@ class CandidateScorer:
             layout, keep = row.layout.extend(len(candidate)), len(candidate) + 1
             logits = flamingo(ids, media=row.media, layout=layout, logits_to_keep=keep).logits
             chosen = logits[:, :-1].float().log_softmax(-1).gather(-1, ids[:, -len(candidate) :, None])
-            found.append(float(chosen.double().sum()))
+            found.append(float(chosen.cpu().double().sum()))
             self.runner.num_tokens += ids.shape[1]
         return found
 
@@ -126,7 +126,7 @@ class CandidateScorer:
         def run(batch: list[QueryRow]) -> list[float]:
             placed, longest = self.runner.place(batch), max(lengths[row.number] for row in batch)
             logits = self.runner.flamingo(**placed.arguments(), logits_to_keep=longest + 1).logits[:, :-1]
-            chosen = logits.float().log_softmax(-1).gather(-1, placed.ids[:, -longest:, None])[..., 0].double()
+            chosen = logits.float().log_softmax(-1).gather(-1, placed.ids[:, -longest:, None])[..., 0].cpu().double()
             return [float(own[-lengths[row.number] :].sum()) for own, row in zip(chosen, batch, strict=True)]
 
         def need(row: QueryRow) -> int:
@@ -207,7 +207,9 @@ def _score_copies(flamingo: Flamingo, rows: PlacedRows, candidates: Candidates) 
     """Behind copies of what the model keeps; fewer candidates at once where memory is short and there is one row."""
 
     def run(some: list[tuple[int, ...]]) -> list[list[float]]:
-        by_row: list[list[float]] = flamingo.score(candidates=some, **rows.arguments()).log_probs.double().tolist()
+        by_row: list[list[float]] = (
+            flamingo.score(candidates=some, **rows.arguments()).log_probs.cpu().double().tolist()
+        )
         return [list(column) for column in zip(*by_row, strict=True)]
 
     columns = halved(candidates, run) if rows.ids.shape[0] == 1 else run(list(candidates))

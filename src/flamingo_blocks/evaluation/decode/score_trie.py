@@ -128,5 +128,5 @@ def _sums(
     step = max(1, _AT_ONCE // logits.shape[-1])
     parts = (part for own in logits for part in torch.split(own, step))
     totals = torch.cat([part.float().logsumexp(-1) for part in parts]).view(logits.shape[:2])
-    each = iter((logits[row, column, token].float() - totals[row, column]).double().tolist())
+    each = iter((logits[row, column, token].float() - totals[row, column]).cpu().double().tolist())
     return [trie.totals(list(islice(each, len(trie.edges)))) for trie in tries]

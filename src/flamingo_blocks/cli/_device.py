@@ -1,0 +1,33 @@
+"""Which device `--device` names, the same way in every command."""
+
+import os
+
+import torch
+
+from flamingo_blocks.errors import FlamingoBlocksError
+
+DEVICE_HELP = "cpu, cuda, cuda:1 or mps"
+
+
+def device_of(name: str | None, *, error: type[FlamingoBlocksError]) -> torch.device:
+    """The device of a name, or of none: a GPU of CUDA where there is one, each rank's own, or the CPU.
+
+    Args:
+        name: As it was typed.
+        error: Raised, with what there is and what to do, where torch cannot make a tensor there.
+    """
+    best = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=best if name is None else name).device
+    except (RuntimeError, AssertionError) as found:  # no such word, or none of these devices here
+        said = str(found).partition("\n")[0]
+        raise error(
+            f"--device is {name!r}, wanted {DEVICE_HELP}; this machine has {', '.join(_devices())}: name one of them, "
+            f"or leave --device out for {best} ({said})"
+        ) from found
+
+
+def _devices() -> list[str]:
+    """What torch sees here."""
+    cuda = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    return ["cpu", *cuda, *(["mps"] if torch.backends.mps.is_available() else [])]
