@@ -113,6 +113,17 @@ def test_a_run_that_is_asked_to_end_says_so_and_goes_on(capsys):
     assert [json.loads(line)["step"] for line in Path("run/metrics.jsonl").read_text().splitlines()] == list(range(6))
 
 
+def test_a_device_goes_before_the_recipes(monkeypatch):
+    """What is named by `--device` is where the run is done, whatever the recipe says."""
+    seen = []
+    monkeypatch.setattr("flamingo_blocks.cli.train.start_run", lambda config: seen.append(config))
+    monkeypatch.setattr("flamingo_blocks.cli.train.print_result", lambda config, result: None)
+    assert main("steps=1", "--device", "cpu") == 0
+    assert main("--device", "cpu", "steps=2") == 0
+    assert main("steps=3") == 0
+    assert [config.device for config in seen] == ["cpu", "cpu", None]
+
+
 def test_settings_are_told(capsys):
     """Each with its default and kind; nothing runs."""
     assert main("--settings") == 0
@@ -136,6 +147,7 @@ def test_a_dry_run_prints_a_plan(capsys):
     [(["mine.py", "step=3"], "the recipe has no setting 'step'; did you mean steps"),
      (["mine.py", "steps=x"], "steps=x: wanted int"),
      (["mine.py", "steps=0"], "steps is 0, wanted 1 or more"),
+     (["mine.py", "--device", "gpu"], "--device is 'gpu', wanted cpu, cuda, cuda:1 or mps; this machine has cpu"),
      (["mine.py:not_a_run"], "not_a_run returned a int, wanted a RunConfig"),
      (["mine.py:nothing"], "mine.py has no function 'nothing'"),
      (["yours.py"], "RECIPE is 'yours.py', and there is no such file")],

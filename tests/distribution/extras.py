@@ -2,10 +2,12 @@
 
 import argparse
 import importlib.metadata
+import resource
 import shutil
 import sys
 import time
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.distribution.environments import ROOT, DistributionError, Environment, build, with_torch
@@ -26,18 +28,24 @@ def main() -> None:
     shutil.rmtree(work, ignore_errors=True)
     (wheel,) = build(("wheel",), ROOT, work / "dist")
     shared = with_torch(arguments.torch.resolve())
-    failures = []
-    for extra in arguments.names or extras():
-        began = time.monotonic()
-        try:
-            use(extra, wheel, work / extra, shared)
-        except DistributionError as error:
-            failures.append(extra)
-            print(error)
-        print(f"{extra:14}{time.monotonic() - began:5.0f} s", flush=True)
-        shutil.rmtree(work / extra, ignore_errors=True)
-    if failures:
-        sys.exit(f"failed: {', '.join(failures)}")
+    with ThreadPoolExecutor(2) as pool:  # one waits for files while the other computes
+        failed = list(pool.map(lambda extra: fails(extra, wheel, work / extra, shared), arguments.names or extras()))
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(f"{used.ru_utime + used.ru_stime:.0f} s of processor time")
+    if any(failed):
+        sys.exit(f"{sum(failed)} extras failed")
+
+
+def fails(extra: str, wheel: Path, folder: Path, shared: Environment) -> bool:
+    """Use an extra and say how that went."""
+    began, told = time.monotonic(), "ok"
+    try:
+        use(extra, wheel, folder, shared)
+    except DistributionError as error:
+        told = str(error)
+    print(f"{extra:14}{time.monotonic() - began:5.0f} s  {told}", flush=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    return told != "ok"
 
 
 def extras() -> list[str]:

@@ -20,10 +20,9 @@ def device_of(name: str | None, *, error: type[FlamingoBlocksError]) -> torch.de
     try:
         return torch.empty(0, device=best if name is None else name).device
     except (RuntimeError, AssertionError) as found:  # no such word, or none of these devices here
-        said = str(found).partition("\n")[0]
         raise error(
             f"--device is {name!r}, wanted {DEVICE_HELP}; this machine has {', '.join(_devices())}: name one of them, "
-            f"or leave --device out for {best} ({said})"
+            f"or leave --device out for {best}"
         ) from found
 
 

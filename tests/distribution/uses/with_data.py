@@ -6,7 +6,8 @@ from PIL import Image
 
 from flamingo_blocks.data import InterleavedDocument
 from flamingo_blocks.data.build import LocalExecutor  # noqa: F401 - the builder imports
-from flamingo_blocks.data.filters import identify_language, open_image
+from flamingo_blocks.data.filters import identify_language
+from flamingo_blocks.data.filters.image_gate import open_image
 from flamingo_blocks.data.html import decode_page, extract_page
 from flamingo_blocks.data.records import read_documents_parquet, write_documents_parquet
 from flamingo_blocks.data.sources import read_warc  # noqa: F401

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import flamingo_blocks.cli.demo  # noqa: F401
 from flamingo_blocks._optional import require
-from flamingo_blocks.demo import load_digits_images, plot_curves
+from flamingo_blocks.demo.images import load_digits_images
+from flamingo_blocks.demo.report import plot_curves
 
 training, test = load_digits_images(seed=0)
 assert len(test.labels) == 500, len(test.labels)

@@ -7,4 +7,4 @@ import torch
 from flamingo_blocks.vision import TimmTower
 
 tower = TimmTower(timm.create_model("test_vit", num_classes=0))
-assert tower(torch.rand(1, 3, *tower.image_size)).shape[-1] == tower.dim
+assert tower(torch.rand(1, 3, *tower.image_size)).tokens.shape[-1] == tower.dim

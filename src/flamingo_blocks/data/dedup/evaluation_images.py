@@ -211,7 +211,7 @@ def _torch_search(rows: Float[Tensor, "rows dim"]) -> Search:
 
 
 def _faiss_search(rows: Float[Tensor, "rows dim"]) -> Search:
-    package = require("faiss", used_by="EvaluationImages(backend='faiss')", extra="dedup")
+    package = require("faiss", used_by="EvaluationImages(backend='faiss')", extra="faiss")
     index = package.IndexFlatIP(rows.shape[1])
     index.add(rows.numpy())
 
