@@ -14,7 +14,8 @@ _WORDS = re.compile(r""""[^"]*"|'[^']*'|\S+""")
 class Help(argparse.HelpFormatter):
     r"""Breaks lines at spaces alone, and commands where an option begins.
 
-    A line break in a text is kept. A command goes on behind a `\`, as a shell reads it. Defaults stand behind each option that takes a value and does not tell it itself.
+    A line break in a text is kept. A command goes on behind a `\`, as a shell reads it.
+    Defaults stand behind each option that takes a value and does not tell it itself.
 
     Args:
         prog: Name of the command.

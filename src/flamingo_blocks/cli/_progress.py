@@ -11,10 +11,12 @@ Item = TypeVar("Item")
 
 _CELLS = 24
 _REDRAWN_S, _LINE_S = 0.1, 60.0  # how often a bar moves on a terminal, and a line is written elsewhere
+_SHORT_S = 10.0  # what lasts less needs no line where no terminal is
 
 
 class ProgressBars:
-    """A bar for each phase of a command, with the time left; where no terminal is, a line a minute and one at the end.
+    """A bar for each phase of a command, with the time left; where no terminal is, a line a minute and one at
+    the end of what took ten seconds.
 
     Everything goes to standard error and nothing is coloured. A phase whose end is not known shows how many it has
     done.
@@ -64,8 +66,9 @@ class ProgressBars:
         """Leave the last bar as it stands."""
         if self._phase is None:
             return
-        if self._stale:
-            self._show(time.monotonic())
+        now = time.monotonic()
+        if self._stale and (self._moves or now - self._began >= _SHORT_S):
+            self._show(now)
         if self._moves:
             print(file=sys.stderr, flush=True)
         self._phase = None

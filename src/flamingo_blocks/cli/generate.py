@@ -17,7 +17,7 @@ def add_to(commands: Any) -> None:
         help="continue a prompt with images",
         description="Continue a prompt with images, by a model that `flamingo-blocks demo` saved.",
         epilog=closing(
-            'flamingo-blocks generate runs/demo/model --image runs/demo/images/blue-nine-0.png --prompt "<image> an"',
+            'flamingo-blocks generate runs/demo/model --image runs/demo/images/red-zero-0.png --prompt "<image> an"',
             "flamingo-blocks generate runs/demo/model --image blue.png --image red.png "
             '--prompt "<image> this is a kulm <EOC> <image> this is a"',
         ),
