@@ -15,11 +15,10 @@ _SHORT_S = 10.0  # what lasts less needs no line where no terminal is
 
 
 class ProgressBars:
-    """A bar for each phase of a command, with the time left; where no terminal is, a line a minute and one at
-    the end of what took ten seconds.
+    """A bar for each phase of a command, with the time left.
 
-    Everything goes to standard error and nothing is coloured. A phase whose end is not known shows how many it has
-    done.
+    Where no terminal is, it is a line a minute, and one at the end of what took ten seconds. Everything goes to
+    standard error and nothing is coloured. A phase whose end is not known shows how many it has done.
 
     Args:
         unit: What is counted where the number in all is not known.

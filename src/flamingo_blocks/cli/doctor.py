@@ -27,7 +27,7 @@ def add_to(commands: Any) -> None:
         ),
     )
     add_json(parser, "all of it")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, kept="nothing was to be written")
 
 
 def run(arguments: argparse.Namespace) -> int:
