@@ -35,7 +35,7 @@ def refused(capsys, *arguments):
     printed = capsys.readouterr()
     assert not printed.out
     assert printed.err.count("\n") == 1
-    return printed.err.removeprefix("flamingo-blocks: ")
+    return printed.err.removeprefix("flamingo-blocks: error: ")
 
 
 def test_show_writes_a_page(tmp_path, capsys):
@@ -180,7 +180,7 @@ def test_wrong_arguments_are_one_line(words, message, tmp_path, monkeypatch, cap
 @pytest.mark.parametrize(
     "words",
     [["show"], ["show", "a", "--limit", "0"], ["show", "a", "--media-token", "x"], ["stats", "a", "--limit", "x"],
-     ["convert", "a", "--out", "b"], ["convert", "a", "--to", "zip", "--out", "b"], []],
+     ["convert", "a", "--out", "b"], ["convert", "a", "--to", "zip", "--out", "b"]],
 )  # fmt: skip
 def test_words_that_no_command_takes(words, capsys):
     """Are one line, with status 2."""
@@ -206,7 +206,7 @@ def test_an_interrupt_ends_in_one_line(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr("flamingo_blocks.cli._data.stats.document_stats", interrupted)
     assert main(["data", "stats", write(tmp_path / "a.jsonl", DOCUMENTS)]) == 130
-    assert capsys.readouterr().err == "flamingo-blocks: stopped; what is written under its name is whole\n"
+    assert capsys.readouterr().err == "flamingo-blocks: stopped; nothing was to be written\n"
 
 
 def test_who_reads_may_stop_reading(tmp_path):

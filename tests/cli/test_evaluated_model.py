@@ -83,7 +83,7 @@ def refused(folder, capsys, *more):
     capsys.readouterr()
     out = str(Path(folder) / "out")
     assert main(["eval", "--tasks", "counting", "--model", str(folder), "--out", out, *more]) == 1
-    return capsys.readouterr().err.removeprefix("flamingo-blocks: ")
+    return capsys.readouterr().err.removeprefix("flamingo-blocks: error: ")
 
 
 def test_a_folder_without_a_processor_is_told(tmp_path, capsys):

@@ -1,11 +1,12 @@
 """The commands, called as the shell calls them."""
 
+import json
 from dataclasses import replace
 
 import pytest
 
+from flamingo_blocks.cli import demo as command
 from flamingo_blocks.cli import main
-from flamingo_blocks.cli._progress import ProgressBars
 from flamingo_blocks.cli.demo import print_result
 
 
@@ -44,11 +45,12 @@ def test_a_missing_model_is_said(tmp_path, capsys):
 
 
 def test_a_command_is_needed(capsys):
-    """Without a command the usage is printed, with status 2."""
-    with pytest.raises(SystemExit) as stopped:
-        main([])
-    assert stopped.value.code == 2
-    assert "COMMAND" in capsys.readouterr().err
+    """Without a command the help is printed, on standard error and with status 2: nothing was done."""
+    for words in ([], ["data"]):
+        assert main(words) == 2
+        printed = capsys.readouterr()
+        assert "COMMAND" in printed.err
+        assert not printed.out
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "many"])
@@ -85,15 +87,14 @@ def test_the_report_shows_table_controls_gates_samples_and_a_command(small_run, 
     assert "captions only" in capsys.readouterr().out
 
 
-def test_bars_count_on_standard_error(capsys):
-    """Each phase has a bar of its own on standard error, so that standard output stays clean."""
-    bars = ProgressBars(used_by="flamingo-blocks demo", extra="demo")
-    for phase in ("first", "second"):
-        for done in range(3):
-            bars(phase, done, 2)
-    bars.close()
-    printed = capsys.readouterr()
-    assert "first" in printed.err
-    assert "second" in printed.err
-    assert "2/2" in printed.err
-    assert not printed.out
+def test_scripts_get_what_is_in_the_results(small_run, tmp_path, monkeypatch, capsys):
+    """`demo --json` prints what stands in results.json, and `generate --json` what was asked and written."""
+    result, out, _ = small_run
+    monkeypatch.setattr(command, "run_demo", lambda *_, **__: result)
+    assert main(["demo", "--json", "--out", str(tmp_path)]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads((out / "results.json").read_text())
+    image = str(min((out / "images").iterdir()))
+    assert main(["generate", str(out / "model"), "--image", image, "--prompt", "<image> an", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["prompt"], found["images"]) == ("<image> an", [image])
+    assert found["continuation"]

@@ -39,11 +39,11 @@ def refused(capsys, folder, out, *arguments):
     before = sorted(out.rglob("*"))
     status = main([str(word) for word in at])
     printed = capsys.readouterr()
-    lines = [line for line in printed.err.splitlines() if line.startswith("flamingo-blocks: ")]
+    lines = [line for line in printed.err.splitlines() if line.startswith("flamingo-blocks: error: ")]
     assert (status, len(lines), "Traceback" in printed.err) == (1, 1, False), printed.err
     assert printed.err.rstrip().endswith(lines[0])
     assert sorted(out.rglob("*")) == before
-    return lines[0].removeprefix("flamingo-blocks: ")
+    return lines[0].removeprefix("flamingo-blocks: error: ")
 
 
 VALUES = [

@@ -141,7 +141,7 @@ def test_errors_speak_of_the_options_of_the_command(parts, tmp_path, capsys):
         _, _, error = run(capsys, *command, tmp_path / "other.pt")
         assert error.endswith("; say which with --family")
     _, _, error = run(capsys, "convert", whole, *out, *words(parts), "--leave-out", "nothing.")
-    assert error == "flamingo-blocks: --leave-out has 'nothing.', but no tensor of the checkpoint begins so"
+    assert error == "flamingo-blocks: error: --leave-out has 'nothing.', but no tensor of the checkpoint begins so"
 
 
 def test_shards_come_back_as_shards(parts, tmp_path, capsys):

@@ -86,7 +86,9 @@ def test_the_command_says_what_needs_a_language_model(tmp_path, capsys):
         status, out, error = run(capsys, "inspect", tmp_path / "theirs.pt", "--option", option)
         name = option.partition("=")[0]
         assert (status, out) == (1, "")
-        assert error.startswith(f"flamingo-blocks: --option {name}= of open_flamingo needs --lm, without which it does")
+        assert error.startswith(
+            f"flamingo-blocks: error: --option {name}= of open_flamingo needs --lm, without which it does"
+        )
 
 
 def test_all_that_is_beside_a_folder_of_ours_is_named(tmp_path, capsys):

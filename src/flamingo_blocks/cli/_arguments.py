@@ -2,7 +2,10 @@
 
 import argparse
 import re
-from typing import NoReturn
+from difflib import get_close_matches
+from typing import Any, NoReturn
+
+from flamingo_blocks.cli._help import Help
 
 _ARGUMENT = re.compile(
     r"(?<!--option )\b(?P<name>(?:family|lm|vision)(?==)|leave_out|media_token_id|end_token_id)\b=?"
@@ -15,7 +18,39 @@ _SAID = re.compile(r"(?<!--)\boption (?=\w+=)")  # "option every=": the word for
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """A parser whose errors are one line, with a hint at `--help` in place of the usage."""
+    """A parser whose errors are one line, with the word that was meant, and a hint at `--help` in place of the usage.
+
+    Args:
+        said: As `argparse.ArgumentParser` takes them.
+    """
+
+    def __init__(self, **said: Any) -> None:
+        super().__init__(**{"formatter_class": Help, **said})
+        self._below: Any = None
+        self.set_defaults(parser=self)  # the innermost one stays: it knows the options of its command
+
+    def add_subparsers(self, **said: Any) -> Any:
+        """As `argparse.ArgumentParser` does it; `commands_below` lists them.
+
+        Args:
+            said: As there.
+        """
+        self._below = super().add_subparsers(**said)
+        return self._below
+
+    def commands_below(self) -> dict[str, str]:
+        """The commands that were added, with what their help says in a line."""
+        below = () if self._below is None else self._below._choices_actions  # noqa: SLF001 - it has no other name
+        return {action.dest: action.help or "" for action in below}
+
+    def parser_below(self, name: str) -> "OneLineParser":
+        """The parser of a command that was added.
+
+        Args:
+            name: Of the command.
+        """
+        found: OneLineParser = self._below.choices[name]
+        return found
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, and end with status 2.
@@ -23,7 +58,28 @@ class OneLineParser(argparse.ArgumentParser):
         Args:
             message: In the words of argparse.
         """
-        self.exit(2, f"{self.prog}: {' '.join(message.split())}; see {self.prog} --help\n")
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}; see {self.prog} --help\n")
+
+    def refuse_words(self, words: list[str]) -> NoReturn:
+        """Say that the command takes no such words, and which it takes instead; end with status 2.
+
+        Args:
+            words: What was left over.
+        """
+        options = [word for word in self._option_string_actions if word.startswith("--")]
+        asked = next((word.partition("=")[0] for word in words if word.startswith("-")), "")
+        self.error(f"there is no {' '.join(words)}{_near(asked, options)}")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            choices = [str(each) for each in action.choices]
+            said = f"{value!r} is none of {', '.join(choices)}{_near(str(value), choices)}"
+            raise argparse.ArgumentError(action, said)
+
+
+def _near(word: str, words: list[str]) -> str:
+    near = get_close_matches(word, words, n=1)
+    return f"; did you mean {near[0]}" if near else ""
 
 
 def positive(word: str) -> int:

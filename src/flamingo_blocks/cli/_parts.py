@@ -15,13 +15,26 @@ from torch import nn
 from flamingo_blocks._optional import require
 from flamingo_blocks._whole_weights import load_and_list_missing, refuse_missing
 from flamingo_blocks.errors import CheckpointError, FlamingoBlocksError
-from flamingo_blocks.interop import ForeignCheckpoint, idefics_parts, mllama_parts
+from flamingo_blocks.interop import FAMILIES, ForeignCheckpoint, idefics_parts, mllama_parts
 from flamingo_blocks.vision import TransformersTower
 from flamingo_blocks.vision._transformers_facts import inside_vision_part
 
 _PARTS_BY_FAMILY = {"idefics": idefics_parts, "mllama": mllama_parts}
 _LM, _TOWER = "language model", "vision tower"
 _OWN_LANGUAGE_MODEL = {"flamingo_pytorch": "a PaLM of its own"}
+
+
+def add_family(parser: argparse.ArgumentParser) -> None:
+    """The option `--family`.
+
+    Args:
+        parser: Of a command that reads a checkpoint of others.
+    """
+    families = sorted(FAMILIES)
+    parser.add_argument(
+        "--family", choices=families, metavar="FAMILY",
+        help=f"found by the names of the tensors if it is not told; one of {', '.join(families)}",
+    )  # fmt: skip
 
 
 def option(word: str) -> tuple[str, Any]:

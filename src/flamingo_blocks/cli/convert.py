@@ -2,6 +2,8 @@
 
 import argparse
 import hashlib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,10 @@ import torch
 from torch import nn
 
 from flamingo_blocks.cli._arguments import as_typed, natural, positive
+from flamingo_blocks.cli._help import closing
 from flamingo_blocks.cli._options import check_option_values
 from flamingo_blocks.cli._parts import (
+    add_family,
     load_language_model,
     load_tower,
     main_dtype,
@@ -20,6 +24,8 @@ from flamingo_blocks.cli._parts import (
     refuse_own_language_model,
     tells_parts,
 )
+from flamingo_blocks.cli._progress import ProgressBars
+from flamingo_blocks.cli._results import add_json, print_json
 from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop import (
     FAMILIES,
@@ -43,6 +49,9 @@ from flamingo_blocks.models import Flamingo
 # Words of the way in, with their defaults.
 _WAY_IN: dict[str, Any] = dict.fromkeys(("family", "media_token_id", "end_token_id"))
 _WAY_IN |= {"leave_out": [], "frozen": "auto", "dtype": "auto"}
+_STAGES = 4  # names, parts, tensors, files
+Stage = Callable[[str, int], None]
+Written = tuple[dict[str, Any], list[str]]  # facts, and lines that say more
 _PARTS = {"lm": "language model", "vision": "vision tower"}
 
 
@@ -53,14 +62,19 @@ def add_to(commands: Any) -> None:
         help="convert checkpoints of other implementations, and back",
         description="Make a folder for Flamingo.from_pretrained of a checkpoint of another implementation; with --to "
         "the other way round. Either all is written or nothing.",
-        epilog="example: flamingo-blocks convert checkpoint.pt --family open_flamingo --lm facebook/opt-125m "
-        "--vision openai/clip-vit-large-patch14 --out flamingo; back: flamingo-blocks convert flamingo --to "
-        "open_flamingo --lm facebook/opt-125m --vision openai/clip-vit-large-patch14 --out checkpoint.pt",
+        epilog=closing(
+            "flamingo-blocks convert checkpoint.pt --family open_flamingo --lm facebook/opt-125m "
+            "--vision openai/clip-vit-large-patch14 --out flamingo",
+            "flamingo-blocks convert flamingo --to open_flamingo --lm facebook/opt-125m "
+            "--vision openai/clip-vit-large-patch14 --out checkpoint.pt",
+        ),
     )
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="file or folder to convert")
-    parser.add_argument("--out", type=Path, required=True, help="new folder; with --to also a new file")
-    parser.add_argument("--to", choices=sorted(FAMILIES), help="convert a folder of ours to this family")
-    parser.add_argument("--family", choices=sorted(FAMILIES), help="found by the names of the tensors by default")
+    parser.add_argument("--out", type=Path, required=True, metavar="PATH", help="new folder; with --to also a new file")
+    parser.add_argument(
+        "--to", choices=sorted(FAMILIES), metavar="FAMILY", help="convert a folder of ours to this family"
+    )
+    add_family(parser)
     parser.add_argument("--lm", metavar="DIR_or_NAME", help="language model of transformers, plain")
     parser.add_argument("--lm-rows", type=positive, metavar="N", help="rows that its table is to have")
     parser.add_argument("--vision", metavar="DIR_or_NAME", help="vision tower of transformers")
@@ -86,7 +100,8 @@ def add_to(commands: Any) -> None:
         default="auto",
         help="weights of language model and tower: included where the checkpoint changed them (default: %(default)s)",
     )
-    parser.set_defaults(run=run)
+    add_json(parser, "what was written")
+    parser.set_defaults(run=run, kept="nothing is written, and the same command begins anew")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -105,9 +120,17 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.lm_rows is not None and arguments.lm is None:
         raise CheckpointError("--lm-rows is of the language model that --lm names; name it, or omit --lm-rows")
     try:
-        return _to_others(arguments) if arguments.to else _from_others(arguments)
+        with ProgressBars() as bars:
+            written, lines = (_to_others if arguments.to else _from_others)(arguments, partial(bars, total=_STAGES))
     except ValueError as error:  # of the checkpoint, or an option that is missing or unknown
         raise CheckpointError(as_typed(str(error))) from error
+    if arguments.json:
+        print_json({"out": arguments.out, **written, "notes": lines})
+    else:
+        print(f"{arguments.out}: {'' if arguments.to else 'from '}{written['family']}, {written['tensors']} tensors")
+        for line in lines:
+            print(f"  {line}")
+    return 0
 
 
 def _check_ours(path: Path, family: str) -> None:
@@ -120,17 +143,20 @@ def _check_ours(path: Path, family: str) -> None:
         )
 
 
-def _from_others(arguments: argparse.Namespace) -> int:
+def _from_others(arguments: argparse.Namespace, stage: Stage) -> Written:
+    stage("reading names", 0)
     opened = open_checkpoint(arguments.checkpoint)
     kind = detect_family(opened.shapes) if arguments.family is None else find_family(arguments.family)
     options, family = dict(arguments.option), kind.name
     refuse_own_language_model(family, "load_foreign and save_pretrained")
     check_option_values(kind, options, kind.plan)
     options |= _tokens(arguments, options)
+    stage("loading parts", 1)
     parts = _parts(arguments, family, main_dtype(opened))
     lm, vision = parts.pop("lm"), parts.pop("vision", None)
     options = parts | options
     plan = plan_foreign(opened, family=family, lm=lm, vision=vision, leave_out=arguments.leave_out, **options)
+    stage("converting", 2)
     before = _fingerprint(lm, vision)
     flamingo = load_foreign(
         opened, family=family, lm=lm, vision=vision, leave_out=arguments.leave_out, **options
@@ -138,15 +164,15 @@ def _from_others(arguments: argparse.Namespace) -> int:
     frozen = arguments.frozen
     if frozen == "auto":
         frozen = "reference" if before == _fingerprint(lm, vision) else "include"
+    stage("writing", 3)
     with written_whole(arguments.out) as folder:
         flamingo.save_pretrained(folder, frozen=frozen)
         write_record(
             folder, opened, family=family, options=options, leave_out=arguments.leave_out, kept=list(plan.kept)
         )  # fmt: skip
-    print(f"{arguments.out}: from {family}, {len(opened.tensors)} tensors")
-    for line in _parts_inside(vision, frozen) + _rounded(opened, rounded_names(opened, plan, flamingo)):
-        print(f"  {line}")
-    return 0
+    stage("writing", _STAGES)
+    lines = _parts_inside(vision, frozen) + _rounded(opened, rounded_names(opened, plan, flamingo))
+    return {"family": family, "tensors": len(opened.tensors), "frozen": frozen}, lines
 
 
 def _tokens(arguments: argparse.Namespace, options: dict[str, Any]) -> dict[str, int]:
@@ -210,26 +236,31 @@ def _rounded(opened: ForeignCheckpoint, rounded: dict[str, list[str]]) -> list[s
     return lines
 
 
-def _to_others(arguments: argparse.Namespace) -> int:
+def _to_others(arguments: argparse.Namespace, stage: Stage) -> Written:
+    stage("reading names", 0)
     family = find_family(arguments.to)
     refuse_own_language_model(family.name, "export_foreign and write_checkpoint")
     record = read_record(arguments.checkpoint)
     like = None if record is None or record.family != family.name else record
     check_option_values(family, dict(arguments.option), family.entries if like is None else family.plan)
+    stage("loading parts", 1)
     lm = None if arguments.lm is None else load_language_model(arguments.lm, rows=arguments.lm_rows)
     vision = None if arguments.vision is None else load_tower(arguments.vision)
     flamingo = Flamingo.from_pretrained(arguments.checkpoint, lm=lm, vision=vision)
+    stage("converting", 2)
     if like is not None:
         options = {**like.options, **dict(arguments.option)}
         tensors = export_foreign(
             flamingo, family=family.name, like=like.like, leave_out=like.leave_out, **options
         )  # fmt: skip
+        stage("writing", 3)
         write_checkpoint(tensors, arguments.out, like=like.like)
     else:
         tensors = export_foreign(flamingo, family=family.name, **dict(arguments.option))
+        stage("writing", 3)
         write_checkpoint(tensors, arguments.out)
-    print(f"{arguments.out}: {arguments.to}, {len(tensors)} tensors")
-    return 0
+    stage("writing", _STAGES)
+    return {"family": family.name, "tensors": len(tensors)}, []
 
 
 def _fingerprint(*parts: nn.Module | None) -> str:

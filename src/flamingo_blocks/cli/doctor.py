@@ -1,7 +1,6 @@
 """`flamingo-blocks doctor`: what this machine has, which attention runs on it, and whether the laws hold."""
 
 import argparse
-import json
 import platform
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +8,10 @@ from typing import Any
 import torch
 
 from flamingo_blocks._version import __version__
+from flamingo_blocks.cli._help import closing
 from flamingo_blocks.cli._installed import installed_extras
+from flamingo_blocks.cli._progress import ProgressBars
+from flamingo_blocks.cli._results import add_json, print_json
 from flamingo_blocks.testing import MachineReport, check_machine
 
 
@@ -19,17 +21,23 @@ def add_to(commands: Any) -> None:
         "doctor",
         help="say what this machine can run, and try it",
         description="Print versions, devices, attention backends with the reason for each that is refused, and the "
-        "packages of each extra; then try in a few seconds that the laws of media attention hold here. A law that "
-        "fails is exit status 1.",
-        epilog="example: flamingo-blocks doctor --json > machine.json",
+        "packages of each extra; then try in a few seconds that the laws of media attention hold here.",
+        epilog=closing(
+            "flamingo-blocks doctor", "flamingo-blocks doctor --json > machine.json", statuses=[(1, "a law fails")]
+        ),
     )
-    parser.add_argument("--json", action="store_true", help="print one object of JSON in place of the tables")
-    parser.set_defaults(run=run)
+    add_json(parser, "all of it")
+    parser.set_defaults(run=run, kept="nothing was to be written")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Look, try, and print."""
-    reports = [check_machine(device, dtype=dtype) for device, dtype in _kinds()]
+    reports, kinds = [], list(_kinds())
+    with ProgressBars() as bars:
+        for number, (device, dtype) in enumerate(kinds):
+            bars("trying the laws", number, len(kinds))
+            reports.append(check_machine(device, dtype=dtype))
+        bars("trying the laws", len(kinds), len(kinds))
     found = {
         "versions": _versions(),
         "devices": _devices(),
@@ -40,7 +48,10 @@ def run(arguments: argparse.Namespace) -> int:
         "extras": installed_extras(),
         "ok": all(each.ok for each in reports),
     }
-    print(json.dumps(found, indent=1) if arguments.json else "\n".join(_told(found, reports)))
+    if arguments.json:
+        print_json(found)
+    else:
+        print("\n".join(_told(found, reports)))
     return 0 if found["ok"] else 1
 
 

@@ -15,9 +15,11 @@ from torch import distributed
 from flamingo_blocks.cli._arguments import natural, positive
 from flamingo_blocks.cli._device import DEVICE_HELP, device_of
 from flamingo_blocks.cli._evaluated_model import load_evaluated
+from flamingo_blocks.cli._help import closing
 from flamingo_blocks.cli._named_tasks import DEMO, OF_SUITE, check_shots, read_named_tasks, with_own_shots
 from flamingo_blocks.cli._own_errors import is_ours
 from flamingo_blocks.cli._progress import ProgressBars
+from flamingo_blocks.cli._results import add_json, print_json
 from flamingo_blocks.cli._settings_as_options import as_options
 from flamingo_blocks.demo import load_demo_model
 from flamingo_blocks.demo.measure import demo_questions
@@ -27,6 +29,7 @@ from flamingo_blocks.evaluation.answering import EvaluatedModel, FlamingoModel
 from flamingo_blocks.evaluation.controls import CONTROLS, DEFAULT_CONTROLS
 from flamingo_blocks.evaluation.prompts import PROFILES
 from flamingo_blocks.evaluation.reports import read_predictions, write_server_file
+from flamingo_blocks.evaluation.reports.results_schema import summary_values
 from flamingo_blocks.evaluation.results import EvaluationResult
 from flamingo_blocks.evaluation.runner.run_folder import JOURNALS, PREDICTIONS
 from flamingo_blocks.evaluation.task import Task
@@ -41,7 +44,11 @@ def add_to(commands: Any) -> None:
         help="measure a model with few shots",
         description="Ask a model the queries of tasks with shots, and write scores, predictions and a report. The same "
         "command goes on from a kill; under torchrun each process asks its share.",
-        epilog="example: flamingo-blocks eval --tasks coco,vqav2 --shots 0,4 --data data --model model --out runs/eval",
+        epilog=closing(
+            "flamingo-blocks eval --list",
+            "flamingo-blocks eval --tasks demo --model runs/demo/model --shots 0,8 --seeds 0",
+            "flamingo-blocks eval --tasks coco,vqav2 --shots 0,4 --data data --model model --out runs/eval",
+        ),
     )
     parser.add_argument("--list", action="store_true", help="print the tasks with their files, and end")
     parser.add_argument(
@@ -58,7 +65,9 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("--chat", action="store_true", help="ask a model of transformers in its chat template")
     parser.add_argument("--tokenizer", type=Path, metavar="DIR", help="tokenizer of a model that was saved without")
-    parser.add_argument("--out", type=Path, default=Path("runs/eval"), metavar="DIR", help="default: %(default)s")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/eval"), metavar="DIR", help="folder to write to (default: %(default)s)"
+    )
     _add_settings(parser)
     parser.add_argument("--device", default=None, help=f"{DEVICE_HELP}; default: cuda where there is one")
     parser.add_argument("--rescore", type=Path, metavar="DIR", help="score the predictions of a finished run again")
@@ -67,24 +76,37 @@ def add_to(commands: Any) -> None:
         help="with --rescore: only write the answers of one task and split that was asked, of one of --shots and "
         "--seeds, for its server or script",
     )  # fmt: skip
-    parser.set_defaults(run=run)
+    add_json(parser, "the summary of the scores")
+    parser.set_defaults(run=run, kept="answers are kept, and the same command goes on from there")
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("settings")
     group.add_argument(
-        "--shots", type=_numbers, default=(0, 4, 8, 16, 32), metavar="N,...", help="default: 0,4,8,16,32"
+        "--shots",
+        type=_numbers,
+        default=(0, 4, 8, 16, 32),
+        metavar="N,...",
+        help="shots of each query (default: 0,4,8,16,32)",
     )
-    group.add_argument("--seeds", type=_numbers, default=(0, 1, 2), metavar="N,...", help="default: 0,1,2")
-    group.add_argument("--profile", choices=sorted(PROFILES), default="paper", help="default: %(default)s")
+    group.add_argument(
+        "--seeds", type=_numbers, default=(0, 1, 2), metavar="N,...", help="of the draws of shots (default: 0,1,2)"
+    )
+    group.add_argument(
+        "--profile", choices=sorted(PROFILES), default="paper", metavar="NAME",
+        help=f"how prompts are written and answers decoded, one of {', '.join(sorted(PROFILES))} (default: paper)",
+    )  # fmt: skip
     group.add_argument(
         "--controls", type=_names, default=list(DEFAULT_CONTROLS), metavar="NAME,...",
-        help=f"of {', '.join(name for name in CONTROLS if name != 'none')}; '' for none; asked with the largest of "
-        f"--shots alone; default: {','.join(DEFAULT_CONTROLS)}. Whether images are used: gates_closed,swap_query_image,"
-        "shuffle_images",
+        help="what is taken away from the model to see what the score stands on; asked with the largest of --shots "
+        f"alone.\nall: {', '.join(name for name in CONTROLS if name != 'none')}\n"
+        f"default: {', '.join(DEFAULT_CONTROLS)}\n'' for none. Whether images are used tell gates_closed, "
+        "swap_query_image and shuffle_images.",
     )  # fmt: skip
     group.add_argument("--queries", type=positive, metavar="N", help="ask so many of each task, chosen by hash")
-    group.add_argument("--groups", type=natural, default=64, metavar="N", help="draws of shots, 64; 0: one a query")
+    group.add_argument(
+        "--groups", type=natural, default=64, metavar="N", help="draws of shots; 0: one a query (default: 64)"
+    )
     group.add_argument(
         "--rices", action="store_true",
         help="shots whose images are most like the query's, by the vision tower of a Flamingo; a folder of another "
@@ -95,7 +117,9 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         "--ensemble", type=positive, default=1, metavar="N", help="orders that closed tasks average over"
     )
     group.add_argument("--beams", type=positive, metavar="N", help="beams of open tasks; default: the profile's")
-    group.add_argument("--max-missing", type=float, default=0.0, metavar="SHARE", help="of queries without image")
+    group.add_argument(
+        "--max-missing", type=float, default=0.0, metavar="SHARE", help="of queries without image that is let pass"
+    )
     group.add_argument("--memory-gb", type=float, default=2.0, metavar="GB", help="for caches and logits")
     group.add_argument(
         "--seed", type=natural, default=0, metavar="N", help="of the synthetic suite, and of the demo's run"
@@ -139,7 +163,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
                 tokenizer=arguments.tokenizer,
                 chat=arguments.chat,
             )
-        bars = ProgressBars(used_by="flamingo-blocks eval", extra="eval") if rank_of_process() == 0 else None
+        bars = ProgressBars() if rank_of_process() == 0 else None
         warnings.showwarning = _as_note  # type: ignore[assignment]  # the place is of no interest here
         try:
             result = evaluate_model(
@@ -154,7 +178,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
             if bars is not None:
                 bars.close()
     if rank_of_process() == 0:
-        print_result(result, arguments.out)
+        _print(result, arguments.out, as_json=arguments.json)
 
 
 def _check_choice_of_shots(arguments: argparse.Namespace, tasks: list[Task]) -> None:
@@ -171,7 +195,7 @@ def _rescore(arguments: argparse.Namespace) -> None:
     """Score the predictions of a run again."""
     _check_finished(arguments.rescore)
     tasks = _of_demo(arguments)[0] if arguments.tasks == [DEMO] else _tasks(arguments)
-    print_result(rescore(arguments.rescore, tasks), arguments.rescore)
+    _print(rescore(arguments.rescore, tasks), arguments.rescore, as_json=arguments.json)
 
 
 def _export(arguments: argparse.Namespace) -> None:
@@ -236,6 +260,13 @@ def _of_demo(arguments: argparse.Namespace) -> tuple[list[Task], EvaluatedModel]
 
 def _tasks(arguments: argparse.Namespace) -> list[Task]:
     return read_named_tasks(arguments.tasks, data=arguments.data, queries=arguments.queries, seed=arguments.seed)
+
+
+def _print(result: EvaluationResult, folder: Path, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"out": folder, "summary": summary_values(result)})
+    else:
+        print_result(result, folder)
 
 
 def print_result(result: EvaluationResult, folder: Path) -> None:

@@ -6,6 +6,7 @@ from importlib.resources import files
 from typing import Any
 
 from flamingo_blocks import errors
+from flamingo_blocks.cli._help import closing
 from flamingo_blocks.errors import FlamingoBlocksError
 
 _PAGES = files("flamingo_blocks").joinpath("error_pages")
@@ -18,9 +19,11 @@ def add_to(commands: Any) -> None:
         help="say what an error means, and what to do",
         description="Print the page on a family of errors: each message that people meet, what it means, and the fix. "
         "Without a name it lists the pages.",
-        epilog="example: flamingo-blocks explain masks",
+        epilog=closing("flamingo-blocks explain masks", "flamingo-blocks explain ShapeError"),
     )
-    parser.add_argument("page", nargs="?", help="name of a page, or of a class of errors such as ShapeError")
+    parser.add_argument(
+        "page", nargs="?", metavar="PAGE", help="name of a page, or of a class of errors such as ShapeError"
+    )
     parser.set_defaults(run=run)
 
 

@@ -1,22 +1,26 @@
 """`flamingo-blocks inspect`: what is in a checkpoint, and what it needs."""
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from flamingo_blocks.cli._arguments import as_typed
+from flamingo_blocks.cli._help import closing
 from flamingo_blocks.cli._options import check_option_values
 from flamingo_blocks.cli._parts import (
+    add_family,
     option,
     outline_language_model,
     parts_of_checkpoint,
     refuse_own_language_model,
 )
+from flamingo_blocks.cli._progress import ProgressBars
+from flamingo_blocks.cli._results import add_json, print_json
 from flamingo_blocks.errors import CheckpointError
 from flamingo_blocks.interop import (
-    FAMILIES,
     Inspection,
     detect_family,
     find_family,
@@ -37,19 +41,23 @@ def add_to(commands: Any) -> None:
         "inspect",
         help="look into a checkpoint",
         description="Say which family a checkpoint is of, its sizes, how far its gates are open, what is missing and "
-        "what it needs to run. Weights are not read, but for the gates. A name missing or unknown, or another shape, "
-        "is exit status 1.",
-        epilog="example: flamingo-blocks inspect checkpoint.pt --lm facebook/opt-125m",
+        "what it needs to run. Weights are not read, but for the gates.",
+        epilog=closing(
+            "flamingo-blocks inspect checkpoint.pt",
+            "flamingo-blocks inspect checkpoint.pt --lm facebook/opt-125m",
+            statuses=[(1, "refused, or a name is missing or unknown, or a shape another")],
+        ),
     )
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="file or folder, of others or of ours")
-    parser.add_argument("--family", choices=sorted(FAMILIES), help="found by the names of the tensors by default")
+    add_family(parser)
     parser.add_argument(
         "--lm", metavar="DIR_or_NAME", help="language model to compare names and shapes with; only its config is read"
     )
     parser.add_argument(
         "--option", type=option, action="append", default=[], metavar="NAME=VALUE", help="an option of the family"
     )
-    parser.set_defaults(run=run)
+    add_json(parser, "what was found")
+    parser.set_defaults(run=run, kept="nothing was to be written")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -61,12 +69,18 @@ def run(arguments: argparse.Namespace) -> int:
             words = [name for name in ("family", "lm") if getattr(arguments, name) is not None]
             refuse_beside_ours(path, words + [f"--option {name}" for name in options])
         parts = {} if is_ours(path) else _parts(arguments, options)
-        found = inspect_checkpoint(path, family=arguments.family, **(parts | options))
+        with ProgressBars() as bars:
+            bars("reading names", 0, 1)
+            found = inspect_checkpoint(path, family=arguments.family, **(parts | options))
+            bars("reading names", 1, 1)
     except ValueError as error:  # of the checkpoint, or an option that is missing or unknown
         raise CheckpointError(as_typed(str(error))) from error
     if "lm" in parts and arguments.lm is None:
         found.needs.append("no language model to be named: config.json tells it")
-    print(describe(found))
+    if arguments.json:
+        print_json(asdict(found))
+    else:
+        print(describe(found))
     if found.error is not None:
         raise CheckpointError(as_typed(found.error))
     if found.missing or found.unknown or found.misshapen:

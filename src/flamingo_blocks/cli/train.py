@@ -2,12 +2,17 @@
 
 import argparse
 import logging
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from flamingo_blocks.cli._arguments import positive
 from flamingo_blocks.cli._device import DEVICE_HELP, device_of
+from flamingo_blocks.cli._ending import INTERRUPTED
+from flamingo_blocks.cli._help import closing
+from flamingo_blocks.cli._interrupts import SIGINT, saved_at_interrupt
 from flamingo_blocks.cli._own_errors import is_ours
+from flamingo_blocks.cli._results import add_json, print_json
 from flamingo_blocks.errors import FlamingoBlocksError, RecipeError
 from flamingo_blocks.training import (
     DEVICES,
@@ -27,9 +32,15 @@ def add_to(commands: Any) -> None:
     parser: argparse.ArgumentParser = commands.add_parser(
         "train",
         help="train a Flamingo by a recipe",
-        description="Do the run that a recipe describes, or go on with it: the same command after a kill, or SIGTERM, "
-        "takes it up where its newest checkpoint is. Under torchrun each process is a rank of it.",
-        epilog="example: flamingo-blocks train examples/recipes/corpus.py data=corpus steps=300",
+        description="Do the run that a recipe describes, or go on with it: the same command takes it up where its "
+        "newest checkpoint is. Ctrl-C and SIGTERM save first; a second Ctrl-C does not wait for that. Under torchrun "
+        "each process is a rank of it.",
+        epilog=closing(
+            "flamingo-blocks train examples/recipes/corpus.py --settings",
+            "flamingo-blocks train examples/recipes/corpus.py data=corpus steps=300",
+            "flamingo-blocks train examples/recipes/flamingo_9b.py --dry-run --ranks 64 --on h100",
+            statuses=[(0, "done, or saved and ended by SIGTERM"), (130, "stopped by Ctrl-C, saved if it had begun")],
+        ),
     )
     parser.add_argument(
         "recipe", metavar="RECIPE", help="FILE.py, FILE.py:FUNCTION or package.module:FUNCTION; its code runs"
@@ -39,14 +50,18 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="print sizes, memory, operations and days; nothing is read or computed"
     )
-    parser.add_argument("--ranks", type=positive, default=1, help="devices of the dry run (default: %(default)s)")
     parser.add_argument(
-        "--on", choices=sorted(DEVICES), default="h200", help="device of the dry run (default: %(default)s)"
+        "--ranks", type=positive, default=1, metavar="N", help="devices of the dry run (default: %(default)s)"
     )
+    parser.add_argument(
+        "--on", choices=sorted(DEVICES), default="h200", metavar="DEVICE",
+        help=f"device of the dry run, one of {', '.join(sorted(DEVICES))} (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument(
         "--device", help=f"{DEVICE_HELP}, in place of the recipe's; default: cuda where there is one, each rank its own"
     )
-    parser.set_defaults(run=run)
+    add_json(parser, "the plan, or what the run did,")
+    parser.set_defaults(run=run, kept="checkpoints are whole, and the same command goes on from the newest")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -58,27 +73,61 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         config = call_recipe(recipe, arguments.settings)
         if arguments.dry_run:
-            print(plan_config(config, world_size=arguments.ranks, device=arguments.on))
-            if config.precision == "float32":
-                print("counted in bfloat16: with precision=float32 frozen weights and activations take twice as much")
+            _plan(config, arguments)
             return 0
         if arguments.device is not None:
             device_of(arguments.device, error=RecipeError)
             config = replace(config, device=arguments.device)
         logging.basicConfig(level=logging.INFO if rank_of_process() == 0 else logging.WARNING, format="%(message)s")
-        result = start_run(config)
+        with saved_at_interrupt():
+            result = start_run(config)
     except (ValueError, TypeError, FloatingPointError) as error:
         if isinstance(error, FlamingoBlocksError) or not is_ours(error):
             raise
         raise RecipeError(str(error)) from error
     if rank_of_process() == 0:
-        print_result(config, result)
-    return 0
+        if arguments.json:
+            print_json(_as_values(config, result))
+        else:
+            print_result(config, result)
+    return INTERRUPTED if result.stopped_by == SIGINT else 0
+
+
+def _plan(config: RunConfig, arguments: argparse.Namespace) -> None:
+    """Print what a run will need."""
+    plan = plan_config(config, world_size=arguments.ranks, device=arguments.on)
+    note = "counted in bfloat16: with precision=float32 frozen weights and activations take twice as much"
+    notes = [note] if config.precision == "float32" else []
+    if arguments.json:
+        found = ("memory_bytes", "fits", "seconds_per_update", "days")
+        print_json({**asdict(plan), **{name: getattr(plan, name) for name in found}, "notes": notes})
+    else:
+        print("\n".join([str(plan), *notes]))
+
+
+def _as_values(config: RunConfig, result: TrainResult) -> dict[str, Any]:
+    last = result.reports[-1] if result.reports else None
+    return {
+        "steps": config.steps, "first_step": result.first_step, "done": _done(result), "skipped": result.skipped,
+        "losses": None if last is None else dict(last.losses), "stopped_by": result.stopped_by,
+        "passed_over": result.passed_over, "differences": result.differences,
+        "folder": config.folder, "written": [path for path, _ in _written(config)],
+    }  # fmt: skip
+
+
+def _done(result: TrainResult) -> int:
+    """Steps that are done, those of earlier calls too."""
+    return result.reports[-1].step + 1 if result.reports else result.first_step
+
+
+def _written(config: RunConfig) -> list[tuple[Path, str]]:
+    names = {"model": "trained model", "checkpoints": "checkpoints", "metrics.jsonl": "a line a step"}
+    return [(config.folder / name, what) for name, what in names.items() if (config.folder / name).exists()]
 
 
 def print_result(config: RunConfig, result: TrainResult) -> None:
     """Print what a run did, and where its results are."""
-    last = result.reports[-1].step + 1 if result.reports else result.first_step
+    last = _done(result)
     for message in result.passed_over:
         print(f"passed over: {message}")
     if result.stopped_by is not None:
@@ -91,6 +140,5 @@ def print_result(config: RunConfig, result: TrainResult) -> None:
     else:
         losses = ", ".join(f"{name} {loss:.3f}" for name, loss in result.reports[-1].losses.items())
         print(f"{last} steps done, {result.skipped} skipped; last losses: {losses}")
-    for name, what in (("model", "trained model"), ("checkpoints", "checkpoints"), ("metrics.jsonl", "a line a step")):
-        if (config.folder / name).exists():
-            print(f"  {config.folder / name}: {what}")
+    for path, what in _written(config):
+        print(f"  {path}: {what}")

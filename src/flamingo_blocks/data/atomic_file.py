@@ -3,6 +3,9 @@
 import hashlib
 import os
 import secrets
+import shutil
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,6 +62,54 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
         unfinished.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+@contextmanager
+def written_together(folder: Path) -> Iterator[Path]:
+    """A folder to write several files to, which take their names in another only when all of them are on the disk.
+
+    Files of those names are replaced, one by one and at once; others stay.
+
+    Args:
+        folder: Where they are to stand.
+
+    Example:
+        >>> Path("results").mkdir()
+        >>> with written_together(Path("results")) as beside:
+        ...     _ = (beside / "a.txt").write_text("a")
+        >>> [path.name for path in Path("results").iterdir()]
+        ['a.txt']
+    """
+    beside = folder / f"{UNFINISHED}{secrets.token_hex(8)}"
+    beside.mkdir()
+    try:
+        yield beside
+        with _undisturbed():
+            for path in sorted(path for path in beside.rglob("*") if path.is_file()):
+                place = folder / path.relative_to(beside)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                path.replace(place)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Have Ctrl-C and `SIGTERM` wait for the end of what takes milliseconds."""
+    came: list[int] = []
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():  # no other is disturbed
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: handler for number, handler in before.items() if handler is not None}
+    for number in before:
+        signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)
 
 
 def remove_unfinished(folder: Path) -> None:

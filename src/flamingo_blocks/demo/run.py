@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flamingo_blocks.data.atomic_file import written_together
 from flamingo_blocks.demo.completion import save_demo_model
 from flamingo_blocks.demo.errors import DemoError
 from flamingo_blocks.demo.images import SEEN_PAIRS, UNSEEN_PAIRS
@@ -246,11 +247,12 @@ def run_ablations(config: DemoConfig, parts: Parts, watch: Stopwatch) -> dict[st
 
 
 def write_outputs(result: DemoResult, flamingo: Flamingo, parts: Parts, out: Path) -> None:
-    """Write `results.json`, `curve.png`, the folder `images` and the folder `model`."""
-    write_json(result, out / "results.json")
-    plot_curves(result.curves, out / "curve.png")
-    write_sample_images(parts.test_digits, out / "images")
-    save_demo_model(flamingo, parts.vocabulary, out / "model")
+    """Write `results.json`, `curve.png`, the folder `images` and the folder `model`, together: all of them or none."""
+    with written_together(out) as beside:
+        write_json(result, beside / "results.json")
+        plot_curves(result.curves, beside / "curve.png")
+        write_sample_images(parts.test_digits, beside / "images")
+        save_demo_model(flamingo, parts.vocabulary, beside / "model")
 
 
 def _count_parameters(flamingo: Flamingo, parts: Parts) -> dict[str, int]:

@@ -16,6 +16,6 @@ def add_to(commands: Any) -> None:
         description="Build documents from pages of the web, and look into files of documents: tar shards of ours, of "
         "img2dataset, WebVid and MMC4, OBELICS's parquet files, and lines of JSON.",
     )
-    below = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    below = parser.add_subparsers(title="commands", metavar="COMMAND")
     for command in (build, show, stats, check, convert):
         command.add_to(below)

@@ -1,7 +1,6 @@
 """`flamingo-blocks data build`: shards of documents from pages of the web."""
 
 import argparse
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,9 @@ from typing import Any
 from flamingo_blocks._optional import require
 from flamingo_blocks.cli._arguments import natural, positive
 from flamingo_blocks.cli._data._records import told_in_one_line
+from flamingo_blocks.cli._help import closing
 from flamingo_blocks.cli._progress import ProgressBars
+from flamingo_blocks.cli._results import add_json, print_json
 from flamingo_blocks.data.build import BuildProgress, Executor, LocalExecutor, RayExecutor
 from flamingo_blocks.data.dedup import ExactDuplicates, ImageNearDuplicates, TextNearDuplicates
 from flamingo_blocks.data.pipeline import DocumentsBuilt, Finder, PageStep, build_documents, page_step
@@ -25,32 +26,45 @@ def add_to(commands: Any) -> None:
         "build",
         help="make shards of documents from pages of the web",
         description="Read pages, keep what the filters keep, put the bytes of images in their places, drop duplicates, "
-        "and write tar shards. Nothing is fetched from the network. Killed anywhere, the same command goes on where it "
-        "was. A page that crashes or hangs what reads it is left out and told.",
-        epilog="example: flamingo-blocks data build crawl/ documents/ --preset m3w --language en",
+        "and write tar shards. Nothing is fetched from the network. Stopped or killed anywhere, the same command "
+        "goes on where it was. A page that crashes or hangs what reads it is left out and told.",
+        epilog=closing(
+            "flamingo-blocks data build crawl/ documents/ --preset m3w --language en",
+            "flamingo-blocks data build pages.parquet documents/ --preset obelics --images none --workers 8",
+        ),
     )
     parser.add_argument("pages", type=Path, metavar="PAGES", help="folder of .html, .warc.gz and .parquet, or a file")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write to")
-    parser.add_argument("--preset", choices=("m3w", "obelics", "none"), default="m3w", help="filters (default: m3w)")
-    parser.add_argument("--language", help="code of the one that is kept, or any (default: en)")
-    parser.add_argument("--min-confidence", type=float, help="how sure the language must be (default: 0.8)")
-    parser.add_argument("--min-words", type=natural, help="fewest words of a document, in place of the preset's")
+    parser.add_argument(
+        "--preset", choices=("m3w", "obelics", "none"), default="m3w", help="filters of that paper (default: m3w)"
+    )
+    parser.add_argument("--language", metavar="CODE", help="the one that is kept, such as en, or any (default: en)")
+    parser.add_argument(
+        "--min-confidence", type=float, metavar="SHARE", help="how sure the language must be (default: 0.8)"
+    )
+    parser.add_argument(
+        "--min-words", type=natural, metavar="N", help="fewest words of a document, in place of the preset's"
+    )
     parser.add_argument(
         "--images", default=None, metavar="PATH", help="folder or WARC of images, or none (default: PAGES)"
     )
-    parser.add_argument("--base-url", default="https://local.invalid/", help="address that a folder stands for")
+    parser.add_argument(
+        "--base-url", default="https://local.invalid/", metavar="URL", help="address that a folder stands for"
+    )
     parser.add_argument("--keep-duplicates", action="store_true", help="do not look for duplicates")
-    parser.add_argument("--pages-per-shard", type=positive, default=1000, help="saved pages (default: %(default)s)")
+    parser.add_argument(
+        "--pages-per-shard", type=positive, default=1000, metavar="N", help="pages that are worked on as one piece"
+    )
     parser.add_argument("--executor", choices=("local", "ray"), default="local", help="what runs it (default: local)")
-    parser.add_argument("--workers", type=positive, help="processes at a time (default: as many as cores)")
+    parser.add_argument("--workers", type=positive, metavar="N", help="processes at a time (default: as many as cores)")
     parser.add_argument("--timeout", type=positive, default=30, metavar="SECONDS", help="for a page (default: 30)")
-    parser.add_argument("--json", action="store_true", help="print what became of it as JSON")
-    parser.set_defaults(run=run)
+    add_json(parser, "what became of the pages")
+    parser.set_defaults(run=run, kept="shards that are done are kept, and the same command goes on from there")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Build, and print what became of the pages."""
-    for package in ("selectolax", "resiliparse", "PIL", "numpy", "tqdm"):  # better now than after an hour
+    for package in ("selectolax", "resiliparse", "PIL", "numpy"):  # better now than after an hour
         require(package, used_by=COMMAND, extra="data")
     refuse_options_of_filters(arguments)
     with told_in_one_line():
@@ -70,7 +84,10 @@ def run(arguments: argparse.Namespace) -> int:
             )  # fmt: skip
         finally:
             bars.close()
-    print(json.dumps(_as_values(built), indent=1) if arguments.json else describe(built, arguments.out))
+    if arguments.json:
+        print_json(_as_values(built))
+    else:
+        print(describe(built, arguments.out))
     return 0
 
 
@@ -111,7 +128,7 @@ class _Bars:
     """A bar for each stage of a build, which counts shards."""
 
     def __init__(self) -> None:
-        self._bars = ProgressBars(used_by=COMMAND, extra="data")
+        self._bars = ProgressBars()
 
     def __call__(self, stage: str, progress: BuildProgress) -> None:
         """Show how far a stage is."""

@@ -16,6 +16,9 @@ from flamingo_blocks.cli._data._records import (
     refuse_without_folder,
     told_in_one_line,
 )
+from flamingo_blocks.cli._help import closing
+from flamingo_blocks.cli._progress import ProgressBars, counted
+from flamingo_blocks.cli._results import add_json, print_json
 from flamingo_blocks.data import Dropped, InterleavedDocument
 from flamingo_blocks.data.atomic_file import atomic_file
 from flamingo_blocks.data.records import to_members, write_documents_parquet
@@ -33,19 +36,26 @@ def add_to(commands: Any) -> None:
         description="Read files of documents of any kind, and write them as tar shards of ours with all they hold, or "
         "as OBELICS's parquet file or lines of JSON, which hold text and addresses. A broken record ends it, unless "
         "--skip-broken is said.",
-        epilog="example: flamingo-blocks data convert obelics.parquet --to shards --out shards/",
+        epilog=closing(
+            "flamingo-blocks data convert obelics.parquet --to shards --out shards/",
+            "flamingo-blocks data convert shards/ --to jsonl --out documents.jsonl --skip-broken",
+        ),
     )
     add_paths(parser)
     parser.add_argument("--to", choices=_WRITERS, required=True, help="kind of file to write")
-    parser.add_argument("--out", type=Path, required=True, help="file to write; for shards a new folder")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="PATH", help="file to write; for shards a new folder"
+    )
     parser.add_argument(
         "--per-shard",
         type=positive,
         default=1000,
+        metavar="N",
         help="documents of a shard, or of a row group (default: %(default)s)",
     )
     parser.add_argument("--skip-broken", action="store_true", help="leave broken records out, and count them")
-    parser.set_defaults(run=run)
+    add_json(parser, "what was written")
+    parser.set_defaults(run=run, kept="nothing is written, and the same command begins anew")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -54,13 +64,16 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.out.exists():
         raise FlamingoBlocksError(f"--out is {arguments.out}, which is there already; name another")
     refuse_without_folder(arguments.out)
-    with told_in_one_line():
-        documents = _sound(arguments, skipped)
+    with told_in_one_line(), ProgressBars("documents") as bars:
+        documents = counted(_sound(arguments, skipped), bars, "writing")
         first = next(documents, None)  # a path that cannot be read leaves nothing behind
         if first is None:
             raise FlamingoBlocksError("there is no document to write")
         written = _WRITERS[arguments.to](arguments.out, chain([first], documents), arguments.per_shard)
-    print(f"Wrote {arguments.out}: {written} document{'' if written == 1 else 's'}")
+    if arguments.json:
+        print_json({"out": arguments.out, "documents": written, "left_out": skipped})
+    else:
+        print(f"Wrote {arguments.out}: {written} document{'' if written == 1 else 's'}")
     if skipped:
         told = ", ".join(f"{reason} {count}" for reason, count in skipped.most_common())
         print(f"flamingo-blocks: {sum(skipped.values())} broken records left out: {told}", file=sys.stderr)

@@ -1,12 +1,14 @@
 """`flamingo-blocks data stats`: what documents are like, counted."""
 
 import argparse
-import json
 from itertools import islice
 from typing import Any
 
 from flamingo_blocks.cli._arguments import positive
 from flamingo_blocks.cli._data._records import add_paths, read_records, told_in_one_line, warning_of_broken
+from flamingo_blocks.cli._help import closing
+from flamingo_blocks.cli._progress import ProgressBars, counted
+from flamingo_blocks.cli._results import add_json, print_json
 from flamingo_blocks.data.filters import identify_language
 from flamingo_blocks.data.stats import document_stats, format_stats
 
@@ -18,21 +20,25 @@ def add_to(commands: Any) -> None:
         help="count what documents are like",
         description="Count words, images, formats, sizes, hosts, repeats and broken records, in one pass, in "
         "bounded memory. No pixel is decoded.",
-        epilog="example: flamingo-blocks data stats shards/",
+        epilog=closing("flamingo-blocks data stats shards/", "flamingo-blocks data stats shards/ --languages --json"),
     )
     add_paths(parser)
-    parser.add_argument("--limit", type=positive, help="most documents to count; all by default")
+    parser.add_argument("--limit", type=positive, metavar="N", help="most documents to count; all by default")
     parser.add_argument("--languages", action="store_true", help="find the language of each document too")
-    parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
-    parser.set_defaults(run=run)
+    add_json(parser, "the counts")
+    parser.set_defaults(run=run, kept="nothing was to be written")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Count, and print."""
-    with told_in_one_line():
+    with told_in_one_line(), ProgressBars("documents") as bars:
+        records = islice(warning_of_broken(read_records(arguments.paths)), arguments.limit)
         stats = document_stats(
-            islice(warning_of_broken(read_records(arguments.paths)), arguments.limit),
+            counted(records, bars, "counting"),
             identify=identify_language if arguments.languages else None,
         )
-    print(json.dumps(stats.to_json(), indent=1) if arguments.json else format_stats(stats))
+    if arguments.json:
+        print_json(stats.to_json())
+    else:
+        print(format_stats(stats))
     return 0

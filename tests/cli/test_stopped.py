@@ -1,0 +1,161 @@
+"""Ctrl-C and `SIGTERM`: one line, an exit status, and nothing half-written."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from flamingo_blocks.cli import _ending, convert, demo, doctor, evaluate, main, train
+from flamingo_blocks.cli._data import build, check, show, stats
+from flamingo_blocks.cli._data import convert as convert_data
+from flamingo_blocks.data.atomic_file import written_together
+from flamingo_blocks.interop import write_checkpoint
+from flamingo_blocks.interop.example import tiny_open_flamingo
+from tests.cli.test_data_commands import DOCUMENTS, write
+from tests.cli.test_train_command import RECIPE
+from tests.language_models import make_language_model
+
+# Of each command, what does its work.
+WORK = [
+    (["doctor"], doctor, "check_machine"), (["demo"], demo, "run_demo"),
+    (["train", "mine.py"], train, "start_run"),
+    (["eval", "--tasks", "counting", "--model", "m.py:f"], evaluate, "_tasks"),
+    (["data", "build", "pages", "out"], build, "list_page_shards"),
+    (["data", "check", "a.jsonl"], check, "each_record"),
+    (["data", "show", "a.jsonl"], show, "show_documents"), (["data", "stats", "a.jsonl"], stats, "document_stats"),
+    (["data", "convert", "a.jsonl", "--to", "jsonl", "--out", "b"], convert_data, "_sound"),
+    (["convert", "checkpoint.pt", "--lm", "opt", "--out", "ours"], convert, "refuse_form_of_transformers"),
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(RECIPE)
+
+
+def sends(number):
+    def send(*_, **__):
+        signal.raise_signal(number)
+        raise AssertionError
+
+    return send
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("words", "module", "work"), WORK, ids=[" ".join(words[:2]) for words, _, _ in WORK])
+def test_every_command_ends_in_a_line(words, module, work, number, status, monkeypatch, capsys):
+    """Which says what is kept; what handled the signals before does so again."""
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(module, work, sends(number))
+    assert main(words) == status
+    printed = capsys.readouterr()
+    assert not printed.out
+    assert printed.err.count("\n") == 1
+    assert printed.err.startswith("flamingo-blocks: stopped; ")
+    assert _ending._KEPT not in printed.err  # each has words of its own
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_run_saves_the_step_at_hand_and_goes_on(capfd):
+    """Status 130, a checkpoint at the step, and the rest by the same command."""
+    Path("mine.py").write_text(RECIPE.replace("SIGTERM", "SIGINT"))
+    assert main(["train", "mine.py", "steps=6", "stop_at=2", "--json"]) == 130
+    printed = capfd.readouterr()
+    assert json.loads(printed.out)["stopped_by"] == "SIGINT"
+    assert json.loads(printed.out)["done"] == 3
+    assert "the step at hand is ended and saved" in printed.err
+    assert main(["train", "mine.py", "steps=6", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["first_step"] == 3
+    assert [json.loads(line)["step"] for line in Path("run/metrics.jsonl").read_text().splitlines()] == list(range(6))
+
+
+def test_a_second_interrupt_does_not_wait(capfd):
+    """The checkpoints before are whole, and the same command goes on."""
+    kill = "os.kill(os.getpid(), signal.SIGTERM)"
+    Path("mine.py").write_text(RECIPE.replace(kill, "[signal.raise_signal(signal.SIGINT) for _ in range(2)]"))
+    assert main(["train", "mine.py", "steps=6", "stop_at=4"]) == 130
+    assert "stopped; checkpoints are whole" in capfd.readouterr().err
+    assert [path.name for path in Path("run/checkpoints").iterdir()]
+    assert main(["train", "mine.py", "steps=6", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["first_step"] == 4
+
+
+@pytest.mark.parametrize("work", ["write_record", "rounded_names"])
+def test_a_conversion_is_written_whole_or_not_at_all(work, monkeypatch, capsys):
+    """Before its last file there is nothing; behind it all."""
+    lm = make_language_model("opt")
+    lm.save_pretrained("opt")
+    write_checkpoint(tiny_open_flamingo(lm=lm, every=1, vision_dim=16), Path("checkpoint.pt"))
+    before = {path.name for path in Path().iterdir()}
+    with monkeypatch.context() as patched:
+        patched.setattr(convert, work, sends(signal.SIGINT))
+        assert main(["convert", "checkpoint.pt", "--lm", "opt", "--out", "new/ours"]) == 130
+    there = {path.name for path in Path().iterdir()} - before
+    assert there == (set() if work == "write_record" else {"new"})
+
+
+@pytest.mark.parametrize("kind", ["shards", "obelics-parquet", "jsonl"])
+def test_documents_are_written_whole_or_not_at_all(kind, monkeypatch):
+    """Wherever the signal comes."""
+    write(Path("a.jsonl"), DOCUMENTS)
+
+    def stopping(*given):
+        yield from list(sound(*given))[:3]
+        signal.raise_signal(signal.SIGTERM)
+
+    sound = convert_data._sound
+    monkeypatch.setattr(convert_data, "_sound", stopping)
+    words = ["data", "convert", "a.jsonl", "--to", kind, "--out", "b", "--per-shard", "1"]
+    assert main(words) == 143
+    assert sorted(path.name for path in Path().iterdir()) == ["a.jsonl", "mine.py"]
+
+
+def test_files_of_a_run_are_written_together(tmp_path, monkeypatch):
+    """Stopped while they are made, those of the run before stay; stopped while they take their names, all are there
+    before the signal ends the command.
+    """
+    (tmp_path / "a").write_text("old")
+
+    def replace():
+        with written_together(tmp_path) as beside:
+            (beside / "a").write_text("new")
+            if not moving:
+                signal.raise_signal(signal.SIGINT)
+            (beside / "sub").mkdir()
+            (beside / "sub" / "b").write_text("new")
+
+    moving = False
+    with pytest.raises(KeyboardInterrupt):
+        replace()
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "mine.py"}
+    assert (tmp_path / "a").read_text() == "old"
+    moving, rename = True, Path.replace
+
+    def stopped(self, other):
+        signal.raise_signal(signal.SIGINT)
+        return rename(self, other)
+
+    monkeypatch.setattr(Path, "replace", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        replace()
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "mine.py", "sub"}
+    assert (tmp_path / "a").read_text() == (tmp_path / "sub" / "b").read_text() == "new"
+
+
+def test_a_fault_of_ours_asks_to_be_reported(monkeypatch):
+    """Below its trace; an error that a recipe raises does not."""
+
+    def broken(*_, **__):
+        raise KeyError("nobody foresaw it")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(_ending, "is_ours", lambda _: True)
+        patched.setattr(doctor, "check_machine", broken)
+        with pytest.raises(KeyError) as raised:
+            main(["doctor"])
+    assert "please report it" in raised.value.__notes__[0]
+    with pytest.raises(ValueError, match="of the recipe's own") as raised:
+        main(["train", "mine.py:wrong"])
+    assert not hasattr(raised.value, "__notes__")
