@@ -13,6 +13,7 @@ from torch import nn
 from flamingo_blocks import Flamingo, GatedCrossAttentionBlock, PerceiverResampler, attach
 from flamingo_blocks.models import build_tiny_flamingo
 from tests.interop.open_flamingo_peer import SIDE, TAG, VISION_DIM, build_peer, load_source, plain_language_model
+from tests.language_families import FAMILIES
 from tests.language_models import DIM
 from tests.parity.peers import load_peer
 
@@ -196,6 +197,11 @@ def test_backends_of_transformers_are_those_of_the_page(column):
     supported += ["flex"] if model._supports_flex_attn else []
     assert not model._supports_flash_attn
     assert cell("Speed and decoding", "attention", column) == f"{', '.join(supported)} (t)"
+
+
+def test_the_number_of_families_is_that_of_the_tests():
+    """As many language models as `tests/language_families.py` makes."""
+    assert cell("Language models", "which", "ours").startswith(f"[{len(FAMILIES)} families, ")
 
 
 def test_idefics_keeps_the_names_of_its_llama():
