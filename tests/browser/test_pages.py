@@ -106,6 +106,22 @@ def _seen(browser, site):
     yield from (entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE")
 
 
+def test_the_first_page_is_one_screen(browser, site):
+    """Curve and doors are seen without scrolling, side by side, on a desk's screen of 1440 by 900 pixels."""
+    from selenium.webdriver.common.by import By
+
+    browser.set_window_size(1440, 900 + browser.get_window_size()["height"] - _inner_height(browser))
+    browser.get(site)
+    doors = [each.rect for each in browser.find_elements(By.CSS_SELECTOR, ".grid.cards li")]
+    curve = browser.find_element(By.CSS_SELECTOR, "figure svg").rect
+    assert len(doors) == 3 and len({door["y"] for door in doors}) == 1
+    assert max(each["y"] + each["height"] for each in [*doors, curve]) <= _inner_height(browser)
+
+
+def _inner_height(browser):
+    return browser.execute_script("return window.innerHeight")
+
+
 @pytest.mark.parametrize("term", TERMS)
 def test_the_search_finds(browser, site, term):
     """A term that readers look for has a result."""
