@@ -239,8 +239,8 @@ def test_more_ranks_need_less_memory_each_and_less_time(shape, world_size, size,
 @settings(max_examples=6)
 @given(shape=shapes, size=st.sampled_from(tuple(BY_HAND)))
 def test_what_saves_memory_costs_time_or_gathering(shape, size):
-    """Recomputation keeps less and computes more; sharing frozen weights out holds fewer and gathers more; reducing
-    once an update holds more gradients.
+    """Recomputation keeps less and computes more; sharing frozen weights out holds fewer, of the language model alone,
+    and gathers more; reducing once an update holds more gradients.
     """
 
     def plan(**changed):
@@ -251,7 +251,8 @@ def test_what_saves_memory_costs_time_or_gathering(shape, size):
     assert plan().memory["activations of text"] < kept.memory["activations of text"]
     assert plan().flops_of_update.recompute > 0 == kept.flops_of_update.recompute
     assert plan().flops_of_update.useful == kept.flops_of_update.useful
-    assert 8 * shared.memory["frozen weights"] == plan().memory["frozen weights"]
+    tower = 2 * NFNET_F6.parameters  # in bfloat16, and whole on each rank in any case
+    assert 8 * (shared.memory["frozen weights"] - tower) == plan().memory["frozen weights"] - tower > 0
     assert shared.memory["gathered groups"] >= plan().memory["gathered groups"]
     assert shared.memory["root group"] > plan().memory["root group"]
     assert late.memory["reduce buffer"] > plan().memory["reduce buffer"]

@@ -89,10 +89,11 @@ def account_memory(
         Bytes by what they hold.
     """
     trained = sum(part[0] for part in parameters.values())
-    frozen_bytes = sum(part[2] for part in parameters.values())
+    of_tower = parameters["tower"][2]  # never sharded: it is small, and runs where images are
+    frozen_bytes = sum(part[2] for part in parameters.values()) - of_tower
     share = world_size if frozen == "shard" else 1
     account = {
-        "frozen weights": frozen_bytes / share,
+        "frozen weights": frozen_bytes / share + of_tower,
         "trained weights, gradients, moments": TRAINED * trained / world_size,
     }
     account |= _gathered(sizes, trained, frozen_bytes, world_size=world_size, frozen=frozen, sync_last=sync_last)
