@@ -12,6 +12,6 @@ class DemoError(FlamingoBlocksError, ValueError):
         >>> try:
         ...     load_demo_model(Path("nowhere"))
         ... except DemoError as error:
-        ...     print(error)
-        nowhere holds no vocabulary.json, so it is no model of the demo; `flamingo-blocks demo --out runs/demo` writes one to runs/demo/model
+        ...     print(str(error).partition(";")[0])
+        nowhere holds no vocabulary.json, so it is no model of the demo
     """

@@ -62,7 +62,8 @@ class EvaluationResult:
         53.2
         >>> result.cell("vqav2", 32)
         Traceback (most recent call last):
-        KeyError: "no cell of task 'vqav2' with shots=32, seed=0, control='none'; of it there are [(0, 0, 'none'), (4, 0, 'none')]"
+        KeyError: "no cell of task 'vqav2' with shots=32, seed=0, control='none'; of it there are
+        [(0, 0, 'none'), (4, 0, 'none')]"
     """
 
     cells: tuple[Cell, ...]

@@ -23,7 +23,7 @@ class Score:
         parts: Scores of parts of the items, such as types of question.
 
     Example:
-        >>> score = Score(variant="top-1", value=50.0, per_item=(100.0, 0.0, None), counts={"scored": 2, "unreadable": 1})
+        >>> score = Score(variant="top-1", value=50.0, per_item=(100.0, 0.0, None), counts={"scored": 2, "empty": 1})
         >>> counted = [value for value in score.per_item if value is not None]
         >>> sum(counted) / len(counted) == score.value
         True
@@ -61,7 +61,8 @@ class Metric(Protocol):
         >>> isinstance(Brevity(), Metric)
         True
         >>> items = [TaskItem(id=name, media=()) for name in "ab"]
-        >>> said = [Prediction(task="t", id=name, shots=0, seed=0, answer=answer) for name, answer in zip("ab", ("net", "a net"))]
+        >>> answers = {"a": "net", "b": "a net"}
+        >>> said = [Prediction(task="t", id=name, shots=0, seed=0, answer=answer) for name, answer in answers.items()]
         >>> Brevity().score(items, said).value
         50.0
     """

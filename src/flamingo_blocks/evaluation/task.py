@@ -44,7 +44,7 @@ class Task:
         >>> from flamingo_blocks.evaluation.metrics import ExactMatch
         >>> def item(number):
         ...     image = ImageSegment(url=f"{number}.png", data=Path(f"images/{number}.png"))
-        ...     return TaskItem(id=str(number), media=(image,), texts={"question": "Which sign is it?"}, answers=("stop",))
+        ...     return TaskItem(id=str(number), media=(image,), texts={"question": "Which sign?"}, answers=("stop",))
         >>> task = Task(
         ...     name="signs", kind="question", answering="open", metrics=(ExactMatch(),),
         ...     queries=tuple(map(item, range(3))), support=tuple(map(item, range(3, 9))),
@@ -53,7 +53,8 @@ class Task:
         (3, 6)
         >>> Task(name="signs", kind="question", answering="closed", metrics=(ExactMatch(),), queries=task.queries)
         Traceback (most recent call last):
-        flamingo_blocks.errors.EvaluationError: task signs, query '0': has no candidates, which a closed task chooses among; give them to the task or to each query
+        flamingo_blocks.errors.EvaluationError: task signs, query '0': has no candidates, which a closed task
+        chooses among; give them to the task or to each query
     """
 
     name: str

@@ -19,7 +19,7 @@ class Quarantined:
         record: The begin of its `repr`, for people; `read_quarantine` gives the record itself.
 
     Example:
-        >>> left_out = Quarantined(shard="00017", number=3, reason="timeout", detail="silent for 60 s", record="'<html>'")
+        >>> left_out = Quarantined(shard="00017", number=3, reason="timeout", detail="silent for 60 s", record="{}")
         >>> f"record {left_out.number} of {left_out.shard}: {left_out.reason}"
         'record 3 of 00017: timeout'
     """

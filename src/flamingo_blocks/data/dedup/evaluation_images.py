@@ -117,7 +117,8 @@ class EvaluationImages:
             images: Any number, as `embed` takes them.
 
         Raises:
-            ValueError: If what `embed` gives is no row of finite numbers for each, not all zeros, as wide as for `sets`.
+            ValueError: If what `embed` gives is no row of finite numbers for each image, not all zeros, as wide as
+                those of the sets.
         """
         found = []
         for batch in self._batches(images, "the call"):

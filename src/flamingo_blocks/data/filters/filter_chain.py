@@ -30,8 +30,9 @@ class ItemFilter(Protocol):
         ...         return Filtered(InterleavedDocument(tuple(kept)), (Dropped("logo"),) * logos)
         >>> counts = FilterCounts()
         >>> page = InterleavedDocument.from_parts([ImageSegment(url="logo.png"), "Text.", ImageSegment(url="cat.jpg")])
-        >>> [len(document.media) for document in FilterChain([WithoutLogos()]).run([page], counts)], counts.items["logo"]
-        ([1], 1)
+        >>> kept = list(FilterChain([WithoutLogos()]).run([page], counts))
+        >>> len(kept[0].media), counts.items["logo"]
+        (1, 1)
     """
 
     def __call__(self, document: InterleavedDocument) -> InterleavedDocument | Dropped:

@@ -22,8 +22,11 @@ class SrcsetCandidate:
         density: Pixels of the image a pixel of the page, where the source says so.
 
     Example:
-        >>> parse_srcset("small.jpg 300w, sharp.jpg 2x")
-        [SrcsetCandidate(url='small.jpg', width=300, density=None), SrcsetCandidate(url='sharp.jpg', width=None, density=2.0)]
+        >>> small, sharp = parse_srcset("small.jpg 300w, sharp.jpg 2x")
+        >>> small
+        SrcsetCandidate(url='small.jpg', width=300, density=None)
+        >>> sharp.density
+        2.0
     """
 
     url: str

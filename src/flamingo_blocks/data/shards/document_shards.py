@@ -87,6 +87,9 @@ class DocumentShards(Sequence[InterleavedDocument]):
 
         Args:
             number: Of the document.
+
+        Raises:
+            IndexError: If there are not so many.
         """
         shard, place = self._place(number)
         reader = self._readers[shard]

@@ -155,8 +155,8 @@ class TransformersModel(VisionLanguageModel):
             candidates: Texts that follow.
 
         Raises:
-            EvaluationError: If the tokens of a prompt are others once a candidate follows, or the model sees what it is to
-                predict.
+            EvaluationError: If the tokens of a prompt are others once a candidate follows, or the model sees what it
+                is to predict.
         """
         return [self._scored(prompt, texts) for prompt, texts in zip(prompts, candidates, strict=True)]
 

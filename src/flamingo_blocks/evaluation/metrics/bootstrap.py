@@ -99,7 +99,8 @@ def metric_interval(
     Example:
         >>> from flamingo_blocks.evaluation.metrics import ExactMatch
         >>> items = [TaskItem(id=str(number), media=(), answers=("yes",), cluster=str(number)) for number in range(8)]
-        >>> said = [Prediction(task="t", id=item.id, shots=0, seed=0, answer="yes" if item.id < "6" else "no") for item in items]
+        >>> answers = ["yes"] * 6 + ["no"] * 2
+        >>> said = [Prediction(task="t", id=str(k), shots=0, seed=0, answer=answer) for k, answer in enumerate(answers)]
         >>> low, high = metric_interval(ExactMatch(), items, said)
         >>> low < 75.0 < high
         True
