@@ -19,7 +19,7 @@ class FlamingoBlocksError(Exception):
 
     # Made when somebody looks, and not in an `__init__`, which torch.compile cannot trace.
     @cached_property
-    def __notes__(self) -> list[str]:
+    def __notes__(self) -> list[str]:  # type: ignore[override]  # once made, it can be written
         if self.page is None:
             return []
         return [f"More: flamingo-blocks explain {self.page} (page errors/{self.page} of the documentation)"]
