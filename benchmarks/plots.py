@@ -180,9 +180,9 @@ def _roofline(run: Run) -> Drawing | None:
     corner = min(max(peak / bandwidth, start), across.high)
     roof = [(x, min(peak, bandwidth * x)) for x in (start, corner, across.high)]
     panel.line(roof, "line", mark="none")
-    for contender in reversed(contenders):
-        for point in points[contender]:
-            panel.mark(panel.at(*point), COLOURS[contender], "round", size=2.6)
+    for name in reversed(contenders):
+        for point in points[name]:
+            panel.mark(panel.at(*point), COLOURS[name], "round", size=2.6)
     key(drawing, 290, [("measured limit", "line", None)], mark=False)
     for row, name in enumerate(contenders, start=1):
         drawing.add("circle", cx=26, cy=290 + 17 * row, r=3, fill=f"var(--{COLOURS[name]})")

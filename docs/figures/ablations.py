@@ -1,9 +1,8 @@
 """What the ablations found, of the runs in `docs/assets/ablations/results.json`."""
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
-from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -33,12 +32,11 @@ Run = Mapping[str, Any]
 
 def titles() -> dict[str, str]:
     """What each variant changes, as its script says."""
-    folder = str(ROOT / "examples" / "ablations")
-    sys.path.insert(0, folder)
-    try:
-        return {name: variant.title for name, variant in import_module("variants").VARIANTS.items()}
-    finally:
-        sys.path.remove(folder)
+    spec = spec_from_file_location("variants", ROOT / "examples" / "ablations" / "variants.py")
+    assert spec is not None and spec.loader is not None
+    variants = module_from_spec(spec)
+    spec.loader.exec_module(variants)
+    return {name: variant.title for name, variant in variants.VARIANTS.items()}
 
 
 def draw() -> Drawing:
@@ -81,9 +79,9 @@ def _captions(drawing: Drawing, found: Mapping[str, Sequence[Run]], *, top: floa
         y = len(found) - place - 0.5
         _, line = panel.at(0, y)
         drawing.text(left - 6, line + 4, SHORT.get(title, title), anchor="end")
-        for kind, mark in (("seen", "round"), ("unseen", "cross")):
-            for run in few:
-                panel.mark(panel.at(run["captions"][kind], y), colour, mark)
+        for run in few:
+            panel.mark(panel.at(run["captions"]["seen"], y), colour, "round")
+            panel.mark(panel.at(run["captions"]["unseen"], y), colour, "cross")
 
 
 def _told(title: str, runs: Sequence[Run]) -> str:

@@ -135,7 +135,7 @@ class Drawing:
 
     def _colours(self) -> str:
         """Those that are used, for a reader in light and in dark mode."""
-        used = [name for name in LIGHT if any(paint(name) in part for part in self.parts)] + ["line"]
+        used = [name for name in LIGHT if any(f"var(--{name})" in part for part in self.parts)] + ["line"]
         light, dark = (";".join(f"--{name}:{table[name]}" for name in dict.fromkeys(used)) for table in (LIGHT, DARK))
         return (
             f"#{self.id}{{{light}}}@media (prefers-color-scheme:dark){{#{self.id}{{{dark}}}}}"

@@ -20,7 +20,7 @@ from statistics import mean
 from typing import Any
 
 import torch
-from outcome import format_table
+from outcome_table import format_table
 from variants import VARIANTS, Variant, build, count_trained
 
 from flamingo_blocks.demo import DemoError

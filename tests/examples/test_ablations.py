@@ -18,7 +18,7 @@ from flamingo_blocks.demo.parts import prepare_parts
 from flamingo_blocks.demo.progress import Stopwatch
 
 ROOT = Path(__file__).parents[2]
-MODULES = ("run_ablations", "variants", "outcome")
+MODULES = ("run_ablations", "variants", "outcome_table")
 PUBLISHED = ROOT / "docs" / "assets" / "ablations" / "results.json"
 PAGE = ROOT / "docs" / "explanation" / "ablations.md"
 
