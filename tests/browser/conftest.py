@@ -62,6 +62,7 @@ def browser() -> Iterator[Any]:
     service = webdriver.ChromeService(executable_path=shutil.which("chromedriver"))
     driver = webdriver.Chrome(options=options, service=service)
     driver.set_page_load_timeout(60)
+    driver.set_script_timeout(180)  # the tables of the benchmarks are thousands of cells to look at
     yield driver
     driver.quit()
 
