@@ -89,8 +89,8 @@ def test_a_training_run_goes_on():
     def made(number):
         return lambda: lines.exists() and lines.read_text().count("\n") >= number
 
-    stopped = [stop(*words, after_s=0.1), *(stop(*words, when=made(number)) for number in (3, 40, 90))]
-    assert stopped == [True] * 4
+    stopped = [stop(*words, after_s=0.1), *(stop(*words, when=made(number)) for number in (3, 40))]
+    assert stopped == [True] * 3
     assert "400 steps done" in finish(*words)
     assert [json.loads(line)["step"] for line in lines.read_text().splitlines()] == list(range(400))
     assert not [path for path in files() if ".unfinished-" in path or path.endswith(".tmp")]
@@ -101,8 +101,8 @@ def test_a_conversion_of_documents_leaves_nothing(kind):
     """At whatever moment."""
     write(Path("a.jsonl"), DOCUMENTS * 20000)
     words = ("data", "convert", "a.jsonl", "--to", kind, "--out", "b")
-    assert [stop(*words, after_s=after_s) for after_s in (0.1, 1, 2)] == [True] * 3
-    assert os.listdir() == ["a.jsonl"]
+    assert [stop(*words, after_s=after_s) for after_s in (0.1, 1)] == [True, True]
+    assert [path.name for path in Path().iterdir()] == ["a.jsonl"]
 
 
 def test_a_build_goes_on():
@@ -111,7 +111,7 @@ def test_a_build_goes_on():
     for number in range(120):
         Path(f"pages/{number}.html").write_text(f"<p>{prose(number)}<img src={number}.png><p>{number}")
     words = ("data", "build", "pages", "out", "--preset", "none", "--images", "none", "--pages-per-shard", "10")
-    for after_s in (0.3, 2, 4):
+    for after_s in (0.3, 3):
         stop(*words, after_s=after_s)
     finish(*words)
     finish(*words[:3], "calm", *words[4:])
@@ -125,7 +125,7 @@ def test_an_evaluation_goes_on():
     """And ends in the same scores."""
     Path("some_model.py").write_text(MODEL)
     words = (*EVALUATION, "--queries", "12", "--beams", "1", "--controls", "gates_closed", "--json")
-    for after_s in (0.2, 3, 5):
+    for after_s in (0.2, 4):
         stop(*words, "--out", "out", after_s=after_s)
     assert (
         json.loads(finish(*words, "--out", "out"))["summary"] == json.loads(finish(*words, "--out", "calm"))["summary"]

@@ -75,6 +75,13 @@ def add_to(commands: Any) -> None:
         "--to", choices=sorted(FAMILIES), metavar="FAMILY", help="convert a folder of ours to this family"
     )
     add_family(parser)
+    _add_parts(parser)
+    add_json(parser, "what was written")
+    parser.set_defaults(run=run, kept="nothing is written, and the same command begins anew")
+
+
+def _add_parts(parser: argparse.ArgumentParser) -> None:
+    """What is said of language model, tower, tokens and names."""
     parser.add_argument("--lm", metavar="DIR_or_NAME", help="language model of transformers, plain")
     parser.add_argument("--lm-rows", type=positive, metavar="N", help="rows that its table is to have")
     parser.add_argument("--vision", metavar="DIR_or_NAME", help="vision tower of transformers")
@@ -100,8 +107,6 @@ def add_to(commands: Any) -> None:
         default="auto",
         help="weights of language model and tower: included where the checkpoint changed them (default: %(default)s)",
     )
-    add_json(parser, "what was written")
-    parser.set_defaults(run=run, kept="nothing is written, and the same command begins anew")
 
 
 def run(arguments: argparse.Namespace) -> int:

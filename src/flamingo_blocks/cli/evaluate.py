@@ -107,6 +107,10 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--groups", type=natural, default=64, metavar="N", help="draws of shots; 0: one a query (default: 64)"
     )
+    _add_rarer(group)
+
+
+def _add_rarer(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--rices", action="store_true",
         help="shots whose images are most like the query's, by the vision tower of a Flamingo; a folder of another "
