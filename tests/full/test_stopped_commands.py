@@ -108,7 +108,7 @@ def test_a_conversion_of_documents_leaves_nothing(kind):
 def test_a_build_goes_on():
     """And ends with the documents of one that nothing stopped."""
     Path("pages").mkdir()
-    for number in range(120):
+    for number in range(40):
         Path(f"pages/{number}.html").write_text(f"<p>{prose(number)}<img src={number}.png><p>{number}")
     words = ("data", "build", "pages", "out", "--preset", "none", "--images", "none", "--pages-per-shard", "10")
     for after_s in (0.3, 3):
