@@ -6,6 +6,7 @@ import pickle
 import signal
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -17,6 +18,7 @@ from flamingo_blocks.data.build.beat import Beat
 from flamingo_blocks.data.build.shard_result import ShardResult
 from flamingo_blocks.data.build.step import Shard
 from flamingo_blocks.data.dropped import Dropped
+from flamingo_blocks.data.interrupts import leave_interrupts_to_the_parent
 
 
 @dataclass(frozen=True)
@@ -52,19 +54,18 @@ def work(tasks: Connection, cell: Any, payload: bytes) -> None:
     try:
         step, folder, max_quarantined = pickle.loads(payload)  # noqa: S301 - from our own parent
     except BaseException as error:  # noqa: BLE001 - whatever the modules of a step raise
-        tasks.send(Refused(f"{type(error).__name__}: {error}"))
+        with suppress(OSError):  # the parent has ended
+            tasks.send(Refused(f"{type(error).__name__}: {error}"))
         return
-    tasks.send(Ready())
-    while True:
-        try:
+    with suppress(EOFError, OSError):  # as above
+        tasks.send(Ready())
+        while True:
             task: Task = tasks.recv()
-        except (EOFError, OSError):
-            return
-        attempt = Attempt(
-            step, task.shard, folder,
-            name=task.attempt, skip=task.skip, max_quarantined=max_quarantined, beat=Beat(cell),
-        )  # fmt: skip
-        tasks.send(answer_of(attempt))
+            attempt = Attempt(
+                step, task.shard, folder,
+                name=task.attempt, skip=task.skip, max_quarantined=max_quarantined, beat=Beat(cell),
+            )  # fmt: skip
+            tasks.send(answer_of(attempt))
 
 
 def answer_of(attempt: Attempt) -> ShardResult | Refused:
@@ -79,7 +80,7 @@ def answer_of(attempt: Attempt) -> ShardResult | Refused:
 
 def stay_apart() -> None:
     """Have a process group of one's own: a Ctrl-C is the parent's affair, and a kill reaches what a step started."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_interrupts_to_the_parent()
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)
 
