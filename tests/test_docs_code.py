@@ -16,16 +16,21 @@ ROOT = Path(__file__).parents[1]
 SOURCES = ROOT / "src"
 ERROR_PAGES = sorted((SOURCES / "flamingo_blocks" / "error_pages").glob("*.md"))  # included by those of docs/errors
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")), *ERROR_PAGES]
-FENCE = re.compile(r"^(?P<indent> *)```python[^\n]*\n(?P<code>.*?)^(?P=indent)```", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^(?P<indent> *)```python(?P<head>[^\n]*)\n(?P<code>.*?)^(?P=indent)```", re.MULTILINE | re.DOTALL)
 PRINTS = re.compile(r"\n\nprints\b[^\n]*\n\n```text\n(?P<text>.*?)```", re.DOTALL)  # what a block says it prints
 NEED_PEERS = {"peers-mask-bugs.md"}  # other implementations, which `nox -s tests` installs
 
 
 def blocks_of(page: Path) -> list[tuple[int, str]]:
-    """The python blocks of a page, each with the number of lines above it."""
+    """The python blocks of a page, each with the number of lines above it.
+
+    Those of a tutorial that have a title are files, which `tests/docs` writes, for the commands of the page.
+    """
     text = page.read_text()
     found = []
     for match in FENCE.finditer(text):
+        if page.parent.name == "tutorials" and "title=" in match["head"]:
+            continue
         lines = match["code"].splitlines(keepends=True)
         above = text[: match.start("code")].count("\n")
         found.append((above, "".join(line.removeprefix(match["indent"]) for line in lines)))

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(?P<kind>\w+)(?P<head>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -88,9 +89,8 @@ class Shell:
 
     def __init__(self, folder: Path, programs: Path) -> None:
         programs.mkdir()
-        python = f'#!/bin/sh\nexec {sys.executable} "$@"\n'
-        for name, text in (("python", python), ("flamingo-blocks", python.replace('"$@"', '-m flamingo_blocks.cli "$@"'))):
-            (programs / name).write_text(text)
+        for name, module in (("python", ""), ("flamingo-blocks", "-m flamingo_blocks.cli ")):
+            (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable} {module}"$@"\n')
             (programs / name).chmod(0o755)
         environment = {
             **os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "src"),
@@ -103,7 +103,7 @@ class Shell:
         assert self._shell.stdin is not None and self._shell.stdout is not None
         self._in, self._out = self._shell.stdin, self._shell.stdout
 
-    def __enter__(self) -> "Shell":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
