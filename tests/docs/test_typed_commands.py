@@ -113,3 +113,16 @@ def test_bars_are_not_compared(tmp_path):
         )
     assert status == 0
     assert fits(("first", "last"), printed)
+
+
+def test_what_waits_for_ever_is_ended(tmp_path):
+    """A command that waits for what does not come is an error, and leaves nothing behind that runs."""
+    with (
+        Shell(tmp_path, tmp_path / "programs") as shell,
+        pytest.raises(AssertionError, match="the shell ended at until"),
+    ):
+        shell.type("until [ -e nothing ]; do sleep 0.1; done", limit_s=1)
+    with Shell(tmp_path, tmp_path / "others") as shell:
+        status, (number, *_) = shell.type("sleep 60 & echo $!")
+    assert status == 0
+    assert not Path(f"/proc/{number}").exists() or "Z" in Path(f"/proc/{number}/stat").read_text()

@@ -6,10 +6,13 @@ A block of another language with a `title="name"` is that file. Files are writte
 page, in one shell, so that a page may put a command into the background and end it later.
 """
 
+import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -98,7 +101,7 @@ class Shell:
         }  # fmt: skip
         self._shell = subprocess.Popen(
             ["bash", "--norc"], cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, bufsize=0,
+            stderr=subprocess.STDOUT, bufsize=0, start_new_session=True,
         )  # fmt: skip
         assert self._shell.stdin is not None and self._shell.stdout is not None
         self._in, self._out = self._shell.stdin, self._shell.stdout
@@ -107,12 +110,26 @@ class Shell:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._end()
         self._in.close()
-        self._shell.wait(timeout=60)
         self._out.close()
 
-    def type(self, command: str) -> tuple[int, list[str]]:
+    def _end(self) -> None:
+        """The shell and all that it has put into the background."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._shell.pid, signal.SIGKILL)
+        self._shell.wait()
+
+    def type(self, command: str, *, limit_s: float = 1200) -> tuple[int, list[str]]:
         """Exit status and lines, standard error among them, without bars of progress."""
+        watch = threading.Timer(limit_s, self._end)
+        watch.start()
+        try:
+            return self._typed(command)
+        finally:
+            watch.cancel()
+
+    def _typed(self, command: str) -> tuple[int, list[str]]:
         # The status is given back, so that the next command may ask for it.
         tell = f"(s=$?; printf '\\n%s\\n' \"{STATUS} $s\"; exit $s)"
         self._in.write(f"{{ {command}\n}} </dev/null\n{tell}\n".encode())
