@@ -64,7 +64,7 @@ def fails(error):
     [
         (torch.zeros(3, 16, 16), r"frame 0 is of torch.float32, wanted torch.uint8.*\(frame \* 255\)"),
         (torch.zeros(16, 16, 3, dtype=torch.uint8), r"\[16, 16, 3\], wanted \[3, height, width\]; frame.permute"),
-        (torch.zeros(16, 16, dtype=torch.uint8), r"shape \[16, 16\], wanted \[3, height, width\]$"),
+        (torch.zeros(16, 16, dtype=torch.uint8), r"shape \[16, 16\], wanted \[3, height, width\](\n|$)"),
     ],
 )
 def test_frames_that_no_clip_is_made_of(frame, says):

@@ -378,5 +378,7 @@ def test_a_plain_flamingo_names_what_loads_a_front(tmp_path):
         Flamingo.from_pretrained(tmp_path / "front")
     make_lm().save_pretrained(tmp_path / "lm")
     for folder in ("lm", "nowhere"):
-        with pytest.raises(CheckpointError, match="is missing; wanted a folder written by Flamingo.save_pretrained$"):
+        with pytest.raises(
+            CheckpointError, match=r"is missing; wanted a folder written by Flamingo.save_pretrained(\n|$)"
+        ):
             Flamingo.from_pretrained(tmp_path / folder)

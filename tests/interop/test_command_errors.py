@@ -43,7 +43,9 @@ def refused(capsys, folder, out, *arguments):
     assert (status, len(lines), "Traceback" in printed.err) == (1, 1, False), printed.err
     assert printed.err.rstrip().endswith(lines[0])
     assert sorted(out.rglob("*")) == before
-    return lines[0].removeprefix("flamingo-blocks: error: ")
+    return (
+        lines[0].removeprefix("flamingo-blocks: error: ").removesuffix(" (more: flamingo-blocks explain checkpoints)")
+    )
 
 
 VALUES = [
