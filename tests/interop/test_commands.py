@@ -56,10 +56,11 @@ def words(parts, *more, lm="opt"):
 
 
 def run(capsys, *arguments):
-    """Status and both streams, without the progress bars of transformers."""
+    """Status and both streams, without the progress bars of transformers and the name of the page on errors."""
     status = main([str(argument) for argument in arguments])
     printed = capsys.readouterr()
-    return status, printed.out, printed.err.splitlines()[-1] if printed.err.strip() else ""
+    last = printed.err.splitlines()[-1] if printed.err.strip() else ""
+    return status, printed.out, last.removesuffix(" (more: flamingo-blocks explain checkpoints)")
 
 
 def test_there_and_back_gives_the_same_file(parts, tmp_path, capsys):
