@@ -378,7 +378,5 @@ def test_a_plain_flamingo_names_what_loads_a_front(tmp_path):
         Flamingo.from_pretrained(tmp_path / "front")
     make_lm().save_pretrained(tmp_path / "lm")
     for folder in ("lm", "nowhere"):
-        with pytest.raises(
-            CheckpointError, match=r"is missing; wanted a folder written by Flamingo.save_pretrained(\n|$)"
-        ):
+        with pytest.raises(CheckpointError, match=r"wanted a folder written by Flamingo.save_pretrained(\n|$)"):
             Flamingo.from_pretrained(tmp_path / folder)
