@@ -19,9 +19,10 @@ from tests.data.pipeline.small_crawl import prose
 pytestmark = pytest.mark.full
 
 ROOT = Path(__file__).parents[2]
-# Says when the command begins: before that Python loads torch. A shell that runs tests in the background ignores Ctrl-C.
+# Says when the command begins: before that Python loads torch. A shell in the background ignores Ctrl-C.
 START = (
-    "import signal, sys; from flamingo_blocks.cli import main; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    "import signal, sys; from flamingo_blocks.cli import main; "
+    "signal.signal(signal.SIGINT, signal.default_int_handler); "
     "print('begun', file=sys.stderr, flush=True); sys.exit(main())"
 )
 EVALUATION = ("eval", "--tasks", "counting", "--model", "some_model.py:model", "--shots", "0,2", "--seeds", "0,1,2")
