@@ -42,7 +42,7 @@ def test_an_unknown_page_suggests_one(word, told, capsys):
     assert not printed.out
     assert printed.err.count("\n") == 1
     if told is not None:
-        assert printed.err == f"flamingo-blocks: {told}\n"
+        assert printed.err == f"flamingo-blocks: error: {told}\n"
 
 
 def test_the_command_line_prints_the_link(capsys):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from flamingo_blocks.cli import main as run_main
+from flamingo_blocks.training import TrainResult
 
 RECIPE = """
 import os
@@ -116,7 +117,12 @@ def test_a_run_that_is_asked_to_end_says_so_and_goes_on(capsys):
 def test_a_device_goes_before_the_recipes(monkeypatch):
     """What is named by `--device` is where the run is done, whatever the recipe says."""
     seen = []
-    monkeypatch.setattr("flamingo_blocks.cli.train.start_run", seen.append)
+
+    def start(config):
+        seen.append(config)
+        return TrainResult(reports=(), skipped=0)
+
+    monkeypatch.setattr("flamingo_blocks.cli.train.start_run", start)
     monkeypatch.setattr("flamingo_blocks.cli.train.print_result", lambda config, result: None)
     assert main("steps=1", "--device", "cpu") == 0
     assert main("--device", "cpu", "steps=2") == 0
