@@ -10,14 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from flamingo_blocks.errors import MediaMaskError
-from flamingo_blocks.lm.cached_length import CountedCaches
+from flamingo_blocks.lm.cached_length import CountedCaches, cache_of
 from flamingo_blocks.lm.find_layers import find_decoder_layers, layer_device
+from flamingo_blocks.lm.find_text import check_text_argument, find_text
 from flamingo_blocks.lm.media_state import MediaState, project
 from flamingo_blocks.ops.media_layout import MediaLayout
 from flamingo_blocks.ops.take_seen import hide_unseen
 
 
-def attach(lm: nn.Module, blocks: Mapping[int, nn.Module], *, layers: str | None = None) -> "Attachment":
+def attach(
+    lm: nn.Module, blocks: Mapping[int, nn.Module], *, layers: str | None = None, text_argument: str | None = None
+) -> "Attachment":
     """Put blocks in front of decoder layers, without touching the model.
 
     Forward pre-hooks do all of it: no key of the model is renamed, no class swapped, no attribute left behind, and
@@ -29,6 +32,9 @@ def attach(lm: nn.Module, blocks: Mapping[int, nn.Module], *, layers: str | None
         blocks: A block for each layer index; block `i` runs before layer `i`. A block is called as
             `block(text, media, layout, valid=...)`, like `GatedCrossAttentionBlock`.
         layers: Dotted name of the list of decoder layers; found by itself where only one can be meant.
+        text_argument: Name of the argument by which a layer takes its hidden states [batch text dim]. By default
+            their first, or `hidden_states`: say it for layers that take something else first, such as the memory of an
+            encoder.
 
     Returns:
         The attachment: the blocks, and the contexts to run the model in.
@@ -36,7 +42,8 @@ def attach(lm: nn.Module, blocks: Mapping[int, nn.Module], *, layers: str | None
     Raises:
         LayersNotFoundError: If the layers cannot be found; the message lists the candidates.
         TypeError: If `blocks` is no mapping from layer indices to modules.
-        ValueError: If it is empty, a layer index does not exist, or a layer has a block already.
+        ValueError: If it is empty, a layer index does not exist, a layer has a block already, or its `forward` has no
+            argument `text_argument`.
 
     Example:
         >>> from flamingo_blocks import GatedCrossAttentionBlock
@@ -57,11 +64,12 @@ def attach(lm: nn.Module, blocks: Mapping[int, nn.Module], *, layers: str | None
             )
         if has_block(decoder.layers[index]):
             raise ValueError(f"layer {index} of {decoder.name!r} has a block already; call detach() on it first")
+        check_text_argument(decoder.layers[index], text_argument)
     attachment = Attachment(lm, blocks)
     attachment._hook(decoder.decoder, _DecoderHook(attachment))
     for index in blocks:
         attachment._layers[str(index)] = decoder.layers[index]
-        attachment._hook(decoder.layers[index], _BlockHook(attachment, str(index)))
+        attachment._hook(decoder.layers[index], _BlockHook(attachment, str(index), text_argument))
     return attachment
 
 
@@ -89,6 +97,7 @@ class _Call:
     fixed_past: int | None
     whole: bool = False
     past: int = 0
+    cached: bool = False  # whether the running call has a cache
     windows: dict[tuple[int, torch.device], MediaLayout] = field(default_factory=dict)
     counted: CountedCaches = field(default_factory=CountedCaches)
 
@@ -97,6 +106,11 @@ class _Call:
         if (num_text, device) not in self.windows:
             assert self.state is not None and self.state.layout is not None
             layout = self.state.layout
+            if self.whole and not self.cached and num_text < layout.num_text:
+                raise RuntimeError(
+                    f"a layer was called with {num_text} of {layout.num_text} tokens, so its block may stand on "
+                    "another tensor than the text; name the argument that has it: attach(lm, blocks, text_argument=...)"
+                )
             if self.past or num_text != layout.num_text:
                 layout = layout.slice(self.past, self.past + num_text)
             self.windows[num_text, device] = layout.to(device)
@@ -257,6 +271,7 @@ class _DecoderHook:
         if call is None:
             return
         call.windows = {}
+        call.cached = call.fixed_past is not None or cache_of(args, kwargs) is not None
         if call.fixed_past is not None:
             call.past = call.fixed_past
             return
@@ -270,9 +285,10 @@ def _layout_of(call: _Call) -> MediaLayout | None:
 class _BlockHook:
     """Runs a block on the input of its layer."""
 
-    def __init__(self, attachment: Attachment, name: str) -> None:
+    def __init__(self, attachment: Attachment, name: str, text_argument: str | None) -> None:
         self.attachment = attachment
         self.name = name
+        self.text_argument = text_argument
 
     def __call__(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -291,13 +307,15 @@ class _BlockHook:
                 "are there; call gradient_checkpointing_disable() on the language model, and checkpoint_layers(lm) or "
                 "Flamingo.checkpoint_activations() instead"
             )
-        text, name = find_text(args, kwargs)
+        text, place = find_text(module, args, kwargs, named=self.text_argument)
         # accelerate brings what enters a layer to its device inside the layer, which is behind this hook
         device = next((p.device for p in self.attachment.blocks[self.name].parameters()), text.device)
         if device != text.device and device.type != "meta":
             text = text.to(device)
         new = self._run(text, call.state, call.window(text.shape[1], text.device))
-        return ((new, *args[1:]), kwargs) if name is None else (args, {**kwargs, name: new})
+        if isinstance(place, str):
+            return args, {**kwargs, place: new}
+        return (*args[:place], new, *args[place + 1 :]), kwargs
 
     def _run(self, text: Tensor, state: MediaState, layout: MediaLayout) -> Tensor:
         block = self.attachment.blocks[self.name]
@@ -314,17 +332,3 @@ def _recomputes_hooks(layer: nn.Module) -> bool:
     """Whether a layer's own checkpointing wraps its call; in newer transformers it wraps `forward`, behind our hook."""
     told = getattr(layer, "gradient_checkpointing", False) and layer.training and torch.is_grad_enabled()
     return bool(told) and type(layer).__call__ is not nn.Module.__call__
-
-
-def find_text(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, str | None]:
-    """The hidden states that enter a layer: its first argument, or a keyword."""
-    if args:
-        return args[0], None
-    tensors = [name for name, value in kwargs.items() if isinstance(value, Tensor) and value.ndim == 3]
-    if "hidden_states" not in tensors and len(tensors) != 1:
-        raise ValueError(
-            f"the decoder layer was called with keywords {sorted(kwargs)}; "
-            "wanted hidden_states, or one tensor [batch text dim]"
-        )
-    name = "hidden_states" if "hidden_states" in tensors else tensors[0]
-    return kwargs[name], name

@@ -46,7 +46,7 @@ class CountedCaches:
         """
         if layout is None:
             return 0
-        cache, new = _cache_of(args, kwargs), _num_text(args, kwargs)
+        cache, new = cache_of(args, kwargs), _num_text(args, kwargs)
         length = 0 if cache is None else _asked(cache)
         if length is None:
             length = self._count(cache, new, layout)
@@ -69,8 +69,8 @@ class CountedCaches:
         return count
 
 
-def _cache_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """What tells its length, wherever it stands; else what stands under a name of caches."""
+def cache_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """What tells its length, wherever it stands; else what stands under a name of caches; `None` without either."""
     named = (kwargs[name] for name in _NAMES if kwargs.get(name) is not None)
     return next((value for value in (*kwargs.values(), *args) if hasattr(value, "get_seq_length")), next(named, None))
 

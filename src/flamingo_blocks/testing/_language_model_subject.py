@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from flamingo_blocks.errors import ConformanceError
-from flamingo_blocks.lm.attach import find_text, has_block
+from flamingo_blocks.lm.attach import has_block
 from flamingo_blocks.lm.find_layers import find_decoder_layers
+from flamingo_blocks.lm.find_text import find_text
 from flamingo_blocks.models.call_language_model import accepts, logits_of
 from flamingo_blocks.models.flamingo import Flamingo
 from flamingo_blocks.nn.gated_cross_attention import GatedCrossAttentionBlock
@@ -125,7 +126,8 @@ def look_at(lm: nn.Module, *, bound: float | None, **names: Any) -> Subject:
     seen: list[tuple[int, Tensor]] = []
     handles = [
         layer.register_forward_pre_hook(
-            lambda _, args, kwargs, index=index: seen.append((index, find_text(args, kwargs)[0])), with_kwargs=True
+            lambda layer, args, kwargs, index=index: seen.append((index, find_text(layer, args, kwargs)[0])),
+            with_kwargs=True,
         )
         for index, layer in enumerate(found.layers)
     ]
