@@ -29,9 +29,11 @@ def check_option_values(family: Family, options: Mapping[str, Any], function: Ca
         >>> from flamingo_blocks.interop import find_family
         >>> family = find_family("open_flamingo")
         >>> check_option_values(family, {"every": 4, "layers": "model.layers"}, family.plan)
-        >>> check_option_values(family, {"head_dim": 0}, family.plan)
-        Traceback (most recent call last):
-        flamingo_blocks.errors.CheckpointError: --option head_dim=0 of open_flamingo: wanted a whole number above 0
+        >>> try:
+        ...     check_option_values(family, {"head_dim": 0}, family.plan)
+        ... except CheckpointError as error:
+        ...     print(error)
+        --option head_dim=0 of open_flamingo: wanted a whole number above 0
     """
     known = {name: given for name, given in inspect.signature(function).parameters.items() if name not in _PARTS}
     for name, value in options.items():

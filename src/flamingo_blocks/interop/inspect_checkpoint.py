@@ -163,9 +163,11 @@ def refuse_beside_ours(path: str | Path, names: Sequence[str]) -> None:
         CheckpointError: If there is one.
 
     Example:
-        >>> refuse_beside_ours("mine", ["lm", "every"])
-        Traceback (most recent call last):
-        flamingo_blocks.errors.CheckpointError: mine is a folder of ours, which tells all by itself; omit lm=, every=
+        >>> try:
+        ...     refuse_beside_ours("mine", ["lm", "every"])
+        ... except CheckpointError as error:
+        ...     print(error)
+        mine is a folder of ours, which tells all by itself; omit lm=, every=
     """
     if names:
         needless = ", ".join(f"{name}=" for name in names)

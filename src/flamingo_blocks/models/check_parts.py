@@ -113,10 +113,12 @@ def check_widths(
 
     Example:
         >>> lm = nn.Module()
-        >>> check_widths(lm=lm, blocks={0: GatedCrossAttentionBlock(8, vision_dim=4, num_heads=2)},
-        ...              projection=nn.Linear(6, 5))
-        Traceback (most recent call last):
-        ValueError: projection gives width 5, the block before layer 0 wants vision_dim 4; build it with vision_dim=5
+        >>> block = GatedCrossAttentionBlock(8, vision_dim=4, num_heads=2)
+        >>> try:
+        ...     check_widths(lm=lm, blocks={0: block}, projection=nn.Linear(6, 5))
+        ... except ShapeError as error:
+        ...     print(error)
+        projection gives width 5, the block before layer 0 wants vision_dim 4; build it with vision_dim=5
     """
     source, width = "vision", _int(getattr(vision, "dim", None))
     for name, part in (("resampler", resampler), ("projection", projection)):

@@ -4,7 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import matplotlib.figure  # noqa: F401
 import pydantic  # noqa: F401
 import tqdm  # noqa: F401
 
