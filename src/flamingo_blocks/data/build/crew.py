@@ -19,7 +19,6 @@ from flamingo_blocks.data.build.shard_result import ShardFailure, ShardResult
 from flamingo_blocks.data.build.step import Shard
 from flamingo_blocks.data.build.worker import Ready, Refused, Task, work
 from flamingo_blocks.data.dropped import Dropped
-from flamingo_blocks.data.interrupts import interrupts_wait
 from flamingo_blocks.data.process_end import signal_name
 
 LOOK_EVERY_S = 0.05
@@ -58,8 +57,7 @@ class _Worker:
         self.tasks, theirs = context.Pipe()
         process: Any = context.Process  # type: ignore[attr-defined]  # each context has its own
         self.process = process(target=work, args=(theirs, self.cell, payload), daemon=True)
-        with interrupts_wait():
-            self.process.start()
+        self.process.start()
         theirs.close()
         self.ready = False
         self.case: _Case | None = None

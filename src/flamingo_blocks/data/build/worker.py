@@ -18,7 +18,6 @@ from flamingo_blocks.data.build.beat import Beat
 from flamingo_blocks.data.build.shard_result import ShardResult
 from flamingo_blocks.data.build.step import Shard
 from flamingo_blocks.data.dropped import Dropped
-from flamingo_blocks.data.interrupts import leave_interrupts_to_the_parent
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def answer_of(attempt: Attempt) -> ShardResult | Refused:
 
 def stay_apart() -> None:
     """Have a process group of one's own: a Ctrl-C is the parent's affair, and a kill reaches what a step started."""
-    leave_interrupts_to_the_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)
 

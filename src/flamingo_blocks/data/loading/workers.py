@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import pickle
+import signal
 import sys
 import traceback
 import weakref
@@ -14,7 +15,6 @@ from typing import Any, NoReturn
 
 import torch
 
-from flamingo_blocks.data.interrupts import interrupts_wait, leave_interrupts_to_the_parent
 from flamingo_blocks.data.loading.packed import Packed, pack, unpack
 from flamingo_blocks.data.process_end import signal_name
 from flamingo_blocks.errors import FlamingoBlocksError
@@ -70,8 +70,7 @@ class WorkerPool:
         for _ in range(num_workers):
             ours, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(theirs, pickled), daemon=True)
-            with interrupts_wait():
-                process.start()
+            process.start()
             theirs.close()
             self._connections.append(ours)
             self._processes.append(process)
@@ -165,7 +164,7 @@ def _context(start_method: str | None) -> Any:
 
 def _serve(connection: Connection, pickled: bytes) -> None:
     """What a worker does all its life."""
-    leave_interrupts_to_the_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks; it ends us
     torch.set_num_threads(1)
     work: Callable[[Any], Any] | None = None
     while True:
