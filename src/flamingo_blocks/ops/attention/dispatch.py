@@ -170,7 +170,8 @@ def _check(query: Tensor, key: Tensor, value: Tensor, layout: MediaLayout, valid
     if query.shape[:2] != layout.last.shape:
         raise ShapeError(
             f"query has batch and text {tuple(query.shape[:2])}, the layout {tuple(layout.last.shape)}; "
-            "take the columns in use with layout.slice, repeat rows for beams with layout.repeat_rows"
+            "take the columns in use with layout.slice, repeat rows for beams with layout.repeat_rows, and turn text "
+            "that is [text batch dim] round before a block"
         )
     if layout.last.device != query.device and "meta" not in (layout.last.device.type, query.device.type):
         raise ValueError(
