@@ -27,7 +27,7 @@ def test_decisions_are_numbered_and_in_order():
     never = re.search(r"Numbers (.*) were never given", index)
     assert len(set(numbers)) == len(numbers)
     assert never is not None and {int(number) for number in re.findall(r"\d{4}", never[1])} == gaps
-    assert all(page.read_text().startswith(f"# {page.name[:4]}: ") for page in pages)
+    assert all(re.match(rf"(---\n.*?\n---\n\n)?# {page.name[:4]}: ", page.read_text(), re.DOTALL) for page in pages)
     listed = [page for page in in_navigation() if re.match(r"decisions/\d", page)]
     assert listed == [page.relative_to(DOCS).as_posix() for page in pages]
 

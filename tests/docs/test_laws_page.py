@@ -26,7 +26,7 @@ def test_a_law_is_held_by_a_test(name, defined):
 
 
 def test_every_law_has_a_test():
-    """Each row of the tables names at least one test, and no law of 1 to 17 is left out."""
+    """Each row of the tables names at least one test, and each law of 1 to 18 stands there once."""
     rows = re.findall(r"^\| (\d+) \| (.*)$", (ROOT / "docs/explanation/laws.md").read_text(), re.MULTILINE)
-    assert {int(number) for number, _ in rows} == set(range(1, 18))
+    assert sorted(int(number) for number, _ in rows) == list(range(1, 19))
     assert all("`test_" in row for _, row in rows)
