@@ -1,6 +1,7 @@
 """Errors name a page, which comes with the package, and every page is about errors that are really raised."""
 
 import ast
+import builtins
 import concurrent.futures
 import copy
 import importlib
@@ -181,6 +182,8 @@ def test_nothing_takes_the_link_away():
 def test_a_page_provokes_the_errors_it_shows(page):
     """Each section shows a message that its code printed when it caught an error of the family, and nothing by hand.
 
+    An error of Python itself may stand beside them, where the library raises no class of its own.
+
     That the code prints just that text is held by `test_docs_code.py`.
     """
     shown, says = 0, printed_after(page)
@@ -188,9 +191,10 @@ def test_a_page_provokes_the_errors_it_shows(page):
         for node in ast.walk(ast.parse(code)):
             if isinstance(node, ast.ExceptHandler):
                 assert isinstance(node.type, ast.Name)
-                assert CLASSES[node.type.id].page == page.stem
                 assert says[above].strip()
-                shown += 1
+                if not hasattr(builtins, node.type.id):
+                    assert CLASSES[node.type.id].page == page.stem
+                    shown += 1
     assert shown >= 2
 
 
