@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from benchmarks import plots
-from benchmarks.report import COLUMNS, bar_told, describe, losses, rows
+from benchmarks.report import COLUMNS, PEAK_NOISE_BYTES, bar_told, describe, is_busy, losses, ours_of, rows
 from benchmarks.results import RESULTS, Run, read
 
 HERE = Path(__file__).parent
@@ -20,6 +20,16 @@ CAPTIONS = {
     "saved": "Bytes saved for the backward pass, against items",
     "peak": "Peak of one call above what stood before it, against items",
     "roofline": "Roofline: useful work of every case under the measured limits of the machine",
+}
+
+
+PEER = "open_flamingo"
+BESIDE = {
+    "attention": "attention/forward*",
+    "block": "block/*",
+    "resampler": "resampler/*",
+    "decode step": "decode/*",
+    "training step": "train/step/*",
 }
 
 
@@ -64,14 +74,59 @@ def tables(runs: list[Run], known: list[Reason], *, plots_folder: Path = PLOTS) 
         parts.append("**On a GPU: not measured yet.** No result file of a GPU has been committed.")
     if not any(run.device == "cpu" for run in runs):
         parts.append("**On a CPU: not measured yet.** No result file of a CPU has been committed.")
+    parts += _beside(runs)
     for run in runs:
         parts += _section(run, known, plots_folder)
     return "\n\n".join(parts) + "\n"
 
 
-def _section(run: Run, known: list[Reason], plots_folder: Path) -> Iterator[str]:
+def _beside(runs: list[Run]) -> Iterator[str]:
+    """The newest runs in a few rows each: what a peer takes over ours, smallest and largest of the cases."""
+    newest = max((run.date for run in runs), default="")
+    shown = [part for run in runs if run.date == newest for part in _short(run)]
+    if shown:
+        yield f"## Beside {PEER}"
+        yield (
+            f"What {PEER} takes over what ours takes: above 1 where ours is faster or leaner. "
+            "Of peaks those count that are 1 MiB or more in both: what is smaller is the noise of a process."
+        )
+        yield from shown
+
+
+def _short(run: Run) -> Iterator[str]:
+    pairs = [(case.name, ours_of(case), one) for case in run.cases for one in case.contenders if one.name == PEER]
+    pairs = [pair for pair in pairs if any(fnmatchcase(pair[0], pattern) for pattern in BESIDE.values())]
+    table, slower = [], []
+    for name, pattern in BESIDE.items():
+        ratios = {case: one.ratio for case, _, one in pairs if fnmatchcase(case, pattern)}
+        table += _range(f"{name}, time", ratios)
+        slower += [f"`{case}` ({ratio:.3g}x)" for case, ratio in ratios.items() if ratio < 1]
+    peaks = {
+        case: one.peak_bytes / ours.peak_bytes
+        for case, ours, one in pairs
+        if one.peak_bytes and ours.peak_bytes and min(one.peak_bytes, ours.peak_bytes) >= PEAK_NOISE_BYTES
+    }
+    table += _range("all of these, peak memory", peaks)
+    if table:
+        busy = " (busy before the run, so times are hints)" if is_busy(run) else ""
+        yield f"On {_named(run)}{busy}:"
+        yield _markdown(("what", "cases", "smallest", "largest"), table)
+        leaner = [f"`{case}` ({ratio:.3g}x)" for case, ratio in peaks.items() if ratio < 1]
+        yield f"Slower in {', '.join(slower) or 'none of these'}; a higher peak in {', '.join(leaner) or 'none'}."
+
+
+def _range(what: str, ratios: dict[str, float]) -> list[tuple[str, ...]]:
+    ends = (f"{least_or_most(ratios.values()):.3g}x" for least_or_most in (min, max))
+    return [(what, str(len(ratios)), *ends)] if ratios else []
+
+
+def _named(run: Run) -> str:
     threads = "1 thread" if run.threads == 1 else f"{run.threads} threads"
-    yield f"## {run.machine.gpu or run.machine.cpu}, {run.dtype}, {threads}"
+    return f"{run.machine.gpu or run.machine.cpu}, {run.dtype}, {threads}"
+
+
+def _section(run: Run, known: list[Reason], plots_folder: Path) -> Iterator[str]:
+    yield f"## {_named(run)}"
     yield describe(run)
     lost = losses(run)
     yield "### Losses, the worst first"

@@ -133,17 +133,21 @@ def rows(case: CaseResult) -> list[tuple[str, ...]]:
     return table
 
 
+def is_busy(run: Run) -> bool:
+    """Whether others wanted the machine before the run began."""
+    return run.load is not None and run.load > BUSY * run.machine.cores
+
+
 def describe(run: Run) -> str:
     """What ran where, in a line or two."""
     machine, versions = run.machine, run.versions
     gpu = f"{machine.gpu}, " if machine.gpu else ""
     state = {True: " and changes", False: "", None: ""}[versions.dirty]
     packages = ", ".join(f"{name} {version}" for name, version in versions.packages.items() if version)
-    busy = run.load is not None and run.load > BUSY * machine.cores
     return (
         f"{gpu}{machine.cpu}, {machine.cores} cores, {bytes_told(machine.ram_bytes)}, {machine.system}; "
         f"{run.threads} threads, {run.dtype}, load {run.load} before the run"
-        f"{': THE MACHINE WAS BUSY, times are hints' if busy else ''}.\n"
+        f"{': THE MACHINE WAS BUSY, times are hints' if is_busy(run) else ''}.\n"
         f"flamingo_blocks {versions.flamingo_blocks} at {(versions.commit or 'no commit')[:12]}{state}, "
         f"torch {versions.torch}, python {versions.python}, {packages}; {run.date}.\n"
         f"Matrix products {run.limits.matmul_flops_per_s / 1e9:.4g} GFLOP/s, "

@@ -31,6 +31,33 @@ def test_losses_stand_first_with_their_reason(tmp_path):
     assert page.why(known, case="block/lost", device="cuda", what="x takes 0.5x our time") == "not looked into yet"
 
 
+def test_the_newest_run_stands_first_in_a_few_rows(tmp_path):
+    """Smallest and largest ratio to open_flamingo by suite and of peaks, and the cases where ours is slower."""
+    older = replace(sized(), date="2023-01-01", threads=1)
+    text = page.tables([older, sized()], [], plots_folder=tmp_path)
+    short = text[text.index("## Beside open_flamingo") : text.index("### Losses")]
+    assert "On A CPU @ 2.0GHz, float32, 2 threads:" in short
+    assert "1 thread:" not in short
+    assert "| block, time | 4 | 0.667x | 16x |" in short
+    assert "peak memory" not in short  # all below 1 MiB
+    assert "Slower in `block/lost` (0.667x); a higher peak in none." in short
+
+
+def test_peaks_are_set_beside_each_other_where_they_are_more_than_noise(tmp_path):
+    """A peer with a lower peak is named; a machine that was busy is said."""
+    big = case("block/big")
+    mine, theirs = (replace(one, peak_bytes=size << 20) for one, size in zip(big.contenders, (4, 3), strict=True))
+    text = page.tables([run(replace(big, contenders=[mine, theirs]), load=2.0)], [], plots_folder=tmp_path)
+    assert "| all of these, peak memory | 1 | 0.75x | 0.75x |" in text
+    assert "Slower in none of these; a higher peak in `block/big` (0.75x)." in text
+    assert "2 threads (busy before the run, so times are hints):" in text
+
+
+def test_nothing_is_set_beside_a_peer_that_did_not_run(tmp_path):
+    """Without numbers there is no heading."""
+    assert "## Beside" not in page.tables([run(failed())], [], plots_folder=tmp_path)
+
+
 def test_a_missed_bar_comes_with_a_profile(tmp_path):
     """Between the losses and the bars that were reached the page shows the operators of the cases that fell short."""
     text = page.tables([run(missed())], [], plots_folder=tmp_path)
