@@ -35,6 +35,14 @@ def _here(tmp_path, monkeypatch):
     Path("mine.py").write_text(RECIPE)
 
 
+@pytest.fixture(autouse=True)
+def _as_in_the_foreground():
+    """Ctrl-C is heard, which what a shell has put into the background ignores, and hands on to its own children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def sends(number):
     def send(*_, **__):
         signal.raise_signal(number)
