@@ -35,13 +35,20 @@ def test_a_device_that_is_not_here_is_told(words, name, no_gpu, capsys):
     assert said.count("\n") == 1
 
 
-def test_no_name_is_the_best_device(no_gpu, monkeypatch):
-    """Without a name it is the CPU here, and the GPU of each rank where there are some."""
+def test_no_name_is_the_best_device(no_gpu):
+    """Without a name it is the CPU here."""
     assert device_of(None, error=RecipeError) == torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", [None, "cuda"])
+def test_each_rank_has_a_gpu_of_its_own(name, monkeypatch):
+    """Without a name and by that of the kind; nothing is made on any, which would take memory there."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch, "empty", None)
     monkeypatch.setenv("LOCAL_RANK", "1")
-    asked = []
-    monkeypatch.setattr(torch, "empty", lambda *size, device: asked.append(device) or torch.zeros(0))
-    device_of(None, error=RecipeError)
-    assert asked == ["cuda:1"]
+    assert device_of(name, error=RecipeError) == torch.device("cuda:1")
+    assert device_of("cuda:0", error=RecipeError) == torch.device("cuda:0")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(RecipeError, match="this machine has cpu, cuda:0, cuda:1"):
+        device_of(name, error=RecipeError)

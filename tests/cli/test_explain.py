@@ -4,7 +4,7 @@ import pytest
 
 from flamingo_blocks.cli import main
 from flamingo_blocks.cli._own_errors import in_one_line
-from flamingo_blocks.errors import FlamingoBlocksError
+from flamingo_blocks.errors import FlamingoBlocksError, ShapeError
 from tests.test_error_pages import ERROR_PAGES, FAMILIES
 
 
@@ -51,6 +51,13 @@ def test_the_command_line_prints_the_link(capsys):
     told = capsys.readouterr().err
     assert told.count("\n") == 1
     assert told.endswith("(more: flamingo-blocks explain checkpoints)\n")
+
+
+def test_notes_before_the_link_stay():
+    """Whatever their order, all but the one that names the page, which is there once."""
+    error = ShapeError("it broke")
+    error.__notes__ = ["this was sample 5", *error.__notes__]
+    assert in_one_line(error) == "it broke (this was sample 5; more: flamingo-blocks explain shapes)"
 
 
 def test_notes_of_several_lines_stay_out_of_one_line():

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from flamingo_blocks.cli import main
+from flamingo_blocks.cli._results import print_json
 from flamingo_blocks.interop import write_checkpoint
 from flamingo_blocks.interop.example import tiny_open_flamingo
 from tests.cli.test_data_commands import DOCUMENTS, write
@@ -94,3 +95,14 @@ def test_an_error_is_a_line_on_standard_error(tmp_path, capsys):
         assert not printed.out
         assert printed.err.startswith("flamingo-blocks: error: ")
         assert printed.err.count("\n") == 1
+
+
+def test_numbers_that_json_has_no_word_for_are_null(capsys):
+    """A loss that is none any more, wherever it stands: strict readers take the line."""
+    print_json({"losses": {"pages": float("nan")}, "all": [1.5, (float("inf"), float("-inf"))]})
+
+    def refuse(word):
+        raise AssertionError(word)
+
+    read = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    assert read == {"losses": {"pages": None}, "all": [1.5, [None, None]]}

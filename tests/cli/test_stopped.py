@@ -2,23 +2,29 @@
 
 import json
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from flamingo_blocks.cli import _ending, convert, demo, doctor, evaluate, main, train
+from flamingo_blocks.cli import _ending, convert, demo, doctor, evaluate, explain, generate, inspect, main, train
 from flamingo_blocks.cli._data import build, check, show, stats
 from flamingo_blocks.cli._data import convert as convert_data
 from flamingo_blocks.data.atomic_file import written_together
 from flamingo_blocks.interop import write_checkpoint
 from flamingo_blocks.interop.example import tiny_open_flamingo
 from tests.cli.test_data_commands import DOCUMENTS, write
+from tests.cli.test_help import COMMANDS
 from tests.cli.test_train_command import RECIPE
 from tests.language_models import make_language_model
 
 # Of each command, what does its work.
 WORK = [
     (["doctor"], doctor, "check_machine"), (["demo"], demo, "run_demo"),
+    (["explain", "masks"], explain, "_read"),
+    (["generate", "model", "--prompt", "a"], generate, "load_demo_model"),
+    (["inspect", "checkpoint.pt"], inspect, "refuse_form_of_transformers"),
     (["train", "mine.py"], train, "start_run"),
     (["eval", "--tasks", "counting", "--model", "m.py:f"], evaluate, "_tasks"),
     (["data", "build", "pages", "out"], build, "list_page_shards"),
@@ -51,6 +57,12 @@ def sends(number):
     return send
 
 
+def test_the_work_of_every_command_is_known():
+    """A new command stands in the list above."""
+    known = [words[: len(command)] for command in COMMANDS for words, _, _ in WORK]
+    assert [command for command in COMMANDS if command not in known] == []
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize(("words", "module", "work"), WORK, ids=[" ".join(words[:2]) for words, _, _ in WORK])
 def test_every_command_ends_in_a_line(words, module, work, number, status, monkeypatch, capsys):
@@ -64,6 +76,59 @@ def test_every_command_ends_in_a_line(words, module, work, number, status, monke
     assert printed.err.startswith("flamingo-blocks: stopped; ")
     assert _ending._KEPT not in printed.err  # each has words of its own
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_second_sigterm_does_not_disturb_the_cleaning_up(monkeypatch, capsys):
+    """It is not heard any more, and the command ends by the first."""
+    cleaned = []
+
+    def work(*_, **__):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            cleaned.append(True)
+
+    monkeypatch.setattr(doctor, "check_machine", work)
+    assert main(["doctor"]) == 143
+    assert cleaned == [True]
+    assert capsys.readouterr().err.count("\n") == 1
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_rank_is_ended_by_the_system(monkeypatch):
+    """Under torchrun no handler of Python stands in for it, which would not run while a collective waits."""
+    seen = []
+    for rank in ("0", None):
+        monkeypatch.setenv("RANK", rank) if rank is not None else monkeypatch.delenv("RANK")
+        with _ending.terminable():
+            seen.append(signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)
+    assert seen == [True, False]
+
+
+PIPES = """
+import os, sys
+from flamingo_blocks.cli import doctor, main
+reading, writing = os.pipe()
+os.close(reading)
+if sys.argv[1] == "output":
+    os.dup2(writing, 1)
+
+def work(*_, **__):
+    os.write(writing, b"a")
+
+doctor.check_machine = work
+sys.exit(main(["doctor"]))
+"""
+
+
+@pytest.mark.parametrize(("broken", "told"), [("output", False), ("another", True)])
+def test_a_pipe_that_breaks_is_told_unless_it_is_the_output(broken, told):
+    """Who reads has seen enough of the output; another pipe, such as that of a worker, is an error like others."""
+    ended = subprocess.run([sys.executable, "-c", PIPES, broken], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ("BrokenPipeError" in ended.stderr) is told
+    assert told or not ended.stderr
 
 
 def test_a_run_saves_the_step_at_hand_and_goes_on(capfd):

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from flamingo_blocks.data.atomic_file import atomic_file, remove_unfinished
+from flamingo_blocks.data.atomic_file import atomic_file, remove_unfinished, written_together
 
 
 def test_what_stood_there_stays_until_all_is_written(tmp_path):
@@ -32,3 +32,17 @@ def test_what_a_kill_leaves_is_removed(tmp_path, name):
     assert len(list(tmp_path.iterdir())) == 2
     remove_unfinished(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["kept.bin"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_what_a_kill_leaves_of_files_that_belong_together_is_removed(tmp_path):
+    """With the folder that they were written to."""
+    pid = os.fork()
+    if pid == 0:
+        with written_together(tmp_path) as beside:
+            (beside / "a").write_text("half")
+            os.kill(os.getpid(), signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    assert [path.is_dir() for path in tmp_path.iterdir()] == [True]
+    remove_unfinished(tmp_path)
+    assert list(tmp_path.iterdir()) == []

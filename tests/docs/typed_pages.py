@@ -9,6 +9,7 @@ page, in one shell, so that a page may put a command into the background and end
 import contextlib
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -93,7 +94,7 @@ class Shell:
     def __init__(self, folder: Path, programs: Path) -> None:
         programs.mkdir()
         for name, module in (("python", ""), ("flamingo-blocks", "-m flamingo_blocks.cli ")):
-            (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable} {module}"$@"\n')
+            (programs / name).write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {module}"$@"\n')
             (programs / name).chmod(0o755)
         environment = {
             **os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "src"),

@@ -14,6 +14,7 @@ from flamingo_blocks.cli._ending import (
     Terminated,
     ask_for_report,
     end_quietly,
+    output_is_closed,
     say_stopped,
     terminable,
 )
@@ -55,10 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, Terminated) as signalled:
         say_stopped(parsed)
         return TERMINATED if isinstance(signalled, Terminated) else INTERRUPTED
-    except BrokenPipeError:
-        end_quietly()
-        return FAILED
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and output_is_closed():
+            end_quietly()
+            return FAILED
         ask_for_report(error)
         raise
     return status

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
@@ -68,18 +69,32 @@ class OneLineParser(argparse.ArgumentParser):
         """
         options = [word for word in self._option_string_actions if word.startswith("--")]
         asked = next((word.partition("=")[0] for word in words if word.startswith("-")), "")
-        self.error(f"there is no {' '.join(words)}{_near(asked, options)}")
+        self.error(f"there is no {' '.join(words)}{_meant(asked, options)}")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
             choices = [str(each) for each in action.choices]
-            said = f"{value!r} is none of {', '.join(choices)}{_near(str(value), choices)}"
+            said = f"{value!r} is none of {', '.join(choices)}{_meant(str(value), choices)}"
             raise argparse.ArgumentError(action, said)
 
 
-def _near(word: str, words: list[str]) -> str:
-    near = get_close_matches(word, words, n=1)
-    return f"; did you mean {near[0]}" if near else ""
+def near_word(word: str, words: Iterable[str]) -> str | None:
+    """The one of some words that was meant, if any is near.
+
+    Args:
+        word: As it was typed.
+        words: Those that there are.
+
+    Example:
+        >>> near_word("trian", ["train", "eval"])
+        'train'
+    """
+    return next(iter(get_close_matches(word, words, n=1)), None)
+
+
+def _meant(word: str, words: list[str]) -> str:
+    near = near_word(word, words)
+    return "" if near is None else f"; did you mean {near}"
 
 
 def positive(word: str) -> int:

@@ -2,16 +2,22 @@
 
 import argparse
 import os
+import select
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
+from flamingo_blocks.cli._help import STATUS_COLUMNS
 from flamingo_blocks.cli._own_errors import is_ours
 
 FAILED, INTERRUPTED, TERMINATED = 1, 130, 143  # as shells count: 128 and the number of the signal
+_MEANINGS = {
+    0: "done", FAILED: "refused or failed; a line says why", 2: "the command does not take these words",
+    INTERRUPTED: "stopped by Ctrl-C", TERMINATED: "stopped by SIGTERM",
+}  # fmt: skip
 _KEPT = "what is written under its name is whole"
 _REPORT = "This is a fault of flamingo_blocks: please report it, with the command and the lines above."
 
@@ -22,13 +28,19 @@ class Terminated(BaseException):
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Raise `Terminated` at `SIGTERM`, for as long as it lasts; what handles the signal inside goes first."""
+    """Raise `Terminated` at `SIGTERM`, for as long as it lasts; what handles the signal inside goes first.
 
-    def handle(_number: int, _frame: FrameType | None) -> None:
+    A rank of `torchrun` is ended by the system, as it is without this: a handler of Python does not run while the rank
+    waits for others in a collective.
+    """
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)  # a second one would end the cleaning up
         raise Terminated
 
     # Elsewhere signals cannot be handled; and who handles it already, such as a program that calls us, goes on to.
     ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    ours = ours and "RANK" not in os.environ
     if ours:
         signal.signal(signal.SIGTERM, handle)
     try:
@@ -57,6 +69,42 @@ def ask_for_report(error: Exception) -> None:
         error.add_note(_REPORT)
 
 
+def output_is_closed() -> bool:
+    """Whether nobody reads standard output any more."""
+    try:
+        output = sys.stdout.fileno()
+    except (AttributeError, OSError, ValueError):  # it is no file of the system
+        return False
+    poll = select.poll()  # only where pipes break like this
+    poll.register(output, select.POLLOUT)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
 def end_quietly() -> None:
     """Have what is still to be printed go nowhere: who reads has seen enough."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def closing(*examples: str, statuses: Sequence[tuple[int, str]] = ()) -> str:
+    """What stands below the options of a command: examples, and what its exit status tells.
+
+    Args:
+        examples: Commands as they are typed.
+        statuses: What a status means for this command, beside those that all have.
+
+    Example:
+        >>> print(closing("flamingo-blocks doctor", statuses=[(1, "a law fails")]))
+        example:
+          flamingo-blocks doctor
+        <BLANKLINE>
+        exit status:
+          0    done
+          1    a law fails
+          2    the command does not take these words
+          130  stopped by Ctrl-C
+          143  stopped by SIGTERM
+    """
+    meanings = _MEANINGS | dict(statuses)
+    told = [f"  {status:<{STATUS_COLUMNS - 2}}{meaning}" for status, meaning in sorted(meanings.items())]
+    title = "example" if len(examples) == 1 else "examples"
+    return "\n".join([f"{title}:", *(f"  {example}" for example in examples), "", "exit status:", *told])

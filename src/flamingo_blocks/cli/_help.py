@@ -4,10 +4,10 @@ import argparse
 import re
 import shutil
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 _WIDEST = 100  # columns: longer lines are hard to read
-_STATUS = 7  # columns before what a status means
+STATUS_COLUMNS = 7  # columns before what a status means
 _WORDS = re.compile(r""""[^"]*"|'[^']*'|\S+""")
 
 
@@ -59,7 +59,7 @@ def wrapped(text: str, width: int) -> Iterator[str]:
         if line.startswith("  flamingo-blocks "):
             yield from wrapped_command(line.strip(), width)
         else:
-            hang = " " * _STATUS if line.startswith("  ") else ""
+            hang = " " * STATUS_COLUMNS if line.startswith("  ") else ""
             yield from textwrap.wrap(
                 line, width, break_long_words=False, break_on_hyphens=False, subsequent_indent=hang
             ) or [""]
@@ -95,28 +95,3 @@ def _units(words: Iterable[str]) -> Iterator[str]:
             unit = []
         unit.append(word)
     yield " ".join(unit)
-
-
-def closing(*examples: str, statuses: Sequence[tuple[int, str]] = ()) -> str:
-    """What stands below the options of a command: examples, and what its exit status tells.
-
-    Args:
-        examples: Commands as they are typed.
-        statuses: What a status means for this command, beside those that all have.
-
-    Example:
-        >>> print(closing("flamingo-blocks doctor", statuses=[(1, "a law fails")]))
-        example:
-          flamingo-blocks doctor
-        <BLANKLINE>
-        exit status:
-          0    done
-          1    a law fails
-          2    the command does not take these words
-          130  stopped by Ctrl-C
-    """
-    meanings = {0: "done", 1: "refused or failed; a line says why", 2: "the command does not take these words"}
-    meanings |= {130: "stopped by Ctrl-C"} | dict(statuses)
-    told = [f"  {status:<{_STATUS - 2}}{meaning}" for status, meaning in sorted(meanings.items())]
-    title = "example" if len(examples) == 1 else "examples"
-    return "\n".join([f"{title}:", *(f"  {example}" for example in examples), "", "exit status:", *told])

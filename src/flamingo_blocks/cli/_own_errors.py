@@ -31,5 +31,6 @@ def in_one_line(error: BaseException) -> str:
     notes = [note for note in getattr(error, "__notes__", []) if "\n" not in note]
     own = getattr(error, "page", None)
     if own is not None:
-        notes = [*notes[1:], f"more: flamingo-blocks explain {own}"]
+        more = f"ore: flamingo-blocks explain {own}"
+        notes = [*(note for note in notes if not note.startswith(f"M{more}")), f"m{more}"]
     return f"{error} ({'; '.join(notes)})" if notes else str(error)

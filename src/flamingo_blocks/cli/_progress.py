@@ -4,9 +4,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
-from flamingo_blocks._optional import require
-from flamingo_blocks.errors import MissingDependencyError
-
 Item = TypeVar("Item")
 
 _LINE_S = 60.0  # how often a line is written where no terminal is
@@ -108,6 +105,7 @@ def counted(items: Iterable[Item], bars: ProgressBars, phase: str) -> Iterator[I
 
 def _tqdm() -> Any:
     try:
-        return require("tqdm", used_by="the bar of a command", extra="data").tqdm
-    except MissingDependencyError:
+        from tqdm import tqdm  # noqa: PLC0415 - not everybody has it
+    except ImportError:
         return None
+    return tqdm

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,27 @@ def add_json(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def print_json(values: Any) -> None:
-    """Print a result; paths are their text.
+    """Print a result; paths are their text, and numbers that JSON has no word for, NaN and infinity, are null.
 
     Args:
         values: Of plain kinds, and paths.
 
     Example:
-        >>> print_json({"out": Path("a")})
+        >>> print_json({"out": Path("a"), "loss": float("nan")})
         {
-         "out": "a"
+         "out": "a",
+         "loss": null
         }
     """
-    print(json.dumps(values, indent=1, default=_plain))
+    print(json.dumps(_finite(values), indent=1, default=_plain, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _plain(value: Any) -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from flamingo_blocks.cli._arguments import as_typed, natural, positive
-from flamingo_blocks.cli._help import closing
+from flamingo_blocks.cli._ending import closing
 from flamingo_blocks.cli._options import check_option_values
 from flamingo_blocks.cli._parts import (
     add_family,

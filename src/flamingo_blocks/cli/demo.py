@@ -11,7 +11,7 @@ import torch
 
 from flamingo_blocks._optional import require
 from flamingo_blocks.cli._arguments import positive
-from flamingo_blocks.cli._help import closing
+from flamingo_blocks.cli._ending import closing
 from flamingo_blocks.cli._progress import ProgressBars
 from flamingo_blocks.cli._results import add_json, print_json
 from flamingo_blocks.demo import DemoConfig, DemoResult, format_table, quick_config, run_demo

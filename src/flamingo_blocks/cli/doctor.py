@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from flamingo_blocks._version import __version__
-from flamingo_blocks.cli._help import closing
+from flamingo_blocks.cli._ending import closing
 from flamingo_blocks.cli._installed import installed_extras
 from flamingo_blocks.cli._progress import ProgressBars
 from flamingo_blocks.cli._results import add_json, print_json

@@ -14,8 +14,8 @@ from torch import distributed
 
 from flamingo_blocks.cli._arguments import natural, positive
 from flamingo_blocks.cli._device import DEVICE_HELP, device_of
+from flamingo_blocks.cli._ending import closing
 from flamingo_blocks.cli._evaluated_model import load_evaluated
-from flamingo_blocks.cli._help import closing
 from flamingo_blocks.cli._named_tasks import DEMO, OF_SUITE, check_shots, read_named_tasks, with_own_shots
 from flamingo_blocks.cli._own_errors import is_ours
 from flamingo_blocks.cli._progress import ProgressBars

@@ -1,12 +1,12 @@
 """`flamingo-blocks explain`: what an error means and how to mend it, from pages that come with the package."""
 
 import argparse
-import difflib
 from importlib.resources import files
 from typing import Any
 
 from flamingo_blocks import errors
-from flamingo_blocks.cli._help import closing
+from flamingo_blocks.cli._arguments import near_word
+from flamingo_blocks.cli._ending import closing
 from flamingo_blocks.errors import FlamingoBlocksError
 
 _PAGES = files("flamingo_blocks").joinpath("error_pages")
@@ -24,7 +24,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "page", nargs="?", metavar="PAGE", help="name of a page, or of a class of errors such as ShapeError"
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, kept="nothing was to be written")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -36,8 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     page = classes.get(arguments.page, arguments.page)
     if page not in titles:
-        close = difflib.get_close_matches(page, [*titles, *classes], n=1)
-        meant = f"did you mean {close[0]!r}?" if close else f"wanted one of {', '.join(titles)}"
+        near = near_word(page, [*titles, *classes])
+        meant = f"did you mean {near!r}?" if near is not None else f"wanted one of {', '.join(titles)}"
         raise FlamingoBlocksError(f"there is no page {page!r}; {meant}")
     print(_read(page), end="")
     return 0

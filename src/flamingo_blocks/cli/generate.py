@@ -6,7 +6,7 @@ from typing import Any
 
 from flamingo_blocks.cli._arguments import positive
 from flamingo_blocks.cli._device import DEVICE_HELP, device_of
-from flamingo_blocks.cli._help import closing
+from flamingo_blocks.cli._ending import closing
 from flamingo_blocks.cli._results import add_json, print_json
 from flamingo_blocks.demo import DemoError, complete, load_demo_model
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from flamingo_blocks.cli._arguments import as_typed
-from flamingo_blocks.cli._help import closing
+from flamingo_blocks.cli._ending import closing
 from flamingo_blocks.cli._options import check_option_values
 from flamingo_blocks.cli._parts import (
     add_family,

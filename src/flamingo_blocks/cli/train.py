@@ -8,8 +8,7 @@ from typing import Any
 
 from flamingo_blocks.cli._arguments import positive
 from flamingo_blocks.cli._device import DEVICE_HELP, device_of
-from flamingo_blocks.cli._ending import INTERRUPTED
-from flamingo_blocks.cli._help import closing
+from flamingo_blocks.cli._ending import INTERRUPTED, closing
 from flamingo_blocks.cli._interrupts import SIGINT, saved_at_interrupt
 from flamingo_blocks.cli._own_errors import is_ours
 from flamingo_blocks.cli._results import add_json, print_json
@@ -25,6 +24,8 @@ from flamingo_blocks.training import (
     start_run,
 )
 from flamingo_blocks.training.ranks.rank_of_process import rank_of_process
+
+_PLANNED_DEVICE = "h200"
 
 
 def add_to(commands: Any) -> None:
@@ -50,12 +51,10 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="print sizes, memory, operations and days; nothing is read or computed"
     )
+    parser.add_argument("--ranks", type=positive, metavar="N", help="devices of the dry run (default: 1)")
     parser.add_argument(
-        "--ranks", type=positive, default=1, metavar="N", help="devices of the dry run (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--on", choices=sorted(DEVICES), default="h200", metavar="DEVICE",
-        help=f"device of the dry run, one of {', '.join(sorted(DEVICES))} (default: %(default)s)",
+        "--on", choices=sorted(DEVICES), metavar="DEVICE",
+        help=f"device of the dry run, one of {', '.join(sorted(DEVICES))} (default: {_PLANNED_DEVICE})",
     )  # fmt: skip
     parser.add_argument(
         "--device", help=f"{DEVICE_HELP}, in place of the recipe's; default: cuda where there is one, each rank its own"
@@ -66,6 +65,7 @@ def add_to(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, or plan."""
+    _refuse_words_without_use(arguments)
     recipe = load_recipe(arguments.recipe)
     if arguments.tell:
         print(describe_recipe(recipe))
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
             return 0
         if arguments.device is not None:
             device_of(arguments.device, error=RecipeError)
-            config = replace(config, device=arguments.device)
+            config = replace(config, device=arguments.device)  # "cuda" is each rank's own there too
         logging.basicConfig(level=logging.INFO if rank_of_process() == 0 else logging.WARNING, format="%(message)s")
         with saved_at_interrupt():
             result = start_run(config)
@@ -93,9 +93,18 @@ def run(arguments: argparse.Namespace) -> int:
     return INTERRUPTED if result.stopped_by == SIGINT else 0
 
 
+def _refuse_words_without_use(arguments: argparse.Namespace) -> None:
+    """A plan is of devices that need not be here, and a run is on the one that it is started on."""
+    if arguments.dry_run and arguments.device is not None:
+        raise RecipeError("--device is where a run trains, and does nothing with --dry-run; say --on, or omit it")
+    for word, given in (("--ranks", arguments.ranks), ("--on", arguments.on)):
+        if given is not None and not arguments.dry_run:
+            raise RecipeError(f"{word} is of the plan that --dry-run prints, and does nothing without it; omit {word}")
+
+
 def _plan(config: RunConfig, arguments: argparse.Namespace) -> None:
     """Print what a run will need."""
-    plan = plan_config(config, world_size=arguments.ranks, device=arguments.on)
+    plan = plan_config(config, world_size=arguments.ranks or 1, device=arguments.on or _PLANNED_DEVICE)
     note = "counted in bfloat16: with precision=float32 frozen weights and activations take twice as much"
     notes = [note] if config.precision == "float32" else []
     if arguments.json:

@@ -68,7 +68,9 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
 def written_together(folder: Path) -> Iterator[Path]:
     """A folder to write several files to, which take their names in another only when all of them are on the disk.
 
-    Files of those names are replaced, one by one and at once; others stay.
+    Files of those names are replaced, one by one, and others stay. Ctrl-C and `SIGTERM` wait until all have taken their
+    names. A name that cannot be taken, such as that of a folder, and a crash at that moment leave some files of each
+    kind; those that are there are whole.
 
     Args:
         folder: Where they are to stand.
@@ -84,11 +86,16 @@ def written_together(folder: Path) -> Iterator[Path]:
     beside.mkdir()
     try:
         yield beside
+        paths = sorted(path for path in beside.rglob("*") if path.is_file())
+        for path in paths:
+            _sync_file(path)
         with _undisturbed():
-            for path in sorted(path for path in beside.rglob("*") if path.is_file()):
+            for path in paths:
                 place = folder / path.relative_to(beside)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 path.replace(place)
+            for parent in {folder, *((folder / path.relative_to(beside)).parent for path in paths)}:
+                sync_folder(parent)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -113,14 +120,22 @@ def _undisturbed() -> Iterator[None]:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what processes that were killed have left of files in a folder.
+    """Remove what processes that were killed have left of files, and of files that belong together, in a folder.
 
     Args:
         folder: Where no other process writes.
     """
     for path in list(folder.iterdir()):
         if path.name.startswith(UNFINISHED):
-            path.unlink(missing_ok=True)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:

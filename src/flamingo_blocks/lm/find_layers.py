@@ -46,7 +46,7 @@ def find_decoder_layers(lm: nn.Module, layers: str | None = None) -> DecoderLaye
         'layers'
     """
     lists = {name: module for name, module in lm.named_modules() if isinstance(module, nn.ModuleList) and len(module)}
-    listing = ", ".join(f"{name!r} ({len(module)} layers)" for name, module in lists.items()) or "none"
+    listing = _listing(lm, lists)
     if layers is None:
         layers = _only_candidate(lm, lists, listing)
     try:
@@ -90,10 +90,23 @@ def _only_candidate(lm: nn.Module, lists: dict[str, nn.ModuleList], listing: str
     if len(fitting) == 1:
         return fitting[0]
     wanted = "" if expected is None else f" with {expected} layers, as its config says"
+    if not lists:
+        raise LayersNotFoundError(
+            f"no nn.ModuleList in {type(lm).__name__} could be its decoder layers; pass layers= with the name of an "
+            f"nn.Sequential: {listing}"
+        )
     raise LayersNotFoundError(
         f"{len(fitting)} lists of modules in {type(lm).__name__} could be its decoder layers{wanted}; "
         f"pass layers= with one of: {listing}"
     )
+
+
+def _listing(lm: nn.Module, lists: dict[str, nn.ModuleList]) -> str:
+    """What can be named: the lists, or sequences of modules, which each feed-forward layer may be, if there is none."""
+    named: dict[str, nn.Module] = dict(lists) or {
+        name: module for name, module in lm.named_modules() if name and isinstance(module, nn.Sequential)
+    }
+    return ", ".join(f"{name!r} ({len(module)} layers)" for name, module in named.items()) or "none was found"  # type: ignore[arg-type]
 
 
 def _configured_layers(lm: nn.Module) -> int | None:

@@ -8,7 +8,7 @@ from typing import Any
 from flamingo_blocks._optional import require
 from flamingo_blocks.cli._arguments import natural, positive
 from flamingo_blocks.cli._data._records import told_in_one_line
-from flamingo_blocks.cli._help import closing
+from flamingo_blocks.cli._ending import closing
 from flamingo_blocks.cli._progress import ProgressBars
 from flamingo_blocks.cli._results import add_json, print_json
 from flamingo_blocks.data.build import BuildProgress, Executor, LocalExecutor, RayExecutor

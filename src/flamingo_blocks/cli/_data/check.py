@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from flamingo_blocks.cli._data._records import add_paths, told_in_one_line
-from flamingo_blocks.cli._help import closing
+from flamingo_blocks.cli._ending import closing
 from flamingo_blocks.cli._progress import ProgressBars, counted
 from flamingo_blocks.data.records import RecordError
 from flamingo_blocks.data.records.open_documents import each_record

@@ -16,7 +16,7 @@ from flamingo_blocks.cli._data._records import (
     refuse_without_folder,
     told_in_one_line,
 )
-from flamingo_blocks.cli._help import closing
+from flamingo_blocks.cli._ending import closing
 from flamingo_blocks.cli._progress import ProgressBars, counted
 from flamingo_blocks.cli._results import add_json, print_json
 from flamingo_blocks.data import Dropped, InterleavedDocument

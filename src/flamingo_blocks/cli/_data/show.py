@@ -14,7 +14,7 @@ from flamingo_blocks.cli._data._records import (
     warning_of_broken,
 )
 from flamingo_blocks.cli._data._tokenizer import load_tokenizer
-from flamingo_blocks.cli._help import closing
+from flamingo_blocks.cli._ending import closing
 from flamingo_blocks.cli._progress import ProgressBars, counted
 from flamingo_blocks.cli._results import add_json, print_json
 from flamingo_blocks.data.show import show_documents

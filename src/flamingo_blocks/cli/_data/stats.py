@@ -6,7 +6,7 @@ from typing import Any
 
 from flamingo_blocks.cli._arguments import positive
 from flamingo_blocks.cli._data._records import add_paths, read_records, told_in_one_line, warning_of_broken
-from flamingo_blocks.cli._help import closing
+from flamingo_blocks.cli._ending import closing
 from flamingo_blocks.cli._progress import ProgressBars, counted
 from flamingo_blocks.cli._results import add_json, print_json
 from flamingo_blocks.data.filters import identify_language
