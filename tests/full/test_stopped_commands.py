@@ -78,17 +78,16 @@ def begins_to_write(folder):
     return lambda: any(Path(folder).glob(".[!.]*"))
 
 
-@pytest.mark.parametrize("when", ["at its begin", "later", "while it writes"])
-def test_a_demo_leaves_no_file(when):
+@pytest.mark.parametrize(
+    "moment",
+    [{"after_s": 0.2}, {"after_s": 2}, {"when": begins_to_write("out")}],
+    ids=["begin", "later", "while it writes"],
+)
+def test_a_demo_leaves_no_file(moment):
     """Or those of an earlier run."""
     Path("out").mkdir()
     Path("out/results.json").write_text("earlier")
-    moment = {
-        "at its begin": {"after_s": 0.2},
-        "later": {"after_s": 2},
-        "while it writes": {"when": begins_to_write("out")},
-    }
-    assert stop("demo", "--quick", "--out", "out", **moment[when])
+    assert stop("demo", "--quick", "--out", "out", **moment)
     assert files() == {"out/results.json"}
     assert Path("out/results.json").read_text() == "earlier"
 
