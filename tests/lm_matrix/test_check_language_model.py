@@ -204,7 +204,7 @@ def test_what_is_required_must_hold():
 def test_layers_that_are_not_found_can_be_named():
     """The error of the search passes through."""
     lm = nn.Sequential(nn.Embedding(VOCAB, DIM), nn.Linear(DIM, VOCAB))
-    with pytest.raises(LayersNotFoundError, match="pass layers= with one of: none"):
+    with pytest.raises(LayersNotFoundError, match="no nn.ModuleList in Sequential could be its decoder layers"):
         check_language_model(lm)
     assert check_language_model(make_language_model("plain"), layers="layers", head="head").layers == "layers"
 
