@@ -1,5 +1,6 @@
 """An evaluation that is killed at any point and asked again gives what it gives undisturbed."""
 
+import contextlib
 import json
 import os
 import random
@@ -20,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def launch(folder: Path, processes: int) -> subprocess.Popen:
-    """The evaluation in processes of its own, which form one group."""
+    """The evaluation in processes of its own; those that torchrun starts have sessions of their own."""
     how = [] if processes == 1 else ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
     command = [sys.executable, "-m", *how, "tests.evaluation.runner.runs", json.dumps({"folder": str(folder)})]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "src")))}
@@ -30,8 +31,20 @@ def launch(folder: Path, processes: int) -> subprocess.Popen:
 
 
 def kill(process: subprocess.Popen) -> None:
+    """At once with what it has started: a rank whose torchrun is gone goes on looking for it."""
+    os.killpg(process.pid, signal.SIGSTOP)  # so that it starts no other rank meanwhile
+    ranks = started_by(process.pid)
     os.killpg(process.pid, signal.SIGKILL)
+    for rank in ranks:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(rank, signal.SIGKILL)
     process.communicate()
+
+
+def started_by(parent: int) -> set[int]:
+    """The children of a process."""
+    told = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+    return {int(pid) for pid, ppid in map(str.split, told.splitlines()) if int(ppid) == parent}
 
 
 @pytest.mark.parametrize("processes", (1, 2))
