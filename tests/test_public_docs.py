@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, is_typeddict
 
 import pytest
 
@@ -193,6 +193,21 @@ def test_a_public_name_has_an_example(name):
 def test_a_public_name_states_its_errors(name):
     """What a public function, constructor or method raises itself stands in the `Raises:` of its docstring."""
     assert silent_errors(MEMBERS[name]) == {}
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_a_public_name_tells_of_each_argument(name):
+    """Every argument of a function, or of what makes an object, is named in front of the example."""
+    member = MEMBERS[name]
+    if inspect.isclass(member) and (issubclass(member, BaseException) or getattr(member, "_is_protocol", False)):
+        return  # made by the library, and by nobody
+    told = (inspect.getdoc(member) or "").partition("Example:")[0]
+    if is_typeddict(member):
+        named = list(member.__annotations__)
+    else:
+        taken = inspect.signature(member).parameters.values()
+        named = [each.name for each in taken if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
+    assert [each for each in named if not re.search(rf"\b{each}\b", told)] == []
 
 
 @pytest.mark.parametrize("name", [name for name, member in MEMBERS.items() if inspect.isclass(member)])

@@ -1,15 +1,6 @@
 """Let torchvision be imported beside a CPU build of torch, before anything else imports it."""
 
-import torch
+import contextlib
 
-# torchvision of the package index is built for CUDA: beside a CPU build of torch its own library does not load, and its
-# python files stop at two operators that nothing here calls. They are declared, with no code behind them.
-try:
-    import torchvision
-except ModuleNotFoundError:
-    pass  # these tests are deselected where it is not installed
-except RuntimeError:
-    operators = torch.library.Library("torchvision", "DEF")
-    operators.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    operators.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    import torchvision  # noqa: F401
+with contextlib.suppress(ModuleNotFoundError):  # these tests are deselected where it is not installed
+    import tests.distribution.uses.beside_cpu  # noqa: F401

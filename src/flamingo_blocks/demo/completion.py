@@ -19,13 +19,14 @@ _VOCABULARY_FILE = "vocabulary.json"
 def save_demo_model(flamingo: Flamingo, vocabulary: Vocabulary, folder: Path) -> None:
     """Write the whole model, frozen parts included, and its vocabulary.
 
+    Args:
+        flamingo: A model of the demo.
+        vocabulary: Its words.
+        folder: Where to, made if need be.
+
     Example:
-        >>> from flamingo_blocks.demo.language_model import TinyDecoder
-        >>> from flamingo_blocks.demo.model import build_flamingo
-        >>> from flamingo_blocks.demo.tower import DigitTower
-        >>> from flamingo_blocks.demo.words import demo_vocabulary
-        >>> vocabulary = demo_vocabulary()
-        >>> flamingo = build_flamingo(DigitTower(), TinyDecoder(vocab_size=len(vocabulary.words)), vocabulary)
+        >>> from flamingo_blocks.demo.example import untrained_model
+        >>> flamingo, vocabulary = untrained_model()
         >>> save_demo_model(flamingo, vocabulary, Path("model"))
         >>> sorted(file.name for file in Path("model").iterdir())
         ['flamingo_config.json', 'frozen.safetensors', 'model.safetensors', 'vocabulary.json']
@@ -42,16 +43,18 @@ def is_demo_model(folder: Path) -> bool:
 def load_demo_model(folder: Path) -> tuple[Flamingo, Vocabulary]:
     """Read what `save_demo_model` wrote.
 
+    Args:
+        folder: Where it wrote.
+
+    Returns:
+        The model, in eval mode and on the CPU, and its words.
+
     Raises:
         DemoError: If the folder holds no model of the demo.
 
     Example:
-        >>> from flamingo_blocks.demo.language_model import TinyDecoder
-        >>> from flamingo_blocks.demo.model import build_flamingo
-        >>> from flamingo_blocks.demo.tower import DigitTower
-        >>> from flamingo_blocks.demo.words import demo_vocabulary
-        >>> vocabulary = demo_vocabulary()
-        >>> flamingo = build_flamingo(DigitTower(), TinyDecoder(vocab_size=len(vocabulary.words)), vocabulary)
+        >>> from flamingo_blocks.demo.example import untrained_model
+        >>> flamingo, vocabulary = untrained_model()
         >>> save_demo_model(flamingo, vocabulary, Path("model"))
         >>> loaded, words = load_demo_model(Path("model"))
         >>> words == vocabulary, loaded.training
@@ -85,12 +88,8 @@ def complete(
         DemoError: If the number of tags is not that of images, a word is unknown, or an image cannot be read.
 
     Example:
-        >>> from flamingo_blocks.demo.language_model import TinyDecoder
-        >>> from flamingo_blocks.demo.model import build_flamingo
-        >>> from flamingo_blocks.demo.tower import DigitTower
-        >>> from flamingo_blocks.demo.words import demo_vocabulary
-        >>> vocabulary = demo_vocabulary()
-        >>> flamingo = build_flamingo(DigitTower(), TinyDecoder(vocab_size=len(vocabulary.words)), vocabulary)
+        >>> from flamingo_blocks.demo.example import untrained_model
+        >>> flamingo, vocabulary = untrained_model()
         >>> picture = torch.zeros(3, 8, 8, dtype=torch.uint8)
         >>> written = complete(flamingo, vocabulary, prompt="<image> this is a", images=[picture], max_new_tokens=2)
         >>> len(written.split())  # any words: nothing is trained

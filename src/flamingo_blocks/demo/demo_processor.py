@@ -42,12 +42,8 @@ def demo_processor(vocabulary: Vocabulary, flamingo: Flamingo, *, bank: ImageBan
 
     Example:
         >>> import torch
-        >>> from flamingo_blocks.demo.language_model import TinyDecoder
-        >>> from flamingo_blocks.demo.model import build_flamingo
-        >>> from flamingo_blocks.demo.tower import DigitTower
-        >>> from flamingo_blocks.demo.words import demo_vocabulary
-        >>> vocabulary = demo_vocabulary()
-        >>> flamingo = build_flamingo(DigitTower(), TinyDecoder(vocab_size=len(vocabulary.words)), vocabulary)
+        >>> from flamingo_blocks.demo.example import untrained_model
+        >>> flamingo, vocabulary = untrained_model()
         >>> processor = demo_processor(vocabulary, flamingo)
         >>> batch = processor(["<image>this is a kulm<EOC><image>this is a"], [[torch.zeros(3, 8, 8)] * 2])
         >>> vocabulary.decode(batch.input_ids[0].tolist())

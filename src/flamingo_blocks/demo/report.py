@@ -86,6 +86,13 @@ def write_json(result: DemoResult, file: Path) -> None:
 def format_table(curves: Mapping[str, Curve], *, rows: Sequence[Row] = ROWS) -> str:
     """Shots x accuracy as text, with a column for chance.
 
+    Args:
+        curves: Accuracy by number of shots, by the name of what was asked, as `results.json` has them.
+        rows: What to show, in order; those that no curve is of are left out.
+
+    Returns:
+        Lines of one width a column.
+
     Example:
         >>> print(format_table({"2.seen.closed": {"0": 0.5, "1": 0.6, "2": 1.0, "4": 1.0, "8": 1.0}}))
         shots                                    0     1     2     4     8    16  chance

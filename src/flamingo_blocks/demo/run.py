@@ -72,6 +72,12 @@ def quick_config(*, seed: int = 0) -> DemoConfig:
     The questions about naming then tell what the language model does by itself with what it sees. A higher learning
     rate captions as well and leaves less of that.
 
+    Args:
+        seed: Decides everything that is drawn.
+
+    Returns:
+        What `run_demo` takes.
+
     Example:
         >>> config = quick_config(seed=1)
         >>> config.tasks, [row.key for row in config.rows]

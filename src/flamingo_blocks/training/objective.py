@@ -39,6 +39,9 @@ class BatchParts(tuple[Any, ...]):
 
     Use it where a batch does not fit into memory at once.
 
+    Args:
+        iterable: The parts, each as the loss of its objective takes a batch.
+
     Example:
         >>> len(BatchParts(["one half", "the other"]))
         2

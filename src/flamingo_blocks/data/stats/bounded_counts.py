@@ -16,6 +16,9 @@ class Histogram:
 
     A number below 4,096 is counted as it is, a larger one as at most 0.05 % less than it is.
 
+    Args:
+        numbers: To begin with; whole and not below 0.
+
     Example:
         >>> lengths = Histogram([1, 2, 3, 1000])
         >>> lengths.quantiles((0.25, 0.5, 1.0))

@@ -11,6 +11,11 @@ USUAL_RATE = 25.0  # frames a second, where a file tells nothing
 class FrameOptions(TypedDict):
     """The arguments of `frame_times` and `decode_clip` that say which frames.
 
+    Args:
+        fps: Frames a second that are taken, whatever the clip has.
+        count: Most frames.
+        place: Which part of the clip, 0 for its begin and 1 for its end.
+
     Example:
         >>> every_second: FrameOptions = {"fps": 1.0, "count": 4, "place": 0.5}
         >>> frame_times(22.0, **every_second)

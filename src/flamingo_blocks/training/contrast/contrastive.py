@@ -181,6 +181,10 @@ def _unit_rows(vectors: Float[Tensor, "pairs dim"]) -> Float[Tensor, "pairs dim"
 class RetrievalAccuracy(NamedTuple):
     """Share of images that find their text, and of texts that find their image.
 
+    Args:
+        image_to_text: From 0 to 1, of images.
+        text_to_image: From 0 to 1, of texts.
+
     Example:
         >>> found = retrieval_accuracy(torch.eye(4), torch.eye(4)[[1, 0, 2, 3]])
         >>> found.image_to_text, found.text_to_image

@@ -16,6 +16,11 @@ from flamingo_blocks.vision import VisionTower
 class PairVectors(NamedTuple):
     """What `contrastive_loss` takes: a row a pair of both towers, and the logarithm of the scale.
 
+    Args:
+        image: Vectors of images, in the order of their pairs.
+        text: Vectors of texts, in the same order.
+        log_scale: What similarities are multiplied by is e to this.
+
     Example:
         >>> from flamingo_blocks.training.contrast import contrastive_loss
         >>> vectors = PairVectors(image=torch.eye(4), text=torch.eye(4), log_scale=torch.tensor([0.0]))
