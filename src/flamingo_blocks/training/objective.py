@@ -37,10 +37,8 @@ def count_labels(model: nn.Module, batch: Any) -> int:
 class BatchParts(tuple[Any, ...]):
     """A batch that comes in parts, which are run one after the other and add up to the loss of the whole.
 
-    Use it where a batch does not fit into memory at once.
-
-    Args:
-        iterable: The parts, each as the loss of its objective takes a batch.
+    Use it where a batch does not fit into memory at once. It is made of an iterable of the parts, each as the loss of
+    its objective takes a batch.
 
     Example:
         >>> len(BatchParts(["one half", "the other"]))

@@ -11,7 +11,7 @@ USUAL_RATE = 25.0  # frames a second, where a file tells nothing
 class FrameOptions(TypedDict):
     """The arguments of `frame_times` and `decode_clip` that say which frames.
 
-    Args:
+    Attributes:
         fps: Frames a second that are taken, whatever the clip has.
         count: Most frames.
         place: Which part of the clip, 0 for its begin and 1 for its end.

@@ -181,7 +181,7 @@ def _unit_rows(vectors: Float[Tensor, "pairs dim"]) -> Float[Tensor, "pairs dim"
 class RetrievalAccuracy(NamedTuple):
     """Share of images that find their text, and of texts that find their image.
 
-    Args:
+    Attributes:
         image_to_text: From 0 to 1, of images.
         text_to_image: From 0 to 1, of texts.
 

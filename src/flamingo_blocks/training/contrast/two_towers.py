@@ -16,7 +16,7 @@ from flamingo_blocks.vision import VisionTower
 class PairVectors(NamedTuple):
     """What `contrastive_loss` takes: a row a pair of both towers, and the logarithm of the scale.
 
-    Args:
+    Attributes:
         image: Vectors of images, in the order of their pairs.
         text: Vectors of texts, in the same order.
         log_scale: What similarities are multiplied by is e to this.
