@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import distributed
 
+from flamingo_blocks.training.ranks.process_group import process_group
+
 TIMEOUT_S = 180.0  # for all of it: a hang is a failure, and no hang of the tests
 
 
@@ -54,14 +56,13 @@ def _join(processes: list[Any], folder: Path) -> None:
 def _work(function: Callable[..., Any], rank: int, world_size: int, folder: Path, arguments: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
     try:
-        distributed.init_process_group(
+        with process_group(
             "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world_size,
             timeout=timedelta(seconds=60),
-        )  # fmt: skip
-        result = function(*arguments)
-        torch.save(result, folder / f"{rank}.result")
-        distributed.barrier()
-        distributed.destroy_process_group()
+        ):  # fmt: skip
+            result = function(*arguments)
+            torch.save(result, folder / f"{rank}.result")
+            distributed.barrier()
     except BaseException:  # noqa: BLE001 - told by the test
         (folder / f"{rank}.error").write_text(f"rank {rank}:\n{traceback.format_exc()}")
         raise SystemExit(1) from None

@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
@@ -36,6 +37,7 @@ from flamingo_blocks.training import (
     train,
     warmup_hold_decay,
 )
+from flamingo_blocks.training.ranks.process_group import process_group
 from tests.data.build.killed_builds import Points
 from tests.training.checkpoint_runs import watch
 
@@ -155,7 +157,6 @@ class Life:
         self.order, self.folder = order, Path(order.folder)
         self.rank, self.world, self.peers = 0, 1, [os.getpid()]
         if "WORLD_SIZE" in os.environ:
-            distributed.init_process_group("gloo")
             self.rank, self.world = distributed.get_rank(), distributed.get_world_size()
             self.peers = [0] * self.world
             distributed.all_gather_object(self.peers, os.getpid())
@@ -243,7 +244,6 @@ def live(order: Order) -> None:
         (life.folder / "result.json").write_text(json.dumps(told))
     if life.world > 1:
         distributed.barrier()
-        distributed.destroy_process_group()
     life.note("ended", {"rank": life.rank})
 
 
@@ -260,4 +260,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     told = json.loads(sys.argv[1])
-    live(Order(**{**told, "kills": tuple(Kill(**kill) for kill in told.get("kills", ()))}))
+    with process_group("gloo") if "WORLD_SIZE" in os.environ else nullcontext():
+        live(Order(**{**told, "kills": tuple(Kill(**kill) for kill in told.get("kills", ()))}))

@@ -4,8 +4,7 @@ import argparse
 import os
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from flamingo_blocks.evaluation.results import EvaluationResult
 from flamingo_blocks.evaluation.runner.run_folder import JOURNALS, PREDICTIONS
 from flamingo_blocks.evaluation.task import Task
 from flamingo_blocks.evaluation.tasks import describe_tasks
+from flamingo_blocks.training.ranks.process_group import process_group
 from flamingo_blocks.training.ranks.rank_of_process import rank_of_process
 
 
@@ -292,18 +292,12 @@ def print_result(result: EvaluationResult, folder: Path) -> None:
         print(f"  {folder / name}: {what}")
 
 
-@contextmanager
-def _together() -> Iterator[None]:
+def _together() -> AbstractContextManager[None]:
     """A process group for as long as it lasts, where torchrun started the process."""
-    begun = "RANK" in os.environ and not distributed.is_initialized()
-    if begun:
-        # What goes between the processes is small, and on the CPU. One may wait for the share of another for hours.
-        distributed.init_process_group("gloo", timeout=timedelta(days=30))
-    try:
-        yield
-    finally:
-        if begun:
-            distributed.destroy_process_group()
+    if "RANK" not in os.environ or distributed.is_initialized():
+        return nullcontext()
+    # What goes between the processes is small, and on the CPU. One may wait for the share of another for hours.
+    return process_group("gloo", timeout=timedelta(days=30))
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -3,15 +3,15 @@
 import json
 import os
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import distributed
-
 from flamingo_blocks.evaluation import EvalConfig, EvaluationResult, Task, evaluate
 from flamingo_blocks.evaluation.reports import read_predictions
 from flamingo_blocks.evaluation.synthetic import synthetic_task
+from flamingo_blocks.training.ranks.process_group import process_group
 from tests.evaluation.subjects import make_subject
 from tests.language_models import make_language_model
 
@@ -67,9 +67,5 @@ def run_in_process(folder: str) -> None:
 
 
 if __name__ == "__main__":  # for a test that kills it, alone or under torchrun
-    together = "RANK" in os.environ
-    if together:
-        distributed.init_process_group("gloo")
-    run(folder=Path(json.loads(sys.argv[1])["folder"]))
-    if together:
-        distributed.destroy_process_group()
+    with process_group("gloo") if "RANK" in os.environ else nullcontext():
+        run(folder=Path(json.loads(sys.argv[1])["folder"]))

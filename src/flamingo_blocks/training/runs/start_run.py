@@ -1,8 +1,7 @@
 """Start a run, or go on with it: build, place, shard, train, save; alone, or as one of the ranks of torchrun."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +14,7 @@ from flamingo_blocks.training.checkpoints import Checkpointer
 from flamingo_blocks.training.loop import TrainConfig, TrainResult, train
 from flamingo_blocks.training.planning import DeviceFacts, RunPlan, plan_run
 from flamingo_blocks.training.ranks import prepare_precision, shard
+from flamingo_blocks.training.ranks.process_group import process_group
 from flamingo_blocks.training.ranks.rank_of_process import rank_of_process
 from flamingo_blocks.training.runs.run_config import RunConfig
 from flamingo_blocks.training.watching import BadBatches, GateValues, RunLog
@@ -177,21 +177,15 @@ def _device(asked: str | None) -> torch.device:
     return torch.device("cpu")
 
 
-@contextmanager
-def _process_group(config: RunConfig) -> Iterator[None]:
-    """Join the processes that torchrun has started, if it has, and leave them again."""
+def _process_group(config: RunConfig) -> AbstractContextManager[None]:
+    """The processes that torchrun has started, if it has."""
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if not several or not distributed.is_available() or distributed.is_initialized():
-        yield
-        return
+        return nullcontext()
     device = config.device
     if device is not None and ":" in device:
         raise ValueError(f"device is {device!r}, and there are several processes: leave it out, each has its own")
     cuda = torch.cuda.is_available() if device is None else device == "cuda"
     if cuda:
         torch.cuda.set_device(_device(None))
-    distributed.init_process_group("nccl" if cuda else "gloo", timeout=_WHILE_PREPARED if config.prepare else None)
-    try:
-        yield
-    finally:
-        distributed.destroy_process_group()
+    return process_group("nccl" if cuda else "gloo", timeout=_WHILE_PREPARED if config.prepare else None)
