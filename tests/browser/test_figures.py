@@ -1,5 +1,7 @@
 """The figures, as a browser draws them: words within the drawing, large enough, in the colours of the page's mode."""
 
+import re
+
 import pytest
 
 from docs.figures.svg import DARK, LIGHT
@@ -23,8 +25,8 @@ MEASURE = """return [...document.querySelectorAll(".md-content svg[role=img]")].
 def pages_with_figures():
     """Addresses of the pages that take a drawing in, also by way of another file."""
     docs = ROOT / "docs"
-    shown = [page for page in docs.rglob("*.md") if '<figure>\n--8<-- "docs/assets/' in page.read_text()]
-    told = [f"/{page.relative_to(docs).with_suffix('')}/" for page in shown]
+    shown = [page for page in docs.rglob("*.md") if re.search(r'<figure[^>]*>\n--8<-- "docs/assets/', page.read_text())]
+    told = [f"/{page.relative_to(docs).with_suffix('')}/".removesuffix("index/") for page in shown]
     return sorted({*told, "/benchmarks/"})
 
 

@@ -23,7 +23,7 @@ def no_gpu(monkeypatch):
         ["eval", "--tasks", "counting", "--model", "nowhere"],
     ],
 )
-@pytest.mark.parametrize("name", ["gpu", "mps"])
+@pytest.mark.parametrize("name", ["gpu", "mps", "meta", "hpu", "privateuseone", "cpu:5"])
 def test_a_device_that_is_not_here_is_told(words, name, no_gpu, capsys):
     """One line names the device, those that are wanted, those that are here, and what to write; status 1."""
     if name == "mps" and torch.backends.mps.is_built():

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from datetime import timedelta
 from pathlib import Path
 
@@ -69,6 +70,7 @@ def test_tasks_are_listed_with_their_files(capsys):
 def test_a_model_is_asked_and_scored_again(model, tmp_path, capsys):
     """Official files and the synthetic suite in one run; scoring the predictions again writes the same files."""
     WRITERS["vqav2"](tmp_path / "data" / "vqav2")
+    shown = warnings.showwarning
     out, tasks = tmp_path / "out", ["--tasks", "vqav2,counting", "--data", str(tmp_path / "data")]
     assert main(["eval", *tasks, "--model", model, "--out", str(out), *SETTINGS]) == 0
     printed = capsys.readouterr()
@@ -76,6 +78,7 @@ def test_a_model_is_asked_and_scored_again(model, tmp_path, capsys):
     assert "gates_closed" in printed.out
     assert str(out / "report.html") in printed.out
     assert not printed.err
+    assert warnings.showwarning is shown
     files = {path.name: path.read_bytes() for path in out.iterdir()}
     assert files.keys() == {"predictions.jsonl", "report.html", "report.md", "results.json", "run.json"}
     assert main(["eval", *tasks, "--rescore", str(out), "--queries", "4"]) == 0
@@ -174,10 +177,45 @@ def test_slips_are_told_in_words(model, tmp_path, monkeypatch, capsys, words, sa
     assert not printed.out
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    (
+        (["--list", "--json"], "--json prints the summary of the scores, and --list has none"),
+        (["--tasks", "demo", "--model", "m", "--chat"], "--chat does nothing with --tasks demo"),
+        (["--tasks", "demo", "--model", "m", "--tokenizer", "t"], "--tokenizer does nothing with --tasks demo"),
+        (["--tasks", "demo", "--model", "m", "--data", "d"], "--data does nothing with --tasks demo"),
+        (
+            ["--rescore", ".", "--tasks", "demo", "--export", "f", "--shots", "0", "--seeds", "0"],
+            "--export writes what a server or script takes, and the tasks of demo have neither",
+        ),
+    ),
+)
+def test_words_without_use_are_refused(words, said, capsys):
+    """With what to leave out, and status 1."""
+    assert main(["eval", *words]) == 1
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["nan", "inf", "0", "-1", "much"])
+def test_memory_is_a_number_above_zero(word, capsys):
+    """In words of the option, with status 2."""
+    with pytest.raises(SystemExit) as stopped:
+        main(["eval", "--tasks", "counting", f"--memory-gb={word}"])
+    assert stopped.value.code == 2
+    assert f"{word!r} is no number above 0, such as 2 or 0.5" in capsys.readouterr().err
+
+
+def test_more_shots_than_a_task_has_are_told_with_the_rest(model, tmp_path, capsys):
+    """So that the command can be given again."""
+    command = ["eval", "--tasks", "counting", "--model", model, "--out", str(tmp_path)]
+    assert main([*command, "--queries", "4", "--shots", "0,8,500"]) == 1
+    assert "--shots asks 500, and task counting has 64 at most; ask --shots 0,8" in capsys.readouterr().err
+
+
 def test_a_process_may_wait_for_another_for_days(monkeypatch):
     """The share of one may take hours longer, and what is asked is lost to nobody for that."""
     asked = {}
-    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr(evaluate.distributed, "init_process_group", lambda _backend, **more: asked.update(more))
     monkeypatch.setattr(evaluate.distributed, "destroy_process_group", lambda: None)
     with evaluate._together():

@@ -12,6 +12,7 @@ from flamingo_blocks.cli import _ending, convert, demo, doctor, evaluate, explai
 from flamingo_blocks.cli._data import build, check, show, stats
 from flamingo_blocks.cli._data import convert as convert_data
 from flamingo_blocks.data.atomic_file import written_together
+from flamingo_blocks.demo import tower
 from flamingo_blocks.interop import write_checkpoint
 from flamingo_blocks.interop.example import tiny_open_flamingo
 from tests.cli.test_data_commands import DOCUMENTS, write
@@ -153,6 +154,57 @@ def test_a_second_interrupt_does_not_wait(capfd):
     assert [path.name for path in Path("run/checkpoints").iterdir()]
     assert main(["train", "mine.py", "steps=6", "--json"]) == 0
     assert json.loads(capfd.readouterr().out)["first_step"] == 4
+
+
+PREPARES = """
+import signal
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from flamingo_blocks.training import Objective, RunConfig, TrainConfig, train
+
+
+def recipe() -> RunConfig:
+    def prepare():
+        batches = (torch.ones(1, 2) * (step != 1 or not signal.raise_signal(signal.NAME)) for step in range(3))
+        part = Objective(name="part", batches=batches, loss=lambda model, rows: model(rows).mean())
+        train(TrainConfig(model=nn.Linear(2, 1), objectives=[part], steps=3, lr=1e-3))
+        Path("part").touch()
+
+    return RunConfig(
+        prepare=prepare, build=lambda: nn.Linear(2, 1), feed=lambda model: None, batches={}, steps=3, lr=1e-3,
+        folder=Path("run"),
+    )
+"""
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_parts_whose_training_is_stopped_are_not_taken_for_whole(number, status, capfd):
+    """A run that is stopped while it prepares ends there, and says that nothing is saved."""
+    Path("mine.py").write_text(PREPARES.replace("NAME", number.name))
+    assert main(["train", "mine.py"]) == status
+    assert not Path("part").exists()
+    told = capfd.readouterr().err.splitlines()[-1]
+    assert told == "flamingo-blocks: stopped; no step is saved yet, and the same command begins anew"
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_demo_is_stopped_in_any_phase(number, status, monkeypatch, capfd):
+    """Its parts are trained one after the other, and none goes on with a half of another."""
+
+    def stopping(*given, **more):
+        after.append(given)
+        signal.raise_signal(number)
+        return drawn(*given, **more)
+
+    after = []
+    drawn = tower.tint
+    monkeypatch.setattr(tower, "tint", stopping)
+    assert main(["demo", "--quick", "--out", "some"]) == status
+    assert len(after) == 1
+    assert "files of some are those of an earlier run" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("work", ["write_record", "rounded_names"])

@@ -97,3 +97,35 @@ def test_a_call_that_lacks_the_named_argument_is_told():
     )
     with attachment.media(state()), pytest.raises(ValueError, match="text_argument is 'scale', but Layer was called"):
         attachment.lm["layers"][1](torch.randn(1, 3, 8), torch.randn(1, 4, 8))
+
+
+@pytest.mark.parametrize(("first", "told"), [(torch.zeros(3), r"of shape \(3,\)"), (None, "NoneType")])
+def test_a_first_argument_that_is_no_text_is_told(first, told):
+    """What it is, and the option that names the one which is."""
+    layer = Layer()
+    attachment = opened(nn.ModuleDict({"layers": nn.ModuleList([layer, Layer()])}), layers="layers")
+    with attachment.media(state()), pytest.raises(ValueError, match=rf"Layer was called with {told} first.*text_arg"):
+        attachment.lm["layers"][1](first, torch.randn(1, 4, 8))
+
+
+class TakesAny(Layer):
+    def forward(self, **given):
+        return super().forward(**given)
+
+
+def test_a_layer_that_takes_any_keyword_takes_the_named_one():
+    """As a compiled layer does; the name of `**given` itself hands nothing over."""
+    decoder = Decoder(by_keyword=True)
+    decoder.layers[1] = TakesAny()
+    hidden, memory = torch.randn(1, 4, 8), torch.randn(1, 3, 8)
+    bare = decoder(hidden, memory)
+    attachment = opened(decoder, text_argument="hidden")
+    with attachment.media(state()):
+        found = decoder(hidden, memory)
+    assert (found != bare).any(-1).tolist() == [[False, True, True, True]]
+    attachment.detach()
+    with (
+        opened(decoder, text_argument="given").media(state()),
+        pytest.raises(ValueError, match="text_argument is 'given', but TakesAny was called without it"),
+    ):
+        decoder(hidden, memory)

@@ -169,6 +169,26 @@ def test_an_error_costs_no_checkpoint(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000002"]
 
 
+def test_a_signal_is_no_business_of_a_run_that_saves_nothing():
+    """Who trains a part on the way to something else must not go on with half of it."""
+
+    class Ends(BaseException):
+        pass
+
+    def end(*_):
+        raise Ends
+
+    def ask(report):
+        signal.raise_signal(signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        with pytest.raises(Ends):
+            run(None, 7, on_step=ask)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_a_second_signal_does_not_break_the_last_save_off(tmp_path, monkeypatch):
     """Signals are remembered until it is on the disk."""
     wait = Checkpointer.wait

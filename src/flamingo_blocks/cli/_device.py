@@ -23,9 +23,9 @@ def device_of(name: str | None, *, error: type[FlamingoBlocksError]) -> torch.de
     cause: Exception | None = None
     try:
         device = torch.device(own if name == "cuda" else best if name is None else name)
-        if device.type != "cuda":
+        if device.type in ("cpu", "mps") and not device.index:
             return torch.empty(0, device=device).device
-        if (device.index or 0) < torch.cuda.device_count():
+        if device.type == "cuda" and (device.index or 0) < torch.cuda.device_count():
             return device
     except (RuntimeError, AssertionError) as found:  # no such word, or none of these devices here
         cause = found

@@ -1,6 +1,5 @@
 """Tasks, by the names that the command line has for them."""
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from flamingo_blocks.errors import EvaluationError
 from flamingo_blocks.evaluation.synthetic import SYNTHETIC, synthetic_task
 from flamingo_blocks.evaluation.task import Task
 from flamingo_blocks.evaluation.tasks import TASKS, read_custom_task, read_task
+from flamingo_blocks.evaluation.tasks.registry import nearest_names
 
 DEMO = "demo"
 QUERIES = 200  # of a synthetic task
@@ -54,7 +54,10 @@ def check_shots(tasks: Sequence[Task], shots: Sequence[int]) -> None:
         if not most and max(shots):
             raise EvaluationError(f"task {task.name} has no shots; ask it by a command of its own, with --shots 0")
         if most < max(shots):
-            raise EvaluationError(f"--shots asks {max(shots)}, and task {task.name} has {most} at most; ask fewer")
+            fewer = ",".join(str(number) for number in shots if number <= most)
+            raise EvaluationError(
+                f"--shots asks {max(shots)}, and task {task.name} has {most} at most; ask --shots {fewer or most}"
+            )
 
 
 def with_own_shots(tasks: Sequence[Task]) -> list[str]:
@@ -81,17 +84,13 @@ def _check(name: str, data: Path | None) -> None:
         raise EvaluationError(f"--tasks has {name!r}, wanted {' or '.join(forms)}")
     if task not in TASKS:
         known = (*TASKS, *OF_SUITE, DEMO)
-        near = _nearest(name, known) or _nearest(task, known)
+        near = nearest_names(name, known) or nearest_names(task, known)
         meant = f", did you mean {near[0]!r}? The" if near else "; the"
         raise EvaluationError(f"task is {name!r}{meant} tasks are {', '.join(known)}, or a file TASK.yaml of your own")
     if data is None:
         raise EvaluationError(
             f"--data names no folder, which task {task} is read from; wanted one with a folder {task}"
         )
-
-
-def _nearest(name: str, known: Sequence[str]) -> list[str]:
-    return difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1, cutoff=0.5)
 
 
 def _read(name: str, data: Path | None, queries: int, seed: int) -> Task:

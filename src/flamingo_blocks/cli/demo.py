@@ -47,9 +47,7 @@ def add_to(commands: Any) -> None:
     kind.add_argument("--quick", action="store_true", help="train on captions only, in under a minute")
     kind.add_argument("--ablations", action="store_true", help="train twice more, each time with one thing changed")
     add_json(parser, "what results.json holds")
-    parser.set_defaults(
-        run=run, kept="files of OUT are those of an earlier run, or of none; the same command begins anew"
-    )
+    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -57,6 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     for package in ("sklearn", "matplotlib", "PIL", "safetensors"):  # better now than after two minutes
         require(package, used_by="flamingo-blocks demo", extra="demo")
     torch.set_num_threads(arguments.threads)
+    arguments.kept = f"files of {arguments.out} are those of an earlier run, or of none; the same command begins anew"
     seed = arguments.seed
     config = quick_config(seed=seed) if arguments.quick else DemoConfig(seed=seed, ablations=arguments.ablations)
     config = replace(config, tower_training=arguments.tower)

@@ -1,7 +1,7 @@
 """`flamingo-blocks eval`: few-shot scores of a model, with controls, in one folder."""
 
 import argparse
-import os
+import math
 import sys
 import warnings
 from contextlib import AbstractContextManager, nullcontext
@@ -33,7 +33,7 @@ from flamingo_blocks.evaluation.results import EvaluationResult
 from flamingo_blocks.evaluation.runner.run_folder import JOURNALS, PREDICTIONS
 from flamingo_blocks.evaluation.task import Task
 from flamingo_blocks.evaluation.tasks import describe_tasks
-from flamingo_blocks.training.ranks.process_group import process_group
+from flamingo_blocks.training.ranks.process_group import process_group, started_together
 from flamingo_blocks.training.ranks.rank_of_process import rank_of_process
 
 
@@ -124,7 +124,7 @@ def _add_rarer(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--max-missing", type=float, default=0.0, metavar="SHARE", help="of queries without image that is let pass"
     )
-    group.add_argument("--memory-gb", type=float, default=2.0, metavar="GB", help="for caches and logits")
+    group.add_argument("--memory-gb", type=_gigabytes, default=2.0, metavar="GB", help="for caches and logits")
     group.add_argument(
         "--seed", type=natural, default=0, metavar="N", help="of the synthetic suite, and of the demo's run"
     )
@@ -132,6 +132,9 @@ def _add_rarer(group: argparse._ArgumentGroup) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """List tasks, score again, write a file for a server, or evaluate."""
+    for word, given in (("--list", arguments.list), ("--export", arguments.export)):
+        if given and arguments.json:
+            raise EvaluationError(f"--json prints the summary of the scores, and {word} has none; leave --json out")
     if arguments.list:
         print(describe_tasks())
         print(f"\nof the synthetic suite, which needs no files: {', '.join(OF_SUITE)}")
@@ -168,6 +171,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
                 chat=arguments.chat,
             )
         bars = ProgressBars() if rank_of_process() == 0 else None
+        shown = warnings.showwarning
         warnings.showwarning = _as_note  # type: ignore[assignment]  # the place is of no interest here
         try:
             result = evaluate_model(
@@ -179,6 +183,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
                 raise
             raise EvaluationError(str(error)) from error
         finally:
+            warnings.showwarning = shown
             if bars is not None:
                 bars.close()
     if rank_of_process() == 0:
@@ -208,6 +213,8 @@ def _export(arguments: argparse.Namespace) -> None:
         raise EvaluationError("--export writes answers that were given; name the folder of their run with --rescore")
     if not len(arguments.tasks) == len(arguments.shots) == len(arguments.seeds) == 1:
         raise EvaluationError("--export writes one file; name one of each with --tasks, --shots and --seeds")
+    if arguments.tasks == [DEMO]:
+        raise EvaluationError(f"--export writes what a server or script takes, and the tasks of {DEMO} have neither")
     _check_finished(arguments.rescore)
     (task,) = _tasks(arguments)
     cell = (task.name, arguments.shots[0], arguments.seeds[0], "none")
@@ -256,6 +263,9 @@ def _model(arguments: argparse.Namespace) -> str:
 
 def _of_demo(arguments: argparse.Namespace) -> tuple[list[Task], EvaluatedModel]:
     """The demo's own questions, whose pictures a model of the demo comes with."""
+    for word, given in (("--chat", arguments.chat), ("--tokenizer", arguments.tokenizer), ("--data", arguments.data)):
+        if given:
+            raise EvaluationError(f"{word} does nothing with --tasks {DEMO}, whose model has its own; leave it out")
     flamingo, vocabulary = load_demo_model(Path(_model(arguments)))
     tasks, processor = demo_questions(flamingo, vocabulary, seed=arguments.seed)
     flamingo.to(device_of(arguments.device, error=EvaluationError))
@@ -294,7 +304,7 @@ def print_result(result: EvaluationResult, folder: Path) -> None:
 
 def _together() -> AbstractContextManager[None]:
     """A process group for as long as it lasts, where torchrun started the process."""
-    if "RANK" not in os.environ or distributed.is_initialized():
+    if not started_together() or distributed.is_initialized():
         return nullcontext()
     # What goes between the processes is small, and on the CPU. One may wait for the share of another for hours.
     return process_group("gloo", timeout=timedelta(days=30))
@@ -305,6 +315,16 @@ def _numbers(text: str) -> tuple[int, ...]:
         return tuple(int(word) for word in text.split(",") if word)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers such as 0,4,8") from None
+
+
+def _gigabytes(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0, such as 2 or 0.5")
+    return number
 
 
 def _names(text: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from flamingo_blocks.cli._arguments import positive
 from flamingo_blocks.cli._device import DEVICE_HELP, device_of
-from flamingo_blocks.cli._ending import INTERRUPTED, closing
+from flamingo_blocks.cli._ending import INTERRUPTED, Terminated, closing
 from flamingo_blocks.cli._interrupts import SIGINT, saved_at_interrupt
 from flamingo_blocks.cli._own_errors import is_ours
 from flamingo_blocks.cli._results import add_json, print_json
@@ -23,6 +23,7 @@ from flamingo_blocks.training import (
     plan_config,
     start_run,
 )
+from flamingo_blocks.training.checkpoints.step_folders import all_steps
 from flamingo_blocks.training.ranks.rank_of_process import rank_of_process
 
 _PLANNED_DEVICE = "h200"
@@ -66,6 +67,8 @@ def add_to(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Train, or plan."""
     _refuse_words_without_use(arguments)
+    if arguments.tell and arguments.json:
+        raise RecipeError("--json prints a plan or what a run did, and --settings has neither; leave --json out")
     recipe = load_recipe(arguments.recipe)
     if arguments.tell:
         print(describe_recipe(recipe))
@@ -79,8 +82,13 @@ def run(arguments: argparse.Namespace) -> int:
             device_of(arguments.device, error=RecipeError)
             config = replace(config, device=arguments.device)  # "cuda" is each rank's own there too
         logging.basicConfig(level=logging.INFO if rank_of_process() == 0 else logging.WARNING, format="%(message)s")
-        with saved_at_interrupt():
-            result = start_run(config)
+        try:
+            with saved_at_interrupt():
+                result = start_run(config)
+        except (KeyboardInterrupt, Terminated):
+            if not all_steps(config.folder / "checkpoints"):
+                arguments.kept = "no step is saved yet, and the same command begins anew"
+            raise
     except (ValueError, TypeError, FloatingPointError) as error:
         if isinstance(error, FlamingoBlocksError) or not is_ours(error):
             raise

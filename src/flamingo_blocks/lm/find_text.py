@@ -31,6 +31,12 @@ def find_text(
     if named is not None:
         return _named(layer, args, kwargs, named)
     if args:
+        if not (isinstance(args[0], Tensor) and args[0].ndim == 3):
+            told = f"of shape {tuple(args[0].shape)}" if isinstance(args[0], Tensor) else type(args[0]).__name__
+            raise ValueError(
+                f"the decoder layer {type(layer).__name__} was called with {told} first, wanted the text "
+                "[batch text dim]: name the argument that has it by attach(lm, blocks, text_argument=...)"
+            )
         return args[0], 0
     tensors = [name for name, value in kwargs.items() if isinstance(value, Tensor) and value.ndim == 3]
     if "hidden_states" not in tensors and len(tensors) != 1:
@@ -52,7 +58,9 @@ def check_text_argument(layer: nn.Module, name: str | None) -> None:
     Raises:
         ValueError: If it takes none of that name.
     """
-    if name is not None and name not in (taken := _taken(layer)):
+    if name is None or name in (taken := _taken(layer)):
+        return
+    if not any(one.kind is one.VAR_KEYWORD for one in _parameters(layer)):  # which would take any name
         raise ValueError(
             f"text_argument is {name!r}, but {type(layer).__name__}.forward takes {', '.join(taken) or 'nothing'}"
         )
@@ -61,11 +69,17 @@ def check_text_argument(layer: nn.Module, name: str | None) -> None:
 def _named(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> tuple[Tensor, int | str]:
     if name in kwargs:
         return kwargs[name], name
-    place = _taken(layer).index(name)
+    taken = _taken(layer)
+    place = taken.index(name) if name in taken else len(args)
     if place >= len(args):
         raise ValueError(f"text_argument is {name!r}, but {type(layer).__name__} was called without it")
     return args[place], place
 
 
 def _taken(layer: nn.Module) -> list[str]:
-    return list(inspect.signature(layer.forward).parameters)
+    """Names of the arguments, but for those of `*args` and `**kwargs`, by which nothing can be handed over."""
+    return [one.name for one in _parameters(layer) if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
+
+
+def _parameters(layer: nn.Module) -> list[inspect.Parameter]:
+    return list(inspect.signature(layer.forward).parameters.values())

@@ -5,6 +5,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -166,13 +167,14 @@ def train(config: TrainConfig) -> TrainResult:
     """Train a model: each step adds up the weighted gradients of all data sets, clips them, and makes one update.
 
     It is the same in one process and in several that `torchrun` started. A run that was killed, or asked to end by
-    `SIGTERM`, goes on where its last checkpoint is when it is started again.
+    `SIGTERM`, goes on where its last checkpoint is when it is started again. Without a checkpointer a signal does what
+    it does elsewhere in the program.
 
     Args:
         config: Everything that decides the run.
 
     Returns:
-        What each step did.
+        What each step did; `stopped_by` tells that a signal ended it early.
 
     Raises:
         ValueError: If a weight is negative, all are zero, two data sets share a name, one runs dry, an option is none
@@ -198,7 +200,9 @@ def train(config: TrainConfig) -> TrainResult:
     run = _Run(config)
     run.resume()
     config.model.train()
-    with stop_on() as stop:  # until the last checkpoint is on the disk: a second signal must not break it off
+    # Signals are remembered until the last checkpoint is on the disk: a second one must not break it off. Where nothing
+    # is saved nothing is gained by that, and who calls `train` on the way to something else would go on with it.
+    with nullcontext(StopRequest()) if config.checkpointer is None else stop_on() as stop:
         try:
             for step in range(run.first_step, config.steps):
                 if run.do(step, stop):

@@ -1,7 +1,7 @@
 """Every task by its short name."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -52,9 +52,19 @@ rareact, imagenet, kinetics700
     """
     if name in TASKS:
         return TASKS[name]
-    near = difflib.get_close_matches(name.lower().replace("-", "_"), TASKS, n=1, cutoff=0.5)
+    near = nearest_names(name, TASKS)
     meant = f", did you mean {near[0]!r}? The" if near else "; the"
     raise EvaluationError(f"task is {name!r}{meant} tasks are {', '.join(TASKS)}")
+
+
+def nearest_names(name: str, known: Iterable[str]) -> list[str]:
+    """What may have been meant by a name that is none of them: one, or none.
+
+    Args:
+        name: As it was typed.
+        known: The names that there are.
+    """
+    return difflib.get_close_matches(name.lower().replace("-", "_"), known, n=1)
 
 
 def read_task(name: str, data: Path, split: str | None = None) -> Task:

@@ -1,6 +1,7 @@
 """The processes that torchrun started, as a group of torch."""
 
 import importlib
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,11 @@ from torch import distributed
 
 # The functions of these have the group of the moment they are loaded in as a default, and would hold it for ever.
 _HOLD_THE_GROUP = ("torch.distributed.nn.functional", "torch.distributed.optim", "torch.distributed.fsdp")
+
+
+def started_together() -> bool:
+    """Whether torchrun started this process with others."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from flamingo_blocks.training.checkpoints import Checkpointer
 from flamingo_blocks.training.loop import TrainConfig, TrainResult, train
 from flamingo_blocks.training.planning import DeviceFacts, RunPlan, plan_run
 from flamingo_blocks.training.ranks import prepare_precision, shard
-from flamingo_blocks.training.ranks.process_group import process_group
+from flamingo_blocks.training.ranks.process_group import process_group, started_together
 from flamingo_blocks.training.ranks.rank_of_process import rank_of_process
 from flamingo_blocks.training.runs.run_config import RunConfig
 from flamingo_blocks.training.watching import BadBatches, GateValues, RunLog
@@ -179,8 +179,7 @@ def _device(asked: str | None) -> torch.device:
 
 def _process_group(config: RunConfig) -> AbstractContextManager[None]:
     """The processes that torchrun has started, if it has."""
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    if not several or not distributed.is_available() or distributed.is_initialized():
+    if not started_together() or not distributed.is_available() or distributed.is_initialized():
         return nullcontext()
     device = config.device
     if device is not None and ":" in device:
