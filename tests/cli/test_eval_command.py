@@ -222,6 +222,14 @@ def test_a_process_may_wait_for_another_for_days(monkeypatch):
         assert asked["timeout"] > timedelta(days=1)
 
 
+def test_a_rank_without_others_is_no_group(monkeypatch):
+    """A variable that something else left there starts none."""
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with evaluate._together():
+        assert not evaluate.distributed.is_initialized()
+
+
 def test_numbers_are_lists(capsys):
     """Shots that are no numbers are said, with status 2."""
     with pytest.raises(SystemExit) as stopped:

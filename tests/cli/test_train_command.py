@@ -157,6 +157,7 @@ def test_a_dry_run_prints_a_plan(capsys):
      (["mine.py", "--dry-run", "--device", "cpu"], "--device is where a run trains, and does nothing with --dry-run"),
      (["mine.py", "--ranks", "1"], "--ranks is of the plan that --dry-run prints, and does nothing without it"),
      (["mine.py", "--on", "h200"], "--on is of the plan that --dry-run prints, and does nothing without it"),
+     (["mine.py", "--settings", "--json"], "--json prints a plan or what a run did, and --settings has neither"),
      (["mine.py:not_a_run"], "not_a_run returned a int, wanted a RunConfig"),
      (["mine.py:nothing"], "mine.py has no function 'nothing'"),
      (["yours.py"], "RECIPE is 'yours.py', and there is no such file")],

@@ -165,7 +165,8 @@ class Attachment:
 
         Raises:
             TypeError: If `state` is no `MediaState`.
-            ValueError: If the state has no layout.
+            ValueError: If the state has no layout; within the block, if it cannot be told which argument of a layer is
+                the text.
             RuntimeError: If the blocks were detached, or another `media` or `without_media` block is open; within the
                 block, if a call does not tell how many tokens its cache holds.
         """

@@ -21,7 +21,8 @@ def find_text(
         The hidden states, and their place: a number among `args`, or a keyword.
 
     Raises:
-        ValueError: If it cannot be told which keyword has them, or the call lacks what is named.
+        ValueError: If it cannot be told which keyword has them, the first argument is no tensor [batch text dim], or
+            the call lacks what is named.
 
     Example:
         >>> import torch
